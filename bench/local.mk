@@ -1,0 +1,1 @@
+# bench/ - sources, headers and tests of this folder

@@ -1,0 +1,1 @@
+# convert/ - sources, headers and tests of this folder

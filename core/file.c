@@ -1,0 +1,448 @@
+/* file.c - see file.h: reads, mappings, and outputs that are never half there.
+ * Written for Linux and other POSIX systems; preallocation and read-ahead are
+ * used where the system has them. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+
+struct bise_out {
+    int fd;
+    uint64_t pos, allocated;
+    char *path, *part;
+};
+
+bise_status bise_file_read(bise_str *out, const char *path, bise_error *err)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return bise_fail_errno(err, path, "cannot open");
+    char buf[65536];
+    bise_status s = BISE_OK;
+    for (;;) {
+        const ssize_t n = read(fd, buf, sizeof buf);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            s = bise_fail_errno(err, path, "cannot read");
+        if (n <= 0)
+            break;
+        bise_str_add(out, buf, (size_t)n);
+    }
+    close(fd);
+    if (s == BISE_OK && !bise_str_ok(out))
+        s = bise_fail_nomem(err);
+    return s;
+}
+
+bise_status bise_file_write(const char *path, const void *data, size_t n,
+                            bise_error *err)
+{
+    bise_out *o = NULL;
+    bise_status s = bise_out_open(&o, path, 0, true, err);
+    if (s != BISE_OK)
+        return s;
+    s = bise_out_write(o, data, n, err);
+    if (s != BISE_OK) {
+        bise_out_drop(o);
+        return s;
+    }
+    return bise_out_commit(o, err);
+}
+
+bool bise_file_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+bool bise_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+uint64_t bise_file_size(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+bise_status bise_mkdir(const char *path, bise_error *err)
+{
+    char *copy = bise_strdup(path);
+    if (!copy)
+        return bise_fail_nomem(err);
+    for (char *p = copy + 1; *p; p++)           /* every parent in turn */
+        if (*p == '/') {
+            *p = 0;
+            mkdir(copy, 0777);
+            *p = '/';
+        }
+    bise_status s = BISE_OK;
+    if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && bise_is_dir(path)))
+        s = bise_fail_errno(err, path, "cannot make directory");
+    bise_free(copy);
+    return s;
+}
+
+void bise_remove_tree(const char *path)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return;
+    DIR *d = opendir(path);
+    if (d) {
+        const struct dirent *e;
+        while ((e = readdir(d)) != NULL) {
+            if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+                continue;
+            char *p = bise_path_join(path, e->d_name);
+            if (p)
+                bise_remove_tree(p);
+            bise_free(p);
+        }
+        closedir(d);
+    }
+    rmdir(path);
+}
+
+/* The directory part of path in a new string, "." when it has none. */
+static char *parent_dir(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n ? bise_strndup(path, n) : bise_strdup(".");
+}
+
+uint64_t bise_disk_free(const char *path)
+{
+    struct statvfs v;
+    if (statvfs(path, &v) == 0)
+        return (uint64_t)v.f_bavail * v.f_frsize;
+    char *dir = parent_dir(path);
+    const int ok = dir && statvfs(dir, &v) == 0;
+    bise_free(dir);
+    return ok ? (uint64_t)v.f_bavail * v.f_frsize : UINT64_MAX;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+bise_status bise_dir_list(char ***names, size_t *n, const char *path,
+                          bise_error *err)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return bise_fail_errno(err, path, "cannot open directory");
+    bise_str all = { 0 };
+    size_t count = 0;
+    const struct dirent *e;
+    while ((e = readdir(d)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            bise_str_add(&all, e->d_name, strlen(e->d_name) + 1);
+            count++;
+        }
+    closedir(d);
+    const size_t head = (count + 1) * sizeof(char *);
+    char **list = bise_str_ok(&all) ? bise_alloc(head + all.len) : NULL;
+    if (list) {
+        char *p = (char *)list + head;
+        if (all.len)
+            memcpy(p, all.data, all.len);
+        for (size_t i = 0; i < count; i++, p += strlen(p) + 1)
+            list[i] = p;
+        qsort(list, count, sizeof *list, by_name);
+        *names = list;
+        *n = count;
+    }
+    bise_str_fini(&all);
+    return list ? BISE_OK : bise_fail_nomem(err);
+}
+
+void bise_dir_sync(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+bise_status bise_map_open(bise_map *m, const char *path, bise_error *err)
+{
+    memset(m, 0, sizeof *m);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return bise_fail_errno(err, path, "cannot open");
+    struct stat st;
+    bise_status s = BISE_OK;
+    if (fstat(fd, &st) != 0)
+        s = bise_fail_errno(err, path, "cannot stat");
+    else if (!S_ISREG(st.st_mode)) {
+        s = bise_fail(err, BISE_EIO, "not a regular file");
+        s = bise_error_in(err, path, NULL);
+    } else if (st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            s = bise_fail_errno(err, path, "cannot map");
+        else
+            *m = (bise_map){ .data = p, .size = (uint64_t)st.st_size };
+    }
+    close(fd);
+    return s;
+}
+
+void bise_map_close(bise_map *m)
+{
+    if (m->data) {
+        union { const uint8_t *in; void *out; } u = { m->data };
+        munmap(u.out, (size_t)m->size);
+    }
+    memset(m, 0, sizeof *m);
+}
+
+/* Apply madvise to pages touched by (grow) or wholly inside a byte range. */
+static void advise(const void *data, uint64_t n, int advice, bool grow)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t a = (uintptr_t)data, b = a + n;
+    a = grow ? a / page * page : (a + page - 1) / page * page;
+    if (!grow)
+        b = b / page * page;
+    if (b > a)
+        madvise((void *)a, b - a, advice);
+}
+
+void bise_map_ahead(const void *data, uint64_t n)
+{
+    advise(data, n, MADV_WILLNEED, true);
+}
+
+void bise_map_release(const void *data, uint64_t n)
+{
+    advise(data, n, MADV_DONTNEED, false);
+}
+
+/* Refuse before the work starts when the disk cannot hold expect bytes. */
+static bise_status check_space(const char *path, uint64_t expect,
+                               bise_error *err)
+{
+    const uint64_t room = bise_disk_free(path);
+    if (expect <= room)
+        return BISE_OK;
+    bise_status s = bise_fail(err, BISE_EIO,
+                              "disk full: %" PRIu64 " bytes needed, %" PRIu64
+                              " free", expect, room);
+    err->sys_errno = ENOSPC;
+    s = bise_error_in(err, path, NULL);
+    return s;
+}
+
+bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
+                          bool force, bise_error *err)
+{
+    if (!force && bise_file_exists(path)) {
+        bise_status s = bise_fail(err, BISE_EINVAL, "output exists already");
+        s = bise_error_hint(err, "use --force to replace it");
+        s = bise_error_in(err, path, NULL);
+        return s;
+    }
+    bise_status s = check_space(path, expect, err);
+    if (s != BISE_OK)
+        return s;
+    bise_out *o = bise_alloc(sizeof *o);
+    bise_str part = { 0 };
+    bise_str_printf(&part, "%s.part", path);
+    if (!o || !(o->part = bise_str_take(&part)) ||
+        !(o->path = bise_strdup(path))) {
+        if (o)
+            bise_free(o->part);
+        bise_free(o);
+        return bise_fail_nomem(err);
+    }
+    o->fd = open(o->part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (o->fd < 0) {
+        s = bise_fail_errno(err, path, "cannot create");
+        bise_free(o->part);
+        bise_free(o->path);
+        bise_free(o);
+        return s;
+    }
+#ifdef __linux__
+    if (expect && fallocate(o->fd, 0, 0, (off_t)expect) == 0)
+        o->allocated = expect;
+#endif
+    *out = o;
+    return BISE_OK;
+}
+
+/* Report a failed write; a full disk is said with needed and free bytes. */
+static bise_status write_failed(bise_out *o, size_t n, bise_error *err)
+{
+    if (errno != ENOSPC && errno != EDQUOT)
+        return bise_fail_errno(err, o->path, "cannot write");
+    bise_status s = bise_fail_at(err, BISE_EIO, (int64_t)o->pos,
+                                 "disk full: %zu more bytes needed, %" PRIu64
+                                 " free", n, bise_disk_free(o->path));
+    err->sys_errno = ENOSPC;
+    s = bise_error_in(err, o->path, NULL);
+    return s;
+}
+
+bise_status bise_out_patch(bise_out *o, uint64_t offset, const void *data,
+                           size_t n, bise_error *err)
+{
+    const char *p = data;
+    while (n) {
+        const size_t ask = n < (1u << 30) ? n : (1u << 30);
+        const ssize_t w = pwrite(o->fd, p, ask, (off_t)offset);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0)
+            return write_failed(o, n, err);
+        p += w;
+        offset += (uint64_t)w;
+        n -= (size_t)w;
+    }
+    return BISE_OK;
+}
+
+bise_status bise_out_write(bise_out *o, const void *data, size_t n,
+                           bise_error *err)
+{
+    const bise_status s = bise_out_patch(o, o->pos, data, n, err);
+    if (s == BISE_OK)
+        o->pos += n;
+    return s;
+}
+
+bise_status bise_out_pad(bise_out *o, uint64_t align, bise_error *err)
+{
+    static const char zero[4096];
+    uint64_t n = (align - o->pos % align) % align;
+    bise_status s = BISE_OK;
+    while (n && s == BISE_OK) {
+        const size_t k = n < sizeof zero ? (size_t)n : sizeof zero;
+        s = bise_out_write(o, zero, k, err);
+        n -= k;
+    }
+    return s;
+}
+
+uint64_t bise_out_tell(const bise_out *o)
+{
+    return o->pos;
+}
+
+static void out_free(bise_out *o)
+{
+    bise_free(o->path);
+    bise_free(o->part);
+    bise_free(o);
+}
+
+bise_status bise_out_commit(bise_out *o, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    if (o->allocated > o->pos && ftruncate(o->fd, (off_t)o->pos) != 0)
+        s = bise_fail_errno(err, o->path, "cannot truncate");
+    if (s == BISE_OK && fsync(o->fd) != 0)
+        s = bise_fail_errno(err, o->path, "cannot sync");
+    if (close(o->fd) != 0 && s == BISE_OK)
+        s = bise_fail_errno(err, o->path, "cannot close");
+    if (s == BISE_OK && rename(o->part, o->path) != 0)
+        s = bise_fail_errno(err, o->path, "cannot rename");
+    if (s != BISE_OK)
+        unlink(o->part);
+    char *dir = parent_dir(o->path);
+    if (dir && s == BISE_OK)
+        bise_dir_sync(dir);
+    bise_free(dir);
+    out_free(o);
+    return s;
+}
+
+void bise_out_drop(bise_out *o)
+{
+    if (!o)
+        return;
+    close(o->fd);
+    unlink(o->part);
+    out_free(o);
+}
+
+bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
+                             bise_error *err)
+{
+    memset(d, 0, sizeof *d);
+    if (!force && bise_file_exists(path)) {
+        bise_status s = bise_fail(err, BISE_EINVAL, "output exists already");
+        s = bise_error_hint(err, "use --force to replace it");
+        s = bise_error_in(err, path, NULL);
+        return s;
+    }
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    bise_str part = { 0 };
+    bise_str_add(&part, path, n);
+    bise_str_puts(&part, ".part");
+    d->part_path = bise_str_take(&part);
+    d->path = bise_strndup(path, n);
+    d->force = force;
+    if (!d->part_path || !d->path) {
+        bise_outdir_drop(d);
+        return bise_fail_nomem(err);
+    }
+    bise_remove_tree(d->part_path);             /* left by an earlier crash */
+    const bise_status s = bise_mkdir(d->part_path, err);
+    if (s != BISE_OK)
+        bise_outdir_drop(d);
+    return s;
+}
+
+bise_status bise_outdir_commit(bise_outdir *d, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    bise_dir_sync(d->part_path);
+    if (d->force && bise_file_exists(d->path))
+        bise_remove_tree(d->path);
+    if (rename(d->part_path, d->path) != 0)
+        s = bise_fail_errno(err, d->path, "cannot rename");
+    char *dir = parent_dir(d->path);
+    if (dir && s == BISE_OK)
+        bise_dir_sync(dir);
+    bise_free(dir);
+    bise_outdir_drop(d);
+    return s;
+}
+
+void bise_outdir_drop(bise_outdir *d)
+{
+    if (d->part_path)
+        bise_remove_tree(d->part_path);
+    bise_free(d->part_path);
+    bise_free(d->path);
+    memset(d, 0, sizeof *d);
+}

@@ -1,0 +1,222 @@
+/* mem.c - allocation with overflow checks, failure injection for tests, an
+ * arena, and the process's memory figures from /proc. Used everywhere. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/mem.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define ARENA_BLOCK 65536
+
+struct bise_arena_block {
+    struct bise_arena_block *next;
+    size_t used, size;
+};
+
+/* Allocations left until one fails; 0 = never. Tests only. */
+static _Atomic uint64_t fail_countdown;
+
+/* True when the test hook wants this allocation to fail. */
+static int injected_failure(void)
+{
+    if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) == 0)
+        return 0;
+    return atomic_fetch_sub(&fail_countdown, 1) == 1;
+}
+
+void bise_alloc_fail_after(uint64_t n)
+{
+    atomic_store(&fail_countdown, n);
+}
+
+void *bise_alloc(size_t size)
+{
+    if (injected_failure())
+        return NULL;
+    return calloc(1, size ? size : 1);
+}
+
+void *bise_alloc_array(size_t n, size_t size)
+{
+    if (size && n > SIZE_MAX / size)
+        return NULL;
+    return bise_alloc(n * size);
+}
+
+void *bise_realloc_array(void *p, size_t n, size_t size)
+{
+    if ((size && n > SIZE_MAX / size) || injected_failure())
+        return NULL;
+    const size_t bytes = n * size;
+    return realloc(p, bytes ? bytes : 1);
+}
+
+int bise_grow(void **p, size_t *cap, size_t need, size_t size)
+{
+    if (need <= *cap)
+        return 0;
+    size_t n = *cap ? *cap : 16;
+    while (n < need) {
+        if (n > SIZE_MAX / 2)
+            return -1;
+        n += n / 2 + 8;
+    }
+    void *q = bise_realloc_array(*p, n, size);
+    if (!q)
+        return -1;
+    *p = q;
+    *cap = n;
+    return 0;
+}
+
+void *bise_alloc_aligned(size_t size)
+{
+    if (injected_failure() || size > SIZE_MAX - 128)
+        return NULL;
+    void *p = NULL;
+    const size_t padded = (size + 63) / 64 * 64 + 64;
+    if (posix_memalign(&p, 64, padded) != 0)
+        return NULL;
+    memset(p, 0, padded);
+    return p;
+}
+
+void bise_free_aligned(void *p)
+{
+    free(p);
+}
+
+char *bise_strndup(const char *s, size_t n)
+{
+    char *p = bise_alloc(n + 1);
+    if (p)
+        memcpy(p, s, n);
+    return p;
+}
+
+char *bise_strdup(const char *s)
+{
+    return bise_strndup(s, strlen(s));
+}
+
+void bise_free(void *p)
+{
+    free(p);
+}
+
+uint64_t bise_peak_rss_bytes(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) != 0)
+        return 0;
+#ifdef __APPLE__
+    return (uint64_t)u.ru_maxrss;
+#else
+    return (uint64_t)u.ru_maxrss * 1024;
+#endif
+}
+
+/* The number after "key:" in a /proc file of "key:   n kB" lines, in bytes. */
+static uint64_t proc_field(const char *file, const char *key)
+{
+    FILE *f = fopen(file, "r");
+    if (!f)
+        return 0;
+    char line[256];
+    unsigned long long kb = 0;
+    const size_t n = strlen(key);
+    while (fgets(line, sizeof line, f))
+        if (strncmp(line, key, n) == 0 && line[n] == ':') {
+            kb = strtoull(line + n + 1, NULL, 10);
+            break;
+        }
+    fclose(f);
+    return (uint64_t)kb * 1024;
+}
+
+uint64_t bise_rss_bytes(uint64_t *anonymous)
+{
+    if (anonymous)
+        *anonymous = proc_field("/proc/self/status", "RssAnon");
+    return proc_field("/proc/self/status", "VmRSS");
+}
+
+/* One unsigned number from a file; UINT64_MAX when absent or "max". */
+static uint64_t file_number(const char *file)
+{
+    FILE *f = fopen(file, "r");
+    if (!f)
+        return UINT64_MAX;
+    unsigned long long v = 0;
+    const int got = fscanf(f, "%llu", &v);
+    fclose(f);
+    return got == 1 ? (uint64_t)v : UINT64_MAX;
+}
+
+uint64_t bise_memory_available(void)
+{
+    uint64_t avail = proc_field("/proc/meminfo", "MemAvailable");
+    if (!avail) {
+        const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+        avail = pages > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+    }
+    const uint64_t max = file_number("/sys/fs/cgroup/memory.max");
+    const uint64_t cur = file_number("/sys/fs/cgroup/memory.current");
+    if (max != UINT64_MAX && cur != UINT64_MAX) {
+        const uint64_t left = max > cur ? max - cur : 0;
+        if (left < avail)
+            avail = left;
+    }
+    return avail;
+}
+
+void *bise_arena_alloc(bise_arena *a, size_t size)
+{
+    if (size > SIZE_MAX / 2)
+        return NULL;
+    const size_t head = (sizeof(struct bise_arena_block) + 15) / 16 * 16;
+    const size_t need = (size + 15) / 16 * 16;
+    struct bise_arena_block *b = a->head;
+    if (!b || b->size - b->used < need) {
+        const size_t room = need > ARENA_BLOCK ? need : ARENA_BLOCK;
+        b = bise_alloc(head + room);
+        if (!b)
+            return NULL;
+        b->size = room;
+        b->next = a->head;
+        a->head = b;
+    }
+    void *p = (char *)b + head + b->used;
+    b->used += need;
+    return p;
+}
+
+char *bise_arena_strndup(bise_arena *a, const char *s, size_t n)
+{
+    char *p = bise_arena_alloc(a, n + 1);
+    if (p)
+        memcpy(p, s, n);
+    return p;
+}
+
+char *bise_arena_strdup(bise_arena *a, const char *s)
+{
+    return bise_arena_strndup(a, s, strlen(s));
+}
+
+void bise_arena_fini(bise_arena *a)
+{
+    struct bise_arena_block *b = a->head;
+    while (b) {
+        struct bise_arena_block *next = b->next;
+        bise_free(b);
+        b = next;
+    }
+    a->head = NULL;
+}

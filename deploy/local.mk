@@ -1,0 +1,1 @@
+# deploy/ - sources, headers and tests of this folder

@@ -1,0 +1,1 @@
+# docs/ - sources, headers and tests of this folder

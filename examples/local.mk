@@ -1,0 +1,1 @@
+# examples/ - sources, headers and tests of this folder

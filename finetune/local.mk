@@ -1,0 +1,1 @@
+# finetune/ - sources, headers and tests of this folder

@@ -1,0 +1,105 @@
+/* graph.h - forward and backward of a model over packed sequences. All memory
+ * is planned and taken in bise_graph_new; nothing is allocated in a step. The
+ * activations of a call live in the graph until the next call. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_MODEL_GRAPH_H
+#define BISE_MODEL_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/pool.h"
+#include "kernels/kernels.h"
+#include "model/checkpoint.h"
+#include "model/lora.h"
+
+typedef struct bise_graph bise_graph;
+
+typedef enum { BISE_COMPUTE_F32, BISE_COMPUTE_BF16, BISE_COMPUTE_INT8 }
+    bise_compute;
+typedef enum { BISE_CKPT_AUTO, BISE_CKPT_ON, BISE_CKPT_OFF } bise_ckpt_mode;
+
+/* T tokens of n_seg samples laid one after another: sample s owns tokens
+ * [seg[s], seg[s+1]); attention stays inside a sample and positions restart at
+ * 0 there (plus first_pos when given). */
+typedef struct bise_batch {
+    const int32_t *ids;      /* [T] */
+    const int32_t *seg;      /* [n_seg + 1], seg[0] = 0, seg[n_seg] = T */
+    int32_t T, n_seg;
+    /* Training and scoring: the token to predict at each position, -1 where
+     * nothing is; and its weight (NULL = 1 everywhere). */
+    const int32_t *targets;  /* [T] */
+    const float *weights;    /* [T] or NULL */
+} bise_batch;
+
+/* Called with the input rows of a linear layer: x is [T, in] float32. For
+ * expert layers rows are those routed to role.expert. */
+typedef bise_status bise_tap_fn(void *ctx, bise_role role, const float *x,
+                                int32_t T, int32_t in, bise_error *err);
+
+typedef struct bise_graph_options {
+    int32_t max_tokens;          /* most tokens in one call */
+    int32_t max_seq;             /* longest sample, 0 = max_tokens */
+    bool train;                  /* backward needed */
+    bise_compute compute;
+    bise_ckpt_mode checkpointing;
+    uint64_t memory_bytes;       /* limit for the arena, 0 = none */
+    bise_lora *const *loras;     /* borrowed; [n_loras] */
+    int32_t n_loras;             /* gradients go to those that have them */
+    uint64_t dropout_seed;
+    bise_tap_fn *tap;
+    void *tap_ctx;
+    bise_pool *pool;
+    const bise_kernels *kernels; /* NULL = bise_kernels_get() */
+} bise_graph_options;
+
+BISE_NODISCARD bise_status bise_graph_new(bise_graph **out,
+                                          const bise_checkpoint *c,
+                                          const bise_graph_options *o,
+                                          bise_error *err);
+void bise_graph_free(bise_graph *g);
+/* Bytes bise_graph_new would take for these options (weights not counted). */
+BISE_NODISCARD bise_status bise_graph_plan(uint64_t *bytes,
+                                           const bise_checkpoint *c,
+                                           const bise_graph_options *o,
+                                           bise_error *err);
+
+/* Run the layers; the final normed hidden states [T, C] stay in the graph. */
+BISE_NODISCARD bise_status bise_graph_forward(bise_graph *g,
+                                              const bise_batch *b,
+                                              bise_error *err);
+/* Logits of n positions of the last forward into out [n, V]. */
+BISE_NODISCARD bise_status bise_graph_logits(bise_graph *g,
+                                             const int32_t *rows, int32_t n,
+                                             float *out, bise_error *err);
+/* Forward and loss: *sum += sum_t weight_t nll_t over targets >= 0, in double;
+ * nll [T] (may be NULL) gets each position's value, 0 where none. Logits are
+ * made in chunks at target positions only. */
+BISE_NODISCARD bise_status bise_graph_loss(bise_graph *g, const bise_batch *b,
+                                           double *sum, float *nll,
+                                           bise_error *err);
+/* Forward, loss and backward: adds d(sum)/d(param) to the gradients of the
+ * loras (the sum, not the mean: the trainer divides once per step). */
+BISE_NODISCARD bise_status bise_graph_train(bise_graph *g, const bise_batch *b,
+                                            double *sum, bise_error *err);
+/* Dropout masks are a function of (seed, step, micro): set before a step. */
+void bise_graph_set_step(bise_graph *g, uint64_t step, uint64_t micro);
+
+/* Generation: a KV cache for one sequence of at most max_seq tokens. */
+typedef struct bise_cache bise_cache;
+BISE_NODISCARD bise_status bise_cache_new(bise_cache **out,
+                                          const bise_graph *g, int32_t max_seq,
+                                          bise_error *err);
+void bise_cache_free(bise_cache *c);
+int32_t bise_cache_len(const bise_cache *c);
+/* Forget all tokens after the first len. */
+void bise_cache_cut(bise_cache *c, int32_t len);
+/* Feed n tokens (any n; long prompts are split) and get the logits [V] that
+ * follow the last one. */
+BISE_NODISCARD bise_status bise_graph_decode(bise_graph *g, bise_cache *c,
+                                             const int32_t *ids, int32_t n,
+                                             float *logits, bise_error *err);
+
+#endif

@@ -1,0 +1,73 @@
+/* lora.h - a set of LoRA modules in memory, in the model's own (HF half) row
+ * order: what the graph computes with, the trainer updates and merge adds.
+ * y += scale (drop(x) A^T) B^T with A [R, in], B [out, R] (Hu et al. 2021). */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_MODEL_LORA_H
+#define BISE_MODEL_LORA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "model/checkpoint.h"
+
+typedef struct bise_lora_module {
+    bise_role role;
+    int32_t r, in, out;
+    double alpha;         /* lora_alpha of this module */
+    float scale;          /* alpha / r, rsLoRA alpha / sqrt(r), times user's */
+    float *a, *b;         /* values [r, in], [out, r] */
+    float *da, *db;       /* gradients, NULL when not trained */
+    float *magnitude, *dmagnitude; /* DoRA [out], else NULL */
+} bise_lora_module;
+
+typedef struct bise_lora {
+    bise_lora_module *modules;
+    size_t n;
+    float dropout;        /* applied in training only */
+    bool rslora, dora;
+    /* All values (and gradients) of all modules in one buffer each, in module
+     * order: a, b, magnitude. Modules point into them. */
+    float *values, *grads;
+    size_t n_values;
+    /* modules_to_save: whole tensors that replace the base's. */
+    struct { bise_role role; float *w; uint64_t n; } *saved;
+    size_t n_saved;
+} bise_lora;
+
+/* Options of a new adapter to train. */
+typedef struct bise_lora_options {
+    int32_t r;
+    double alpha, dropout;
+    bool rslora, dora;
+    const char *target;       /* "all-linear" or "q_proj,v_proj,..." */
+    const bise_json *rank_pattern, *alpha_pattern; /* PEFT semantics or NULL */
+    uint64_t seed;
+    int32_t layers_from;      /* first layer with adapters, 0 = all */
+} bise_lora_options;
+
+/* Allocate modules for every targeted linear layer of the model: A uniform in
+ * +-1/sqrt(in) (Kaiming, a = sqrt 5), B zero; a target that matches nothing is
+ * an error. Gradients are allocated when train. */
+BISE_NODISCARD bise_status bise_lora_new(bise_lora *l, const bise_config *c,
+                                         const bise_lora_options *o,
+                                         bool train, bise_error *err);
+/* Load an adapter: PEFT directory, GGUF, native or mlx, recognized by content;
+ * path may end in ":SCALE". Every module must fit the base: names, shapes. */
+BISE_NODISCARD bise_status bise_lora_load(bise_lora *l, const char *path,
+                                          const bise_checkpoint *base,
+                                          bise_error *err);
+/* Give a loaded adapter gradient buffers, to train it further. */
+BISE_NODISCARD bise_status bise_lora_train(bise_lora *l, bise_error *err);
+/* Write adapter_model.safetensors and adapter_config.json (PEFT) into an
+ * existing directory; base_name goes into base_model_name_or_path. */
+BISE_NODISCARD bise_status bise_lora_save_peft(const bise_lora *l,
+                                               const bise_checkpoint *base,
+                                               const char *base_name,
+                                               const char *dir,
+                                               bise_error *err);
+const bise_lora_module *bise_lora_find(const bise_lora *l, bise_role role);
+void bise_lora_fini(bise_lora *l);
+
+#endif

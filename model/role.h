@@ -1,0 +1,50 @@
+/* role.h - what a tensor is in the model, independent of any file's names, and
+ * the one table (roles.def) that maps roles to HF, native and GGUF names. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_MODEL_ROLE_H
+#define BISE_MODEL_ROLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+    BISE_ROLE_EMBED, BISE_ROLE_NORM, BISE_ROLE_HEAD,
+    BISE_ROLE_ATTN_NORM, BISE_ROLE_Q, BISE_ROLE_K, BISE_ROLE_V, BISE_ROLE_O,
+    BISE_ROLE_FFN_NORM, BISE_ROLE_GATE, BISE_ROLE_UP, BISE_ROLE_DOWN,
+    BISE_ROLE_ROUTER,
+    BISE_ROLE_EXP_GATE, BISE_ROLE_EXP_UP, BISE_ROLE_EXP_DOWN,
+    BISE_ROLE_EXP_GATE_UP,                 /* fused in one 3-D tensor */
+    BISE_ROLE_SH_GATE, BISE_ROLE_SH_UP, BISE_ROLE_SH_DOWN,
+    BISE_ROLE_Q_A, BISE_ROLE_Q_A_NORM, BISE_ROLE_Q_B,
+    BISE_ROLE_KV_A, BISE_ROLE_KV_A_NORM, BISE_ROLE_KV_B,
+    BISE_ROLE_K_B, BISE_ROLE_V_B,          /* GGUF's split of KV_B */
+    BISE_ROLE_OPAQUE,                      /* vision, projector: passed on */
+    BISE_ROLE_COUNT
+} bise_role_kind;
+
+typedef struct bise_role {
+    bise_role_kind kind;
+    int32_t layer;  /* -1 outside layers */
+    int32_t expert; /* -1 unless one expert's own tensor */
+} bise_role;
+
+typedef enum { BISE_NAMES_HF, BISE_NAMES_NATIVE, BISE_NAMES_GGUF } bise_names;
+
+/* Name of a role's weight in a layout into out (with ".weight", without any
+ * wrapper prefix); returns false when the layout has no such name. */
+bool bise_role_name(char out[192], bise_role role, bise_names layout);
+/* Role of a name (wrapper prefixes already stripped); kind BISE_ROLE_COUNT when
+ * it is none. */
+bise_role bise_role_of(const char *name, bise_names layout);
+/* Short module name as in PEFT's target_modules: "q_proj", "gate_proj". NULL
+ * for roles that are not linear layers. */
+const char *bise_role_module(bise_role_kind kind);
+/* Kind from such a name; BISE_ROLE_COUNT when unknown. */
+bise_role_kind bise_role_by_module(const char *module);
+static inline bool bise_role_equal(bise_role a, bise_role b)
+{
+    return a.kind == b.kind && a.layer == b.layer && a.expert == b.expert;
+}
+
+#endif

@@ -1,0 +1,1 @@
+# pipeline/ - sources, headers and tests of this folder

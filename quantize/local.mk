@@ -1,0 +1,1 @@
+# quantize/ - sources, headers and tests of this folder
