@@ -1,3 +1,14 @@
-# cli/ - main, command table, options, progress, printing
-bise_SOURCES = %D%/command.h %D%/commands.def %D%/main.c
-bise_LDADD = libbise.a $(BISE_LIBS)
+# cli/ - main, command table, options, progress, printing. Commands are in a
+# library of their own so that tests can link them.
+noinst_LIBRARIES += libcli.a
+libcli_a_SOURCES = %D%/args.c %D%/args.h %D%/command.h %D%/commands.def \
+  %D%/help.c %D%/help.h %D%/table.c %D%/table.h %D%/term.c %D%/term.h
+bise_SOURCES = %D%/main.c
+bise_LDADD = libcli.a libbise.a $(BISE_LIBS)
+if HAVE_CHECK
+check_PROGRAMS += tests/check_args
+TESTS += tests/check_args
+tests_check_args_SOURCES = tests/check_args.c
+tests_check_args_CPPFLAGS = $(test_cppflags)
+tests_check_args_LDADD = libcli.a $(test_ldadd)
+endif

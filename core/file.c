@@ -259,14 +259,20 @@ static bise_status check_space(const char *path, uint64_t expect,
     return s;
 }
 
+static bise_status refuse_existing(const char *path, bise_error *err)
+{
+    bise_status s = bise_fail(err, BISE_EIO, "output exists already");
+    err->sys_errno = EEXIST;
+    s = bise_error_hint(err, "use --force to replace it");
+    s = bise_error_in(err, path, NULL);
+    return s;
+}
+
 bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
                           bool force, bise_error *err)
 {
     if (!force && bise_file_exists(path)) {
-        bise_status s = bise_fail(err, BISE_EINVAL, "output exists already");
-        s = bise_error_hint(err, "use --force to replace it");
-        s = bise_error_in(err, path, NULL);
-        return s;
+        return refuse_existing(path, err);
     }
     bise_status s = check_space(path, expect, err);
     if (s != BISE_OK)
@@ -397,10 +403,7 @@ bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
 {
     memset(d, 0, sizeof *d);
     if (!force && bise_file_exists(path)) {
-        bise_status s = bise_fail(err, BISE_EINVAL, "output exists already");
-        s = bise_error_hint(err, "use --force to replace it");
-        s = bise_error_in(err, path, NULL);
-        return s;
+        return refuse_existing(path, err);
     }
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')

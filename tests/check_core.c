@@ -163,7 +163,7 @@ START_TEST(output_appears_only_when_complete)
     ck_assert(!bise_file_exists(path));
     ck_ok(bise_out_commit(o, &err));
     ck_assert_uint_eq(bise_file_size(path), 32);
-    ck_fails(bise_out_open(&o, path, 0, false, &err), BISE_EINVAL);
+    ck_fails(bise_out_open(&o, path, 0, false, &err), BISE_EIO);
     ck_ok(bise_out_open(&o, path, 0, true, &err));
     bise_out_drop(o);
     ck_assert_uint_eq(bise_file_size(path), 32);
