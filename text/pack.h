@@ -15,9 +15,14 @@
 typedef struct bise_packer bise_packer;
 
 typedef struct bise_pack_options {
-    int32_t max_tokens;   /* capacity of a pack */
-    bool packing;         /* false: one sample per pack */
-    bool shuffle;
+    int32_t max_tokens;   /* capacity of a pack in inputs (sample length - 1
+                           * each); used with packing only */
+    bool packing;         /* fill packs up to max_tokens; else by rows */
+    int32_t rows_per_pack; /* without packing: samples of a pack, laid out in
+                            * order (0 = 1); the last of an epoch may be
+                            * smaller */
+    bool shuffle;         /* false: rows in file order, for evaluation and for
+                           * comparison with other trainers */
     uint64_t seed;
 } bise_pack_options;
 
