@@ -8,3 +8,5 @@ tests_check_core_SOURCES = tests/check_core.c
 tests_check_core_CPPFLAGS = $(test_cppflags)
 tests_check_core_LDADD = $(test_ldadd)
 endif
+TESTS += tests/check_layers.sh
+EXTRA_DIST += tests/check_layers.sh tests/check_all.sh
