@@ -343,6 +343,14 @@ bise_status bise_out_write(bise_out *o, const void *data, size_t n,
     return s;
 }
 
+bise_status bise_out_resize(bise_out *o, uint64_t size, bise_error *err)
+{
+    if (ftruncate(o->fd, (off_t)size) != 0)
+        return bise_fail_errno(err, o->path, "cannot resize");
+    o->pos = o->allocated = size;
+    return BISE_OK;
+}
+
 bise_status bise_out_pad(bise_out *o, uint64_t align, bise_error *err)
 {
     static const char zero[4096];

@@ -66,6 +66,10 @@ BISE_NODISCARD bise_status bise_out_write(bise_out *o, const void *data,
 BISE_NODISCARD bise_status bise_out_patch(bise_out *o, uint64_t offset,
                                           const void *data, size_t n,
                                           bise_error *err);
+/* Give the file its final size: what is not written yet reads as zero and is
+ * filled in with bise_out_patch, from any number of threads. */
+BISE_NODISCARD bise_status bise_out_resize(bise_out *o, uint64_t size,
+                                           bise_error *err);
 /* Append zero bytes up to a multiple of align. */
 BISE_NODISCARD bise_status bise_out_pad(bise_out *o, uint64_t align,
                                         bise_error *err);

@@ -1,0 +1,109 @@
+/* check.c - see check.h. A float is not finite when its exponent bits are all
+ * ones; a slab is first scanned as a whole for the largest exponent, and only
+ * a slab that fails is searched for the place. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "pipeline/check.h"
+
+#include <string.h>
+
+#include "core/bytes.h"
+
+#define CHUNK 4096
+
+uint64_t bise_find_nonfinite(const float *x, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i += CHUNK) {
+        const uint64_t m = n - i < CHUNK ? n - i : CHUNK;
+        uint32_t worst = 0;
+        for (uint64_t k = 0; k < m; k++) {
+            const uint32_t a = bise_f32_bits(x[i + k]) & 0x7f800000u;
+            worst = a > worst ? a : worst;
+        }
+        if (worst < 0x7f800000u)
+            continue;
+        for (uint64_t k = 0; k < m; k++)
+            if ((bise_f32_bits(x[i + k]) & 0x7f800000u) == 0x7f800000u)
+                return i + k;
+    }
+    return UINT64_MAX;
+}
+
+/* First 16-bit float of n whose exponent bits (mask) are all ones. */
+static uint64_t find_half(const uint8_t *p, uint64_t n, uint16_t mask)
+{
+    for (uint64_t i = 0; i < n; i += CHUNK) {
+        const uint64_t m = n - i < CHUNK ? n - i : CHUNK;
+        uint16_t worst = 0;
+        for (uint64_t k = 0; k < m; k++) {
+            uint16_t a;
+            memcpy(&a, p + 2 * (i + k), 2);
+            a &= mask;
+            worst = a > worst ? a : worst;
+        }
+        if (worst < mask)
+            continue;
+        for (uint64_t k = 0; k < m; k++)
+            if ((bise_load_le16(p + 2 * (i + k)) & mask) == mask)
+                return i + k;
+    }
+    return UINT64_MAX;
+}
+
+static uint64_t find_single(const uint8_t *p, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if ((bise_load_le32(p + 4 * i) & 0x7f800000u) == 0x7f800000u)
+            return i;
+    return UINT64_MAX;
+}
+
+/* Where a block type keeps its float16 scales: byte offsets, -1 none. */
+typedef struct scale_place {
+    bise_dtype dtype;
+    int first, second;
+} scale_place;
+
+static const scale_place places[] = {
+    { BISE_DTYPE_Q4_0, 0, -1 },    { BISE_DTYPE_Q4_1, 0, 2 },
+    { BISE_DTYPE_Q5_0, 0, -1 },    { BISE_DTYPE_Q5_1, 0, 2 },
+    { BISE_DTYPE_Q8_0, 0, -1 },    { BISE_DTYPE_Q2_K, 80, 82 },
+    { BISE_DTYPE_Q3_K, 108, -1 },  { BISE_DTYPE_Q4_K, 0, 2 },
+    { BISE_DTYPE_Q5_K, 0, 2 },     { BISE_DTYPE_Q6_K, 208, -1 },
+    { BISE_DTYPE_IQ4_NL, 0, -1 },  { BISE_DTYPE_IQ4_XS, 0, -1 },
+    { BISE_DTYPE_TQ1_0, 52, -1 },  { BISE_DTYPE_TQ2_0, 64, -1 },
+    { BISE_DTYPE_Q1_0, 0, -1 },    { BISE_DTYPE_Q2_0, 0, -1 },
+};
+
+static bool half_is_bad(const uint8_t *p)
+{
+    return (bise_load_le16(p) & 0x7c00) == 0x7c00;
+}
+
+uint64_t bise_find_bad_block(bise_dtype t, const void *bytes, uint64_t n)
+{
+    const uint8_t *p = bytes;
+    if (t == BISE_DTYPE_F32)
+        return find_single(p, n);
+    if (t == BISE_DTYPE_F16)
+        return find_half(p, n, 0x7c00);
+    if (t == BISE_DTYPE_BF16)
+        return find_half(p, n, 0x7f80);
+    const bise_dtype_info *info = bise_dtype_get(t);
+    const uint64_t blocks = n / info->block_len;
+    for (uint64_t i = 0; t == BISE_DTYPE_MXFP4 && i < blocks; i++)
+        if (p[i * info->block_bytes] == 255)    /* E8M0 NaN */
+            return i * info->block_len;
+    for (size_t k = 0; k < sizeof places / sizeof *places; k++) {
+        if (places[k].dtype != t)
+            continue;
+        for (uint64_t i = 0; i < blocks; i++) {
+            const uint8_t *b = p + i * info->block_bytes;
+            if (half_is_bad(b + places[k].first) ||
+                (places[k].second >= 0 && half_is_bad(b + places[k].second)))
+                return i * info->block_len;
+        }
+    }
+    return UINT64_MAX;
+}
