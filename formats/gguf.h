@@ -114,5 +114,10 @@ BISE_NODISCARD bise_status bise_gguf_header(bise_str *out,
                                             bise_tensor *tensors, size_t n,
                                             uint64_t *data_bytes,
                                             bise_error *err);
+/* Write a whole small file at once: each tensor's data is in memory. */
+BISE_NODISCARD bise_status bise_gguf_save(const char *path,
+                                          const bise_gguf_meta *m,
+                                          const bise_tensor *tensors, size_t n,
+                                          bise_error *err);
 
 #endif

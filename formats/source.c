@@ -1,0 +1,198 @@
+/* source.c - files of a directory as a source (source.h), and the functions
+ * common to all sources. Archives add theirs in archive_read.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "formats/source.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/file.h"
+
+static bool dir_has(const bise_source *s, const char *name)
+{
+    struct stat st;
+    char *path = bise_path_join(s->root, name);
+    const bool ok = path && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    bise_free(path);
+    return ok;
+}
+
+static bise_status dir_image(bise_source *s, const char *name, bise_image *img,
+                             bise_error *err)
+{
+    bise_map map;
+    char *path = bise_path_join(s->root, name);
+    if (!path)
+        return bise_fail_nomem(err);
+    const bise_status status = bise_map_open(&map, path, err);
+    bise_free(path);
+    if (status == BISE_OK)
+        *img = (bise_image){ .data = map.data, .size = map.size };
+    return status;
+}
+
+static void dir_release(bise_source *s, const bise_image *img, uint64_t first,
+                        uint64_t n)
+{
+    (void)s;
+    bise_map_release(img->data + first, n);
+}
+
+static void dir_drop(bise_source *s, bise_image *img)
+{
+    (void)s;
+    bise_map_close(&(bise_map){ .data = img->data, .size = img->size });
+}
+
+static const bise_source_ops dir_ops = {
+    .has = dir_has, .image = dir_image, .release = dir_release,
+    .drop = dir_drop
+};
+
+/* Keep the regular files among the entries of a directory. */
+static bise_status list_files(bise_source *s, bise_error *err)
+{
+    char **all = NULL;
+    size_t n = 0;
+    const bise_status status = bise_dir_list(&all, &n, s->root, err);
+    if (status != BISE_OK)
+        return status;
+    s->names = bise_arena_alloc(&s->arena, (n + 1) * sizeof *s->names);
+    for (size_t i = 0; s->names && i < n; i++) {
+        if (!dir_has(s, all[i]))
+            continue;
+        char *copy = bise_arena_strdup(&s->arena, all[i]);
+        if (!copy) {
+            s->names = NULL;
+            break;
+        }
+        s->names[s->n_names++] = copy;
+    }
+    bise_free(all);
+    return s->names ? BISE_OK : bise_fail_nomem(err);
+}
+
+/* One file: the folder is the root, the file the only name. */
+static bise_status list_single(bise_source *s, const char *path,
+                               bise_error *err)
+{
+    const char *base = bise_path_base(path);
+    const size_t dir = (size_t)(base - path);
+    s->single = true;
+    s->root = dir == 0 ? bise_arena_strdup(&s->arena, ".") :
+        bise_arena_strndup(&s->arena, path, dir > 1 ? dir - 1 : 1);
+    s->names = bise_arena_alloc(&s->arena, sizeof *s->names);
+    if (!s->root || !s->names ||
+        !(s->names[0] = bise_arena_strdup(&s->arena, base)))
+        return bise_fail_nomem(err);
+    s->n_names = 1;
+    return BISE_OK;
+}
+
+bise_status bise_source_open_path(bise_source **out, const char *path,
+                                  bise_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return bise_fail_errno(err, path, "cannot open");
+    bise_source *s = bise_alloc(sizeof *s);
+    if (!s)
+        return bise_fail_nomem(err);
+    s->ops = &dir_ops;
+    bise_status status;
+    if (S_ISDIR(st.st_mode)) {
+        s->root = bise_arena_strdup(&s->arena, path);
+        status = s->root ? list_files(s, err) : bise_fail_nomem(err);
+    } else
+        status = list_single(s, path, err);
+    if (status != BISE_OK) {
+        bise_source_close(s);
+        return status;
+    }
+    *out = s;
+    return BISE_OK;
+}
+
+void bise_source_close(bise_source *s)
+{
+    if (!s)
+        return;
+    if (s->ops->close)
+        s->ops->close(s);
+    bise_arena_fini(&s->arena);
+    bise_free(s);
+}
+
+bool bise_source_has(const bise_source *s, const char *name)
+{
+    return s->ops->has(s, name);
+}
+
+const char *bise_source_path(bise_source *s, const char *name)
+{
+    if (strcmp(s->root, ".") == 0)
+        return name;
+    char *joined = bise_path_join(s->root, name);
+    char *kept = joined ? bise_arena_strdup(&s->arena, joined) : NULL;
+    bise_free(joined);
+    return kept ? kept : name;
+}
+
+bise_status bise_source_image(bise_source *s, const char *name, bise_image *img,
+                              bise_error *err)
+{
+    memset(img, 0, sizeof *img);
+    return s->ops->image(s, name, img, err);
+}
+
+bise_status bise_source_need(bise_source *s, const bise_image *img,
+                             uint64_t first, uint64_t n, bise_error *err)
+{
+    return img->lazy && n ? s->ops->need(s, img, first, n, err) : BISE_OK;
+}
+
+bise_status bise_source_copy(bise_source *s, const bise_image *img,
+                             uint64_t first, uint64_t n, void *out,
+                             bise_error *err)
+{
+    if (img->lazy)
+        return s->ops->copy(s, img, first, n, out, err);
+    if (n)
+        memcpy(out, img->data + first, (size_t)n);
+    return BISE_OK;
+}
+
+void bise_source_release(bise_source *s, const bise_image *img,
+                         uint64_t first, uint64_t n)
+{
+    if (n && s->ops->release)
+        s->ops->release(s, img, first, n);
+}
+
+void bise_source_drop(bise_source *s, bise_image *img)
+{
+    if (img->data)
+        s->ops->drop(s, img);
+    memset(img, 0, sizeof *img);
+}
+
+bise_status bise_source_read(bise_source *s, const char *name, bise_str *out,
+                             bise_error *err)
+{
+    bise_image img;
+    bise_status status = bise_source_image(s, name, &img, err);
+    if (status != BISE_OK)
+        return status;
+    status = bise_source_need(s, &img, 0, img.size, err);
+    if (status == BISE_OK) {
+        bise_str_add(out, img.data ? (const char *)img.data : "",
+                     (size_t)img.size);
+        if (!bise_str_ok(out))
+            status = bise_fail_nomem(err);
+    }
+    bise_source_drop(s, &img);
+    return status;
+}
