@@ -1,0 +1,44 @@
+/* q1_0.c - Q1_0: 128 signs under one f16 magnitude (gguf.md 4.2, 5.2).
+ * Importance is ignored. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "kernels/ref/codec_ref.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/block.h"
+
+static void encode_block(uint8_t *dst, const float *x, const float *qw,
+                         float sigma2)
+{
+    bise_q1_0 y;
+    float sum = 0;
+    (void)qw;
+    (void)sigma2;
+    memset(y.qs, 0, sizeof y.qs);
+    for (int i = 0; i < 128; i++) {
+        sum += fabsf(x[i]);
+        y.qs[i / 8] |= (uint8_t)((x[i] >= 0) << i % 8);
+    }
+    bise_store_half(y.d, sum / 128);
+    memcpy(dst, &y, sizeof y);
+}
+
+void bise_encode_q1_0_ref(void *dst, const float *src, size_t rows,
+                         size_t cols, const float *imatrix)
+{
+    bise_encode_blocks(dst, src, rows, cols, imatrix, 128,
+                       sizeof(bise_q1_0), encode_block);
+}
+
+void bise_decode_q1_0_ref(float *dst, const void *src, size_t n)
+{
+    const bise_q1_0 *y = src;
+    for (; n; n -= 128, dst += 128, y++) {
+        const float d = bise_load_half(y->d);
+        for (int i = 0; i < 128; i++)
+            dst[i] = y->qs[i / 8] >> i % 8 & 1 ? d : -d;
+    }
+}
