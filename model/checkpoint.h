@@ -27,10 +27,13 @@ typedef struct bise_weight {
     const bise_tensor *tensor;
     bise_rows rows;            /* order in the file */
     int32_t heads;             /* heads of a rotated tensor, else 0 */
-    /* FP8: w = code * scale. scale_block 0: one scale for the tensor; else
-     * [ceil(out/block), ceil(in/block)] scales in float32 (owned). */
+    /* FP8: w = code * scale. scale_block 0: one scale for the tensor, or one
+     * per expert of a stacked tensor; else [ceil(out/block), ceil(in/block)]
+     * scales, rows in file order. float32, owned. */
     float *scales;
     int32_t n_scales, scale_block;
+    const bise_tensor *scale, *act_scale; /* the tensors they came from, for
+                                             --dtype keep; else NULL */
     uint64_t expert_stride;    /* bytes between experts of a stacked tensor */
 } bise_weight;
 
@@ -39,7 +42,9 @@ typedef struct bise_checkpoint {
     bise_config config;
     bise_weight *weights;      /* in file order; scales are not listed */
     size_t n;
-    char prefix[64];           /* stripped from HF names, "" when none */
+    /* Scheme of a wrapper's names: "" (text model), "language_model." (files of
+     * the Hub) or "model.language_model." (transformers 5). */
+    char prefix[64];
     bise_names names;          /* naming of the file */
     char licence[64];          /* "apache-2.0", ... or "" when unknown */
     char base_name[192];       /* name for outputs, from card or folder */
@@ -58,8 +63,36 @@ const bise_weight *bise_checkpoint_find(const bise_checkpoint *c,
 /* The same by kind, layer. */
 const bise_weight *bise_checkpoint_get(const bise_checkpoint *c,
                                        bise_role_kind kind, int32_t layer);
-/* Expected shape of a role under a configuration: dims [2] (out, in), or (n)
- * for vectors; returns n_dims, 0 when the role does not exist in it. */
+/* Name of a text tensor in the checkpoint's own layout and prefix scheme, as a
+ * saver must write it; false when the layout has no such name. */
+bool bise_checkpoint_name(char out[256], const bise_checkpoint *c,
+                          bise_role role);
+/* The same for a Hugging Face name under a prefix scheme (see prefix). */
+bool bise_role_name_prefixed(char out[256], bise_role role, bise_family family,
+                             const char *prefix);
+
+/* Where row `row` of a q or k weight in order `to` stands in order `from`:
+ * destination row -> source row, D rows a head (mistral3.md 2.6). Identity for
+ * PLAIN or equal orders. */
+static inline uint64_t bise_rows_source(bise_rows from, bise_rows to,
+                                        uint64_t row, int32_t D)
+{
+    if (from == to || from == BISE_ROWS_PLAIN || to == BISE_ROWS_PLAIN)
+        return row;
+    const uint64_t d = (uint64_t)D, base = row - row % d, j = row % d;
+    if (from == BISE_ROWS_INTERLEAVED)        /* half row b D/2 + i wants */
+        return base + 2 * (j % (d / 2)) + j / (d / 2);
+    return base + j % 2 * (d / 2) + j / 2;    /* interleaved 2 i + b wants */
+}
+
+/* The roles a configuration implies, in the order of a forward pass: embedding,
+ * layers, norm, head (none when tied). Experts as stacked roles (expert -1,
+ * GATE, UP, DOWN). Returns their number; fills at most cap. */
+size_t bise_config_roles(const bise_config *c, bise_role *out, size_t cap);
+
+/* Expected shape of a role under a configuration: (out, in), (n) for vectors,
+ * (E, out, in) for stacked experts (expert -1); returns n_dims, 0 when the role
+ * does not exist in it (a tied head has the embedding's shape). */
 int bise_role_shape(const bise_config *c, bise_role role, uint64_t dims[3]);
 
 #endif

@@ -1,3 +1,8 @@
 # model/ - configuration, roles, checkpoint, LoRA, graph, sampling
 libbise_a_SOURCES += %D%/checkpoint.h %D%/config.h %D%/dims.h %D%/graph.h \
   %D%/lora.h %D%/role.h %D%/sampler.h
+# configuration, names and checkpoints
+libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
+  %D%/resolve.h %D%/resolve.c %D%/config.c %D%/config_native.c \
+  %D%/config_gguf.c %D%/rope.c %D%/role.c %D%/role_shape.c %D%/card.h %D%/card.c \
+  %D%/checkpoint.c

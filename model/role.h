@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/config.h"
+
 typedef enum {
     BISE_ROLE_EMBED, BISE_ROLE_NORM, BISE_ROLE_HEAD,
     BISE_ROLE_ATTN_NORM, BISE_ROLE_Q, BISE_ROLE_K, BISE_ROLE_V, BISE_ROLE_O,
@@ -34,6 +36,10 @@ typedef enum { BISE_NAMES_HF, BISE_NAMES_NATIVE, BISE_NAMES_GGUF } bise_names;
 /* Name of a role's weight in a layout into out (with ".weight", without any
  * wrapper prefix); returns false when the layout has no such name. */
 bool bise_role_name(char out[192], bise_role role, bise_names layout);
+/* The same for a model of a family: where families name a role differently
+ * (router, experts), that family's name. bise_role_name takes Mixtral's. */
+bool bise_role_name_in(char out[192], bise_role role, bise_names layout,
+                       bise_family family);
 /* Role of a name (wrapper prefixes already stripped); kind BISE_ROLE_COUNT when
  * it is none. */
 bise_role bise_role_of(const char *name, bise_names layout);

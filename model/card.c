@@ -1,0 +1,81 @@
+/* card.c - licence and name of a checkpoint. The licence is the line of the
+ * card's YAML front matter ("other" is replaced by license_name), or GGUF's
+ * general.license; it is never inferred from a name (mistral3.md 1.6). */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "model/card.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/mem.h"
+#include "formats/gguf.h"
+#include "formats/yaml.h"
+
+static void licence_of_card(bise_checkpoint *c)
+{
+    bise_error err;
+    bise_error_init(&err);
+    bise_str text = { 0 };
+    bise_json *front = NULL;
+    if (!bise_store_has_file(c->store, "README.md") ||
+        bise_store_file(c->store, "README.md", &text, &err) != BISE_OK ||
+        bise_yaml_front_matter(&front, bise_str_get(&text), text.len, &err) !=
+            BISE_OK)
+        goto done;
+    const bise_json *v = bise_json_get(front, "license");
+    if (bise_json_typeof(v) == BISE_JSON_ARRAY)
+        v = bise_json_at(v, 0);
+    const char *id = bise_json_string(v, NULL);
+    const char *name = bise_json_string(bise_json_get(front, "license_name"),
+                                        NULL);
+    if (id && name && strcmp(id, "other") == 0)
+        id = name;
+    snprintf(c->licence, sizeof c->licence, "%s", id ? id : "");
+done:
+    bise_json_free(front);
+    bise_str_fini(&text);
+}
+
+/* Copy a GGUF string, cut to the field. */
+static void gguf_text(char *out, size_t size, const bise_gguf_meta *m,
+                      const char *key)
+{
+    size_t n = 0;
+    const char *s = m ? bise_gguf_str(m, key, &n) : NULL;
+    if (s && n && !memchr(s, 0, n))
+        snprintf(out, size, "%.*s", (int)(n < size ? n : size - 1), s);
+}
+
+/* The folder's or file's own name: never a path, which would tell of the
+ * user's machine in outputs. */
+static void name_of_path(bise_checkpoint *c)
+{
+    char *real = realpath(bise_store_path(c->store), NULL);
+    const char *base = bise_path_base(real ? real : bise_store_path(c->store));
+    snprintf(c->base_name, sizeof c->base_name, "%s", base);
+    free(real);
+    static const char *const ends[] = { ".gguf", ".tar.zst", ".safetensors" };
+    for (size_t i = 0; i < 3; i++)
+        if (bise_ends_with(c->base_name, ends[i]))
+            c->base_name[strlen(c->base_name) - strlen(ends[i])] = 0;
+}
+
+void bise_card_read(bise_checkpoint *c, const bise_progress *progress)
+{
+    const bise_gguf_meta *m = bise_store_gguf(c->store);
+    name_of_path(c);
+    gguf_text(c->base_name, sizeof c->base_name, m, "general.name");
+    gguf_text(c->licence, sizeof c->licence, m, "general.license");
+    if (!c->licence[0])
+        licence_of_card(c);
+    if (!c->licence[0])
+        bise_progress_say(progress, "warning: the licence of %s is unknown (no "
+                          "license line in a model card)", c->base_name);
+    else if (strcasecmp(c->licence, "apache-2.0") != 0)
+        bise_progress_say(progress, "warning: the licence of %s is '%s', not "
+                          "Apache-2.0", c->base_name, c->licence);
+}

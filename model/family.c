@@ -1,0 +1,34 @@
+/* family.c - look-ups in families.def: family by the model_type or class name
+ * of a config.json, and the facts of a family. Called by config*.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "model/family.h"
+
+#include <string.h>
+
+static const bise_family_info table[] = {
+#define BISE_FAMILY(id, type, arch, gguf, theta, half, moe, mla) \
+    [BISE_FAMILY_##id] = { type, arch, gguf, theta, half, moe, mla },
+#include "model/families.def"
+#undef BISE_FAMILY
+};
+
+const bise_family_info *bise_family_get(bise_family f)
+{
+    return &table[f];
+}
+
+const char *bise_family_name(bise_family f)
+{
+    return table[f].model_type;
+}
+
+int bise_family_by_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(name, table[i].model_type) == 0 ||
+            strcmp(name, table[i].architecture) == 0)
+            return (int)i;
+    return -1;
+}
