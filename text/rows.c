@@ -1,0 +1,297 @@
+/* rows.c - cut a byte stream into JSON rows without parsing them. A stream
+ * whose first visible byte is '[' is one array, cut at the commas of its first
+ * level (strings and nesting are followed byte by byte); any other stream is
+ * JSONL, cut at newlines. The buffer holds whole rows plus the start of the
+ * next one, which moves to the front before the next read.
+ *
+ *   buf: | rows of this batch ... | row in progress | free |
+ *        0                        start          len      cap               */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "text/rows.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+#define BATCH_BYTES (4u << 20)
+#define BATCH_ROWS 32768u /* bounds what a batch of tiny rows costs */
+
+typedef enum { START, LINES, ARRAY, AFTER_ARRAY, BROKEN } rows_mode;
+
+struct bise_rows {
+    bise_inflate *in;
+    char *buf;
+    size_t len, cap;
+    size_t start;       /* the row in progress */
+    size_t at;          /* looked at up to here */
+    uint64_t base;      /* file offset of buf[0] */
+    uint64_t line;      /* line of buf[at] */
+    uint64_t row_line;  /* line where the row in progress starts */
+    rows_mode mode;
+    int depth;          /* open brackets inside an array element */
+    bool in_string, escaped, blank, any, eof;
+    bise_raw_row *rows;
+    size_t n_rows, cap_rows;
+};
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static bise_status push(bise_rows *r, size_t end, const char *fault,
+                        bise_error *err)
+{
+    if (bise_grow((void **)&r->rows, &r->cap_rows, r->n_rows + 1,
+                  sizeof *r->rows))
+        return bise_fail_nomem(err);
+    r->rows[r->n_rows++] = (bise_raw_row) {
+        .text = r->buf + r->start,
+        .n = end - r->start,
+        .line = r->row_line,
+        .offset = r->base + r->start,
+        .fault = fault,
+    };
+    return BISE_OK;
+}
+
+/* The row in progress begins behind position end. */
+static void begin_row(bise_rows *r, size_t end)
+{
+    r->start = end;
+    r->at = end;
+    r->row_line = r->line;
+    r->blank = true;
+    r->depth = 0;
+}
+
+/* The stream's structure is broken at the row in progress: say so once. */
+static bise_status broken(bise_rows *r, const char *fault, bise_error *err)
+{
+    const bise_status s = push(r, r->at < r->len ? r->at : r->len, fault, err);
+    r->mode = BROKEN;
+    return s;
+}
+
+/* Skip a byte order mark and blanks; decide between lines and an array. */
+static void find_mode(bise_rows *r)
+{
+    if (r->base + r->at == 0 && r->len >= 3 &&
+        !memcmp(r->buf, "\xef\xbb\xbf", 3))
+        begin_row(r, 3);
+    while (r->at < r->len && is_blank(r->buf[r->at])) {
+        r->line += r->buf[r->at] == '\n';
+        begin_row(r, r->at + 1);
+    }
+    if (r->at == r->len)
+        return;
+    r->mode = r->buf[r->at] == '[' ? ARRAY : LINES;
+    if (r->mode == ARRAY)
+        begin_row(r, r->at + 1);
+}
+
+static bool all_blank(const char *p, size_t n)
+{
+    while (n && is_blank(*p))
+        p++, n--;
+    return !n;
+}
+
+static bise_status cut_lines(bise_rows *r, bise_error *err)
+{
+    /* the second condition is a last line without a newline */
+    while ((r->at < r->len || (r->eof && r->start < r->len)) &&
+           r->n_rows < BATCH_ROWS) {
+        const char *nl = memchr(r->buf + r->at, '\n', r->len - r->at);
+        if (!nl && !r->eof) {
+            r->at = r->len;
+            return BISE_OK;
+        }
+        const size_t end = nl ? (size_t)(nl - r->buf) : r->len;
+        bise_status s = BISE_OK;
+        if (!all_blank(r->buf + r->start, end - r->start))
+            s = push(r, end, NULL, err);
+        if (s != BISE_OK)
+            return s;
+        r->line++;
+        begin_row(r, nl ? end + 1 : end);
+    }
+    return BISE_OK;
+}
+
+/* One byte of an array element: follow strings and nesting. */
+static void element_byte(bise_rows *r, char c)
+{
+    if (r->blank && !is_blank(c)) {     /* blanks are not part of the row */
+        r->blank = false;
+        r->start = r->at;
+        r->row_line = r->line;
+    }
+    if (r->in_string) {
+        if (r->escaped)
+            r->escaped = false;
+        else if (c == '\\')
+            r->escaped = true;
+        else if (c == '"')
+            r->in_string = false;
+    } else if (c == '"') {
+        r->in_string = true;
+    } else if (c == '{' || c == '[') {
+        r->depth++;
+    } else if (c == '}' || c == ']') {
+        r->depth--;
+    }
+    r->line += c == '\n';
+}
+
+static bise_status cut_array(bise_rows *r, bise_error *err)
+{
+    for (; r->at < r->len && r->n_rows < BATCH_ROWS; r->at++) {
+        const char c = r->buf[r->at];
+        const bool top = !r->in_string && r->depth == 0;
+        if (!top || (c != ',' && c != ']')) {
+            element_byte(r, c);
+            continue;
+        }
+        bise_status s = BISE_OK;
+        if (r->blank && (c == ',' || r->any))
+            s = push(r, r->at, "an element of the array is missing", err);
+        else if (!r->blank)
+            s = push(r, r->at, NULL, err);
+        if (s != BISE_OK)
+            return s;
+        r->any = true;
+        begin_row(r, r->at + 1);
+        r->at--;
+        if (c == ']') {
+            r->mode = AFTER_ARRAY;
+            r->at++;
+            return BISE_OK;
+        }
+    }
+    if (r->at == r->len && r->eof)
+        return broken(r, "the array is not closed at the end of the file",
+                      err);
+    return BISE_OK;
+}
+
+static bise_status cut(bise_rows *r, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    if (r->mode == START)
+        find_mode(r);
+    if (r->mode == LINES)
+        s = cut_lines(r, err);
+    else if (r->mode == ARRAY)
+        s = cut_array(r, err);
+    if (s != BISE_OK || r->mode != AFTER_ARRAY)
+        return s;
+    while (r->at < r->len && is_blank(r->buf[r->at])) {
+        r->line += r->buf[r->at] == '\n';
+        begin_row(r, r->at + 1);
+    }
+    return r->at < r->len ?
+               broken(r, "text after the end of the array", err) : BISE_OK;
+}
+
+/* Fill the free part of the buffer. */
+static bise_status fill(bise_rows *r, bise_error *err)
+{
+    while (!r->eof && r->len < r->cap) {
+        size_t got;
+        const bise_status s =
+            bise_inflate_read(r->in, r->buf + r->len, r->cap - r->len, &got,
+                              err);
+        if (s != BISE_OK)
+            return s;
+        r->len += got;
+        r->eof = got == 0;
+    }
+    return BISE_OK;
+}
+
+/* Move the row in progress to the front, and double the buffer when that row
+ * fills it. */
+static bise_status make_room(bise_rows *r, bise_error *err)
+{
+    memmove(r->buf, r->buf + r->start, r->len - r->start);
+    r->base += r->start;
+    r->len -= r->start;
+    r->at -= r->start;
+    r->start = 0;
+    if (r->len < r->cap)
+        return BISE_OK;
+    if (r->cap >= BISE_ROW_MAX_BYTES)
+        return broken(r, "a row of more than 64 MiB", err);
+    char *buf = bise_realloc_array(r->buf, r->cap * 2, 1);
+    if (!buf)
+        return bise_fail_nomem(err);
+    r->buf = buf;
+    r->cap *= 2;
+    return BISE_OK;
+}
+
+bise_status bise_rows_batch(bise_rows *r, const bise_raw_row **rows, size_t *n,
+                            bise_error *err)
+{
+    bise_status s = BISE_OK;
+    r->n_rows = 0;
+    /* ends with a row, a fault, or the end of the stream */
+    while (s == BISE_OK && r->n_rows == 0 && r->mode != BROKEN) {
+        if (r->eof && r->start == r->len && r->mode != ARRAY)
+            break;
+        s = make_room(r, err);
+        if (s == BISE_OK && r->mode != BROKEN)
+            s = fill(r, err);
+        if (s == BISE_OK && r->mode != BROKEN)
+            s = cut(r, err);
+    }
+    *rows = r->rows;
+    *n = r->n_rows;
+    return s;
+}
+
+bise_status bise_rows_new_take(bise_rows **out, bise_inflate *in,
+                               bise_error *err)
+{
+    bise_rows *r = bise_alloc(sizeof *r);
+    if (r) {
+        r->in = in;
+        r->cap = BATCH_BYTES;
+        r->line = r->row_line = 1;
+        r->blank = true;
+        r->buf = bise_alloc(r->cap);
+    }
+    if (!r || !r->buf) {
+        bise_inflate_close(in);
+        bise_free(r);
+        return bise_fail_nomem(err);
+    }
+    *out = r;
+    return BISE_OK;
+}
+
+bise_status bise_rows_open(bise_rows **out, const char *path, bise_error *err)
+{
+    bise_inflate *in = NULL;
+    const bise_status s = bise_inflate_open(&in, path, err);
+    return s == BISE_OK ? bise_rows_new_take(out, in, err) : s;
+}
+
+uint64_t bise_rows_consumed(const bise_rows *r)
+{
+    return bise_inflate_consumed(r->in);
+}
+
+void bise_rows_close(bise_rows *r)
+{
+    if (!r)
+        return;
+    bise_inflate_close(r->in);
+    bise_free(r->buf);
+    bise_free(r->rows);
+    bise_free(r);
+}

@@ -1,0 +1,294 @@
+/* scan.c - the parallel walk over rows. A batch of cut rows is divided into
+ * chunks of fixed size; a task parses and tokenizes one chunk into its own
+ * buffers; then the chunks are handed out in order on the calling thread. What
+ * is found depends on the rows only, never on threads. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "text/scan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/rng.h"
+
+#define CHUNK 8          /* rows of a task */
+#define KEEP_IDS 65536u  /* larger buffers of a chunk are not kept */
+
+/* What became of one row. */
+typedef struct parsed {
+    const bise_schema *schema;
+    size_t first, n;    /* samples in the chunk's buffer */
+    char *reason;       /* bise_free; NULL when good */
+    uint64_t hash;
+} parsed;
+
+typedef struct chunk {
+    bise_samples samples;
+    parsed rows[CHUNK];
+    bise_status status; /* not BISE_OK: no fault of a row (memory) */
+} chunk;
+
+typedef struct scan {
+    const bise_dataset_options *o;
+    const bise_raw_row *raw; /* the batch */
+    size_t n_raw;
+    chunk *chunks;
+    size_t n_chunks, cap_chunks;
+    const bise_schema *schema; /* of the file's first good row */
+    uint64_t schema_line;
+    bise_scan_fn *fn;
+    void *ctx;
+} scan;
+
+bise_row bise_scan_sample(const bise_scan_row *row, size_t i)
+{
+    const size_t k = row->first + i;
+    const size_t from = k ? row->samples->end[k - 1] : 0;
+    return (bise_row) {
+        .ids = row->samples->all.ids.v + from,
+        .mask = row->samples->all.mask + from,
+        .n = (int32_t)(row->samples->end[k] - from),
+    };
+}
+
+int32_t bise_row_supervised(const bise_row *row)
+{
+    int32_t n = 0;
+    for (int32_t i = 1; i < row->n; i++)
+        n += row->mask[i] != 0;
+    return n;
+}
+
+bise_status bise_scan_fail(const bise_scan_row *row, const char *reason,
+                           bise_error *err)
+{
+    const bise_status s =
+        bise_fail_at(err, BISE_EFORMAT, (int64_t)row->raw->offset,
+                     "%s:%llu: %s", row->file,
+                     (unsigned long long)row->raw->line, reason);
+    return s == BISE_OK ? s : bise_error_in(err, row->file, NULL);
+}
+
+/* jansson counts lines within the row; the file's line stands before it. */
+static const char *without_line(const char *text)
+{
+    static const char in[] = "invalid JSON at line 1, ";
+    return bise_starts_with(text, in) ? text + sizeof in - 1 : NULL;
+}
+
+static char *reason_of(const bise_error *e)
+{
+    bise_str s = { 0 };
+    const char *rest = without_line(e->text);
+    if (rest)
+        bise_str_printf(&s, "invalid JSON at %s", rest);
+    else
+        bise_str_puts(&s, e->text);
+    return bise_str_take(&s);
+}
+
+/* Hash of the tokens and masks of a row's samples. */
+static uint64_t hash_of(const bise_samples *s, size_t from)
+{
+    uint64_t h = 0x9e3779b97f4a7c15u + (s->all.ids.n - from);
+    for (size_t i = from; i < s->all.ids.n; i++)
+        h = bise_mix64(h ^ ((uint64_t)(uint32_t)s->all.ids.v[i] << 1 |
+                            s->all.mask[i]));
+    return h;
+}
+
+/* A row's text to samples; leaves the reason in err. */
+static bise_status parse_row(const bise_dataset_options *o,
+                             const bise_raw_row *raw, bise_samples *out,
+                             parsed *p, bise_error *err)
+{
+    bise_json *v = NULL;
+    bise_status s = raw->fault ?
+                    bise_fail(err, BISE_EFORMAT, "%s", raw->fault) :
+                    bise_json_parse(&v, raw->text, raw->n, err);
+    if (s == BISE_OK && bise_json_typeof(v) != BISE_JSON_OBJECT)
+        s = bise_fail(err, BISE_EFORMAT, "the row is not an object");
+    if (s == BISE_OK) {
+        p->schema = bise_schema_of(v);
+        if (!p->schema)
+            s = bise_fail(err, BISE_EFORMAT,
+                          "no known format: none of messages, conversations, "
+                          "instruction + output, prompt + completion, "
+                          "input + output, question + answer, text");
+    }
+    if (s == BISE_OK)
+        s = bise_schema_encode(p->schema, v, o, out, err);
+    if (s == BISE_OK && out->n == p->first)
+        s = bise_fail(err, BISE_EFORMAT, "the row makes no sample");
+    bise_json_free(v);
+    return s;
+}
+
+static void parse_chunk(void *ctx, size_t index, int worker)
+{
+    scan *sc = ctx;
+    chunk *c = &sc->chunks[index];
+    const size_t from = index * CHUNK;
+    (void)worker;
+    for (size_t i = 0; i < CHUNK && from + i < sc->n_raw; i++) {
+        parsed *p = &c->rows[i];
+        bise_error err;
+        bise_error_init(&err);
+        *p = (parsed) { .first = c->samples.n };
+        const size_t ids = c->samples.all.ids.n;
+        const bise_status s =
+            parse_row(sc->o, &sc->raw[from + i], &c->samples, p, &err);
+        if (s == BISE_ENOMEM)
+            c->status = s;
+        if (s != BISE_OK) {
+            bise_samples_truncate(&c->samples, p->first);
+            p->reason = reason_of(&err);
+        } else {
+            p->n = c->samples.n - p->first;
+            p->hash = hash_of(&c->samples, ids);
+        }
+    }
+}
+
+/* Forget what the chunks hold, keep their memory. */
+static void clear_chunks(scan *sc)
+{
+    for (size_t i = 0; i < sc->n_chunks; i++) {
+        chunk *c = &sc->chunks[i];
+        for (size_t k = 0; k < CHUNK; k++) {
+            bise_free(c->rows[k].reason);
+            c->rows[k].reason = NULL;
+        }
+        bise_samples_truncate(&c->samples, 0);
+        if (c->samples.all.ids.cap > KEEP_IDS)
+            bise_samples_fini(&c->samples);
+        c->status = BISE_OK;
+    }
+    sc->n_chunks = 0;
+}
+
+static bise_status tokenize_batch(scan *sc, bise_error *err)
+{
+    const size_t n = (sc->n_raw + CHUNK - 1) / CHUNK, old = sc->cap_chunks;
+    if (bise_grow((void **)&sc->chunks, &sc->cap_chunks, n,
+                  sizeof *sc->chunks))
+        return bise_fail_nomem(err);
+    if (sc->cap_chunks > old)
+        memset(sc->chunks + old, 0, (sc->cap_chunks - old) *
+                                        sizeof *sc->chunks);
+    sc->n_chunks = n;
+    bise_pool_run(sc->o->pool, n, parse_chunk, sc);
+    for (size_t i = 0; i < n; i++)
+        if (sc->chunks[i].status != BISE_OK)
+            return bise_fail_nomem(err);
+    return BISE_OK;
+}
+
+/* Hand one row out; a row of another format than the file's first is bad. */
+static bise_status emit(scan *sc, bise_scan_row *row, const parsed *p,
+                        bise_error *err)
+{
+    char text[160];
+    if (!row->reason && !sc->schema) {
+        sc->schema = p->schema;
+        sc->schema_line = row->raw->line;
+    }
+    if (!row->reason && strcmp(bise_schema_name(sc->schema),
+                               bise_schema_name(p->schema))) {
+        snprintf(text, sizeof text,
+                 "the row is '%s', but the file began with '%s' in line %llu",
+                 bise_schema_name(p->schema), bise_schema_name(sc->schema),
+                 (unsigned long long)sc->schema_line);
+        row->reason = text;
+    }
+    if (row->reason)
+        row->n = 0;
+    return sc->fn(sc->ctx, row, err);
+}
+
+static bise_status emit_batch(scan *sc, int32_t source, const char *file,
+                              bise_error *err)
+{
+    for (size_t i = 0; i < sc->n_raw; i++) {
+        const chunk *c = &sc->chunks[i / CHUNK];
+        const parsed *p = &c->rows[i % CHUNK];
+        bise_scan_row row = {
+            .source = source, .file = file, .raw = &sc->raw[i],
+            .schema = p->schema, .reason = p->reason,
+            .samples = &c->samples, .first = p->first, .n = p->n,
+            .hash = p->hash,
+        };
+        const bise_status s = emit(sc, &row, p, err);
+        if (s != BISE_OK)
+            return s;
+    }
+    return BISE_OK;
+}
+
+/* One file; done counts the bytes of the files before it. Takes rows. */
+static bise_status scan_file_take(scan *sc, bise_rows *rows, int32_t source,
+                                  const char *file, uint64_t done,
+                                  uint64_t total, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    sc->schema = NULL;
+    for (;;) {
+        s = bise_rows_batch(rows, &sc->raw, &sc->n_raw, err);
+        if (s != BISE_OK || !sc->n_raw)
+            break;
+        s = tokenize_batch(sc, err);
+        if (s == BISE_OK)
+            s = emit_batch(sc, source, file, err);
+        clear_chunks(sc);
+        if (s == BISE_OK)
+            s = bise_progress_step(sc->o->progress, "tokenize",
+                                   done + bise_rows_consumed(rows), total,
+                                   "bytes", NULL, err);
+        if (s != BISE_OK)
+            break;
+    }
+    bise_rows_close(rows);
+    return s == BISE_OK ? s : bise_error_in(err, file, NULL);
+}
+
+static void scan_fini(scan *sc)
+{
+    for (size_t i = 0; i < sc->cap_chunks; i++)
+        bise_samples_fini(&sc->chunks[i].samples);
+    bise_free(sc->chunks);
+}
+
+bise_status bise_scan(const bise_sources *sources,
+                      const bise_dataset_options *o, bise_scan_fn *fn,
+                      void *ctx, bise_error *err)
+{
+    scan sc = { .o = o, .fn = fn, .ctx = ctx };
+    bise_status s = BISE_OK;
+    uint64_t done = 0;
+    for (int32_t i = 0; s == BISE_OK && i < sources->n; i++) {
+        bise_rows *rows = NULL;
+        const bise_source *f = &sources->v[i];
+        s = bise_rows_open(&rows, f->path, err);
+        if (s == BISE_OK)
+            s = scan_file_take(&sc, rows, i, f->path, done, sources->bytes,
+                               err);
+        done += f->bytes;
+    }
+    scan_fini(&sc);
+    return s;
+}
+
+bise_status bise_scan_stream_take(bise_inflate *in, const char *name,
+                                  const bise_dataset_options *o,
+                                  bise_scan_fn *fn, void *ctx, bise_error *err)
+{
+    scan sc = { .o = o, .fn = fn, .ctx = ctx };
+    bise_rows *rows = NULL;
+    bise_status s = bise_rows_new_take(&rows, in, err);
+    if (s == BISE_OK)
+        s = scan_file_take(&sc, rows, 0, name, 0, 0, err);
+    scan_fini(&sc);
+    return s;
+}

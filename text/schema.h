@@ -1,0 +1,44 @@
+/* schema.h - what one JSON row means: the accepted formats as a table, each
+ * with the keys that give it away and the function that turns a row into
+ * samples of ids and mask (lora.md 6). The rows of one file must agree. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_TEXT_SCHEMA_H
+#define BISE_TEXT_SCHEMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "text/chat.h"
+#include "text/dataset.h"
+
+/* Samples laid one after another: sample i is ids [end[i-1], end[i]). */
+typedef struct bise_samples {
+    bise_sample all;
+    size_t *end;
+    size_t n, cap;
+} bise_samples;
+
+/* Forget all samples but the first n. */
+void bise_samples_truncate(bise_samples *s, size_t n);
+void bise_samples_fini(bise_samples *s);
+
+typedef struct bise_schema bise_schema;
+
+/* The format of a row by its keys; NULL when it has none of them. */
+const bise_schema *bise_schema_of(const bise_json *row);
+/* "messages", "sharegpt", "alpaca", "prompt/completion", ... */
+const char *bise_schema_name(const bise_schema *f);
+/* True for rows with a chosen and a rejected answer: two samples each. */
+bool bise_schema_is_pair(const bise_schema *f);
+/* Append the samples of a row (one, or several for preference pairs and for
+ * conversations that are trained turn by turn). On failure out may hold more
+ * samples than before; the text says what is wrong with the row. */
+BISE_NODISCARD bise_status bise_schema_encode(const bise_schema *f,
+                                              const bise_json *row,
+                                              const bise_dataset_options *o,
+                                              bise_samples *out,
+                                              bise_error *err);
+
+#endif
