@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { WIDTH = 640, HEIGHT = 260, LEFT = 58, RIGHT = 14, TOP = 34, BOTTOM = 30,
+enum { WIDTH = 640, HEIGHT = 260, LEFT = 66, RIGHT = 14, TOP = 34, BOTTOM = 30,
        POINTS = 600 };
 
 /* The data window of a chart. */
@@ -175,7 +175,7 @@ static void put_legend(bise_str *out, const bise_chart *c)
         size_t len = 0;
         for (const char *p = s->name; *p; p++)
             len++;
-        x += 40 + 7.2 * (double)len;
+        x += 44 + 8.6 * (double)len;
     }
     if (*c->unit) {
         bise_str_printf(out, "<text x=\"%d\" y=\"20\" text-anchor=\"end\">",
@@ -190,6 +190,7 @@ void bise_chart_css(bise_str *out)
     bise_str_puts(out,
         ".chart{--g:#d9dde3;--t:#5b6470;--c0:#9db8e8;--c1:#1f5fd0;"
         "--c2:#c2410c;font:12px system-ui,sans-serif}\n"
+        "@media(max-width:600px){.chart{font-size:17px}}\n"
         "@media(prefers-color-scheme:dark){.chart{--g:#333a44;--t:#9aa4b2;"
         "--c0:#3d5a94;--c1:#7aa7ff;--c2:#ff9a5c}}\n"
         ".chart text{fill:var(--t)}.chart .g{stroke:var(--g);fill:none}\n"

@@ -208,6 +208,17 @@ static void put_key(bise_str *out, const char *key)
     }
 }
 
+/* Digits in groups of three: 6950000 as 6 950 000. */
+static void put_digits(bise_str *out, const char *digits)
+{
+    const size_t n = strlen(digits);
+    for (size_t i = 0; i < n; i++) {
+        if (i && (n - i) % 3 == 0 && digits[i - 1] != '-')
+            bise_str_puts(out, "&nbsp;");
+        bise_str_putc(out, digits[i]);
+    }
+}
+
 /* A value in a table cell: texts as they are, lists joined, else JSON. */
 static void put_value(bise_str *out, const bise_json *v)
 {
@@ -226,7 +237,10 @@ static void put_value(bise_str *out, const bise_json *v)
         return;
     }
     bise_json_dump(&plain, v, 0, false);
-    bise_str_put_html(out, bise_str_get(&plain));
+    if (bise_json_typeof(v) == BISE_JSON_INT)
+        put_digits(out, bise_str_get(&plain));
+    else
+        bise_str_put_html(out, bise_str_get(&plain));
     bise_str_fini(&plain);
 }
 
@@ -274,6 +288,7 @@ static void put_head(bise_str *out, const char *name)
         ".tile span,.tile small{display:block;color:var(--soft)}"
         ".tile b{font-size:1.15rem;white-space:nowrap}\n"
         "figure{padding:8px}figure.wide{margin:16px 0}"
+        "@media(min-width:700px){.wide .chart{font-size:9px}}\n"
         "svg{display:block;width:100%;height:auto}\n"
         "table{border-collapse:collapse;width:100%;font-size:.9rem}"
         "tr+tr{border-top:1px solid var(--line)}\n"
