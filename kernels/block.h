@@ -1,7 +1,8 @@
 /* block.h - byte layouts of the quantized types (gguf.md 4) and the packing of
  * codes into them; shared by the reference and the SIMD codecs. Members are
  * byte arrays, so a block may stand at any address. K-quant superblocks hold
- * 256 weights; L below is one code per weight in weight order. */
+ * 256 weights; L below is one code per weight in weight order.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_BLOCK_H
 #define BISE_KERNELS_BLOCK_H

@@ -1,7 +1,8 @@
 /* codec.h - block codecs: how float32 rows become the bytes of a tensor type
  * and back (gguf.md 4 and 5). One file per type in kernels/ref/, SIMD versions
  * in kernels/x86/ that give the same bytes. Codecs are stateless and run on
- * any number of threads. */
+ * any number of threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_CODEC_H
 #define BISE_KERNELS_CODEC_H
@@ -28,6 +29,8 @@ typedef struct bise_codec {
 /* Codecs of every type for a CPU level: ref first, then overridden. Callers
  * keep the table; entries stay valid for ever. */
 void bise_codecs_init(bise_codec table[BISE_DTYPE_COUNT], bise_cpu level);
+/* The x86 part of it: replace slots by what the level allows. */
+void bise_codecs_init_x86(bise_codec *table, bise_cpu level);
 /* The table for bise_cpu_level(), made once. */
 const bise_codec *bise_codec_get(bise_dtype t);
 

@@ -1,5 +1,6 @@
 /* codecs.c - the table of block codecs: the scalar reference of every type
- * first, then what the instruction sets do faster with the same bytes. */
+ * first, then what the instruction sets do faster with the same bytes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -8,8 +9,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "kernels/ref/codec_ref.h"
-#include "kernels/x86/codec_x86.h"
+#include "kernels/codec_ref.h"
 
 void bise_codecs_init(bise_codec table[BISE_DTYPE_COUNT], bise_cpu level)
 {

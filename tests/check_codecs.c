@@ -1,5 +1,6 @@
 /* check_codecs.c - the reference block codecs against the hashes of gguf.md
- * 12, and the blocks where formats surprise: zeros, ties, extremes. */
+ * 12, and the blocks where formats surprise: zeros, ties, extremes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

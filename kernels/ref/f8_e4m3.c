@@ -1,10 +1,11 @@
 /* f8_e4m3.c - FP8 E4M3 "fn" (OCP OFP8 1.0): no infinities, 0x7f and 0xff are
  * NaN, bias 7. Decodes the plain codes; scales per tensor or block are applied
- * by the reader of the checkpoint. */
+ * by the reader of the checkpoint.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include "core/bytes.h"
 
@@ -20,6 +21,7 @@ static float value(uint8_t code)
     return sign ? -v : v;
 }
 
+/* F8_E4M3 decoder for bise_codec; y = code. */
 void bise_decode_f8_e4m3_ref(float *dst, const void *src, size_t n)
 {
     const uint8_t *in = src;

@@ -1,5 +1,6 @@
 /* fp4.h - scalar pieces of the FP4 encoders MXFP4 and NVFP4: block scales and
- * nearest E2M1 codes (gguf.md 5.2). */
+ * nearest E2M1 codes (gguf.md 5.2).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_REF_FP4_H
 #define BISE_KERNELS_REF_FP4_H
@@ -18,7 +19,8 @@ static inline uint8_t bise_mxfp4_exponent(float amax)
     return (uint8_t)((int)floorf(log2f(amax)) - 2 + 127);
 }
 
-/* UE4M3 code of a scale: capped at 448, half rounds up. */
+/* UE4M3 code of a scale, half rounds up; what rounds to 256 or more becomes
+ * 448, as ggml has it (found by tests/oracle_codecs.py). */
 static inline uint8_t bise_f32_to_ue4m3(float v)
 {
     if (!(v > 0))
@@ -33,7 +35,7 @@ static inline uint8_t bise_f32_to_ue4m3(float v)
     /* the carry of the rounded mantissa moves into the exponent */
     const uint32_t m = (bits >> 20 & 7) + (bits >> 19 & 1);
     const uint32_t code = ((uint32_t)e << 3) + m;
-    return (uint8_t)(code < 0x7e ? code : 0x7e);
+    return (uint8_t)(code < 0x78 ? code : 0x7e);
 }
 
 /* Codes of n weights under scale s: the entry with the smallest error, the

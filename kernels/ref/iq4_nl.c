@@ -1,9 +1,10 @@
 /* iq4_nl.c - IQ4_NL: 32 weights, f16 scale, 4-bit indices into a fixed
- * non-linear code book (gguf.md 4.2, 5.6). */
+ * non-linear code book (gguf.md 4.2, 5.6).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -28,6 +29,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* IQ4_NL encoder for bise_codec; importance weighs the search. */
 void bise_encode_iq4_nl_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -35,6 +37,7 @@ void bise_encode_iq4_nl_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q4_0), encode_block);
 }
 
+/* IQ4_NL decoder for bise_codec; y = d C[q]. */
 void bise_decode_iq4_nl_ref(float *dst, const void *src, size_t n)
 {
     static const int8_t value[16] = BISE_IQ4_VALUES;

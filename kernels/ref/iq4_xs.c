@@ -1,9 +1,10 @@
 /* iq4_xs.c - IQ4_XS: 8 sub-blocks of 32 weights, signed 6-bit scales under
- * one f16 factor, indices into the code book of IQ4_NL (gguf.md 4.3, 5.6). */
+ * one f16 factor, indices into the code book of IQ4_NL (gguf.md 4.3, 5.6).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -51,6 +52,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* IQ4_XS encoder for bise_codec; importance weighs the search. */
 void bise_encode_iq4_xs_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -58,6 +60,7 @@ void bise_encode_iq4_xs_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_iq4_xs), encode_block);
 }
 
+/* IQ4_XS decoder for bise_codec; y = (d s) C[q]. */
 void bise_decode_iq4_xs_ref(float *dst, const void *src, size_t n)
 {
     static const int8_t value[16] = BISE_IQ4_VALUES;

@@ -1,9 +1,10 @@
 /* kquant.c - the encoder shared by Q4_K and Q5_K: search eight sub-blocks,
- * quantize scales and minima to 6 bits, round, requantize (gguf.md 5.4, 5.5). */
+ * quantize scales and minima to 6 bits, round, requantize (gguf.md 5.4, 5.5).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <math.h>
 

@@ -1,5 +1,6 @@
 /* kquant.h - what the K-quant encoders share: the codes of a sub-block once its
- * scale and minimum are rounded (gguf.md 5.4, last paragraph). */
+ * scale and minimum are rounded (gguf.md 5.4, last paragraph).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_REF_KQUANT_H
 #define BISE_KERNELS_REF_KQUANT_H

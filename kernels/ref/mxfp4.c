@@ -1,9 +1,10 @@
 /* mxfp4.c - MXFP4 (OCP MX 1.0): 32 E2M1 values under one E8M0 power of two
- * (gguf.md 4.2, 5.2). */
+ * (gguf.md 4.2, 5.2).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -24,6 +25,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* MXFP4 encoder for bise_codec; importance is ignored. */
 void bise_encode_mxfp4_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -31,6 +33,7 @@ void bise_encode_mxfp4_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_mxfp4), encode_block);
 }
 
+/* MXFP4 decoder for bise_codec; y = E[q] 2^(e - 128). */
 void bise_decode_mxfp4_ref(float *dst, const void *src, size_t n)
 {
     static const int8_t value[16] = BISE_E2M1_VALUES;

@@ -1,9 +1,10 @@
 /* nvfp4.c - NVFP4: 64 E2M1 values, one unsigned E4M3 scale per 16
- * (gguf.md 4.2, 5.2). The scale of the tensor is stored apart. */
+ * (gguf.md 4.2, 5.2). The scale of the tensor is stored apart.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -27,6 +28,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* NVFP4 encoder for bise_codec; importance is ignored. */
 void bise_encode_nvfp4_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -34,6 +36,7 @@ void bise_encode_nvfp4_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_nvfp4), encode_block);
 }
 
+/* NVFP4 decoder for bise_codec; y = E[q] (u / 2). */
 void bise_decode_nvfp4_ref(float *dst, const void *src, size_t n)
 {
     static const int8_t value[16] = BISE_E2M1_VALUES;

@@ -1,9 +1,10 @@
 /* q1_0.c - Q1_0: 128 signs under one f16 magnitude (gguf.md 4.2, 5.2).
- * Importance is ignored. */
+ * Importance is ignored.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <math.h>
 #include <string.h>
@@ -26,6 +27,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q1_0 encoder for bise_codec; importance is ignored. */
 void bise_encode_q1_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -33,6 +35,7 @@ void bise_encode_q1_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q1_0), encode_block);
 }
 
+/* Q1_0 decoder for bise_codec; y = d or -d. */
 void bise_decode_q1_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_q1_0 *y = src;

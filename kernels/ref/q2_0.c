@@ -1,9 +1,10 @@
 /* q2_0.c - Q2_0: 64 codes -1, 0, 1 (2 is decoded too) in 2 bits under one
- * f16 scale (gguf.md 4.2, 5.2). Importance is ignored. */
+ * f16 scale (gguf.md 4.2, 5.2). Importance is ignored.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -24,6 +25,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q2_0 encoder for bise_codec; importance is ignored. */
 void bise_encode_q2_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -31,6 +33,7 @@ void bise_encode_q2_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q2_0), encode_block);
 }
 
+/* Q2_0 decoder for bise_codec; y = (q - 1) d. */
 void bise_decode_q2_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_q2_0 *y = src;

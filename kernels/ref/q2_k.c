@@ -1,9 +1,10 @@
 /* q2_k.c - Q2_K: 16 sub-blocks of 16 weights, 2-bit codes, 4-bit scales and
- * minima under two f16 factors (gguf.md 4.3, 5.4, 5.5). */
+ * minima under two f16 factors (gguf.md 4.3, 5.4, 5.5).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <math.h>
 #include <string.h>
@@ -61,6 +62,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q2_K encoder for bise_codec; importance changes the search. */
 void bise_encode_q2_k_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -68,6 +70,7 @@ void bise_encode_q2_k_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q2_k), encode_block);
 }
 
+/* Q2_K decoder for bise_codec; y = (d sc) q - dmin mn. */
 void bise_decode_q2_k_ref(float *dst, const void *src, size_t n)
 {
     const bise_q2_k *y = src;

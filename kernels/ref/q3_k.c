@@ -1,9 +1,10 @@
 /* q3_k.c - Q3_K: 16 sub-blocks of 16 weights, signed 3-bit codes, signed
- * 6-bit scales under one f16 factor (gguf.md 4.3, 5.4, 5.5). */
+ * 6-bit scales under one f16 factor (gguf.md 4.3, 5.4, 5.5).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <math.h>
 #include <string.h>
@@ -62,6 +63,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q3_K encoder for bise_codec; importance changes the search. */
 void bise_encode_q3_k_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -69,6 +71,7 @@ void bise_encode_q3_k_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q3_k), encode_block);
 }
 
+/* Q3_K decoder for bise_codec; y = (d s) q. */
 void bise_decode_q3_k_ref(float *dst, const void *src, size_t n)
 {
     const bise_q3_k *y = src;

@@ -1,9 +1,10 @@
 /* q4_0.c - Q4_0: 32 weights, one f16 scale, 4-bit codes around 8
- * (gguf.md 4.2, 5.2; with importance 5.5). */
+ * (gguf.md 4.2, 5.2; with importance 5.5).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -40,6 +41,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q4_0 encoder for bise_codec; importance changes the search. */
 void bise_encode_q4_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -47,6 +49,7 @@ void bise_encode_q4_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q4_0), encode_block);
 }
 
+/* Q4_0 decoder for bise_codec; y = (q - 8) d. */
 void bise_decode_q4_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_q4_0 *y = src;

@@ -1,9 +1,10 @@
 /* q4_k.c - Q4_K: 8 sub-blocks of 32 weights, 4-bit codes, 6-bit scales and
- * minima under two f16 factors (gguf.md 4.3). The search is in kquant.c. */
+ * minima under two f16 factors (gguf.md 4.3). The search is in kquant.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q4_K encoder for bise_codec; importance changes the search. */
 void bise_encode_q4_k_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -29,6 +31,7 @@ void bise_encode_q4_k_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q4_k), encode_block);
 }
 
+/* Q4_K decoder for bise_codec; y = (d sc) q - (dmin mn). */
 void bise_decode_q4_k_ref(float *dst, const void *src, size_t n)
 {
     const bise_q4_k *y = src;

@@ -1,9 +1,10 @@
 /* q5_0.c - Q5_0: 32 weights, one f16 scale, 5-bit codes around 16
- * (gguf.md 4.2, 5.2; with importance 5.5). */
+ * (gguf.md 4.2, 5.2; with importance 5.5).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -41,6 +42,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q5_0 encoder for bise_codec; importance changes the search. */
 void bise_encode_q5_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -48,6 +50,7 @@ void bise_encode_q5_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q5_0), encode_block);
 }
 
+/* Q5_0 decoder for bise_codec; y = (q - 16) d. */
 void bise_decode_q5_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_q5_0 *y = src;

@@ -1,9 +1,10 @@
 /* q5_1.c - Q5_1: 32 weights, f16 scale and minimum, 5-bit codes
- * (gguf.md 4.2, 5.2; with importance 5.5). */
+ * (gguf.md 4.2, 5.2; with importance 5.5).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -49,6 +50,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q5_1 encoder for bise_codec; importance changes the search. */
 void bise_encode_q5_1_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -56,6 +58,7 @@ void bise_encode_q5_1_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q5_1), encode_block);
 }
 
+/* Q5_1 decoder for bise_codec; y = q d + m. */
 void bise_decode_q5_1_ref(float *dst, const void *src, size_t n)
 {
     const bise_q5_1 *y = src;

@@ -1,9 +1,10 @@
 /* q6_k.c - Q6_K: 16 sub-blocks of 16 weights, signed 6-bit codes, 8-bit
- * scales under one f16 factor (gguf.md 4.3, 5.4). Importance is used raw. */
+ * scales under one f16 factor (gguf.md 4.3, 5.4). Importance is used raw.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,6 +47,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q6_K encoder for bise_codec; importance weighs the search. */
 void bise_encode_q6_k_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -53,6 +55,7 @@ void bise_encode_q6_k_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q6_k), encode_block);
 }
 
+/* Q6_K decoder for bise_codec; y = (d s) q. */
 void bise_decode_q6_k_ref(float *dst, const void *src, size_t n)
 {
     const bise_q6_k *y = src;

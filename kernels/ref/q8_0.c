@@ -1,9 +1,10 @@
 /* q8_0.c - Q8_0: 32 weights, f16 scale, signed bytes rounded half away
- * from zero (gguf.md 5.2). Importance is ignored. */
+ * from zero (gguf.md 5.2). Importance is ignored.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <math.h>
 #include <string.h>
@@ -26,6 +27,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* Q8_0 encoder for bise_codec; importance is ignored. */
 void bise_encode_q8_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -33,6 +35,7 @@ void bise_encode_q8_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_q8_0), encode_block);
 }
 
+/* Q8_0 decoder for bise_codec; y = q d. */
 void bise_decode_q8_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_q8_0 *y = src;

@@ -1,6 +1,7 @@
 /* rounding.h - float to integer conversions of the reference quantizers, with
  * the results of x86 for values out of range (infinity from the inverse of a
- * subnormal scale), where C leaves them undefined. */
+ * subnormal scale), where C leaves them undefined.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_REF_ROUNDING_H
 #define BISE_KERNELS_REF_ROUNDING_H

@@ -1,5 +1,6 @@
 /* search.c - scalar scale searches (gguf.md 5.3 and 5.6), the truth for the
- * SIMD encoders. Plain loops: do not reorder sums or merge products. */
+ * SIMD encoders. Plain loops: do not reorder sums or merge products.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * 5.3): QX symmetric, Q3 by coordinate descent, QKX with a minimum, QP for the
  * scales of scales, and the code book search of IQ4. Every sum runs in index
  * order in one float32 accumulator and every product associates as written:
- * the bytes of the files depend on it. */
+ * the bytes of the files depend on it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_REF_SEARCH_H
 #define BISE_KERNELS_REF_SEARCH_H

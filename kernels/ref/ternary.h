@@ -1,5 +1,6 @@
 /* ternary.h - codes 0, 1, 2 for -d, 0, d shared by TQ1_0, TQ2_0 and (with a
- * fourth code) Q2_0; gguf.md 4.5 and 5.2. */
+ * fourth code) Q2_0; gguf.md 4.5 and 5.2.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_REF_TERNARY_H
 #define BISE_KERNELS_REF_TERNARY_H

@@ -1,9 +1,10 @@
 /* tq1_0.c - TQ1_0: 256 ternary weights, five base-3 digits a byte, one f16
- * scale (gguf.md 4.5). Importance is ignored. */
+ * scale (gguf.md 4.5). Importance is ignored.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -44,6 +45,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* TQ1_0 encoder for bise_codec; importance is ignored. */
 void bise_encode_tq1_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -51,6 +53,7 @@ void bise_encode_tq1_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_tq1_0), encode_block);
 }
 
+/* TQ1_0 decoder for bise_codec; y = (digit - 1) d. */
 void bise_decode_tq1_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_tq1_0 *y = src;

@@ -1,9 +1,10 @@
 /* tq2_0.c - TQ2_0: 256 ternary weights in 2 bits each, one f16 scale
- * (gguf.md 4.5). Importance is ignored. */
+ * (gguf.md 4.5). Importance is ignored.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/ref/codec_ref.h"
+#include "kernels/codec_ref.h"
 
 #include <string.h>
 
@@ -23,6 +24,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     memcpy(dst, &y, sizeof y);
 }
 
+/* TQ2_0 encoder for bise_codec; importance is ignored. */
 void bise_encode_tq2_0_ref(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
@@ -30,6 +32,7 @@ void bise_encode_tq2_0_ref(void *dst, const float *src, size_t rows,
                        sizeof(bise_tq2_0), encode_block);
 }
 
+/* TQ2_0 decoder for bise_codec; y = (q - 1) d. */
 void bise_decode_tq2_0_ref(float *dst, const void *src, size_t n)
 {
     const bise_tq2_0 *y = src;

@@ -1,10 +1,11 @@
 /* codec_ref.h - the scalar reference codecs, one file per type, declared from
  * codecs.def; also the loop over blocks that their encoders share. Called
  * through the table of kernels/codecs.c; x86 encoders fall back on single
- * functions of it. */
+ * functions of it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BISE_KERNELS_REF_CODEC_REF_H
-#define BISE_KERNELS_REF_CODEC_REF_H
+#ifndef BISE_KERNELS_CODEC_REF_H
+#define BISE_KERNELS_CODEC_REF_H
 
 #include <stddef.h>
 #include <stdint.h>
