@@ -1,1 +1,4 @@
 # bench/ - sources, headers and tests of this folder
+EXTRA_PROGRAMS += bench/bench_panel
+bench_bench_panel_SOURCES = %D%/bench_panel.c
+bench_bench_panel_LDADD = libbise.a $(BISE_LIBS)

@@ -27,3 +27,29 @@ tests_check_codecs_SOURCES = tests/check_codecs.c
 tests_check_codecs_CPPFLAGS = $(test_cppflags)
 tests_check_codecs_LDADD = $(test_ldadd)
 endif
+
+# Instruction sets: one library each, with its own flags; add sources to it.
+if X86
+noinst_LIBRARIES += libkern_avx2.a libkern_avx512.a libkern_avx512bf16.a
+libkern_avx2_a_SOURCES = %D%/x86/panel_avx2.c
+libkern_avx2_a_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
+libkern_avx512_a_SOURCES = %D%/x86/panel_avx512.c %D%/x86/panel_avx512.h
+avx512_flags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq \
+  -mavx512vl -mavx512vnni
+libkern_avx512_a_CFLAGS = $(AM_CFLAGS) $(avx512_flags)
+libkern_avx512bf16_a_SOURCES = %D%/x86/panel_avx512bf16.c
+libkern_avx512bf16_a_CFLAGS = $(AM_CFLAGS) $(avx512_flags) -mavx512bf16
+kern_objects = $(libkern_avx2_a_OBJECTS) $(libkern_avx512_a_OBJECTS) \
+  $(libkern_avx512bf16_a_OBJECTS)
+libbise_a_LIBADD += $(kern_objects)
+libbise_a_DEPENDENCIES += $(kern_objects)
+endif
+# Matrix products with frozen weights of any type.
+libbise_a_SOURCES += %D%/panel.c %D%/panel.h %D%/ref/panel_ref.c
+if HAVE_CHECK
+check_PROGRAMS += tests/check_panel
+TESTS += tests/check_panel
+tests_check_panel_SOURCES = tests/check_panel.c
+tests_check_panel_CPPFLAGS = $(test_cppflags)
+tests_check_panel_LDADD = $(test_ldadd)
+endif

@@ -1,0 +1,89 @@
+/* bench_panel.c - speed of the panel products beside the machine's limits: one
+ * thread, forward and input gradient, by type of the frozen weights.
+ *   bench_panel [T [N [K]]]      CSV: area,case,isa,threads,min_ns,GFLOP_s */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "core/clock.h"
+#include "core/mem.h"
+#include "core/rng.h"
+#include "kernels/codec.h"
+#include "kernels/panel.h"
+
+#define RUNS 7
+
+/* Least time of RUNS products over all groups. */
+static uint64_t fastest(const bise_panel_ops *o, const bise_panel_job *j,
+                        void *scratch)
+{
+    uint64_t best = UINT64_MAX;
+    for (int run = 0; run < RUNS; run++) {
+        const uint64_t start = bise_clock_ns();
+        for (int32_t g = 0; g < bise_panel_groups(j); g++)
+            bise_panel_run(o, j, g, scratch);
+        const uint64_t ns = bise_clock_ns() - start;
+        best = ns < best ? ns : best;
+    }
+    return best;
+}
+
+/* One type of weights, both directions, both precisions. */
+static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
+{
+    const size_t n = (size_t)N * (size_t)K;
+    const int32_t wide = (N > K ? N : K);
+    const size_t ldx = (size_t)wide + 32;
+    float *w = bise_alloc_array(n, sizeof *w);
+    float *x = bise_alloc_array((size_t)T * ldx, sizeof *x);
+    uint16_t *x16 = bise_alloc_array((size_t)T * ldx, sizeof *x16);
+    float *y = bise_alloc_array((size_t)T * ldx, sizeof *y);
+    void *stored = bise_alloc_aligned(bise_dtype_bytes(t, n));
+    for (size_t i = 0; i < n; i++)
+        w[i] = (bise_rng_f32(1, 1, i) - 0.5f) * 0.1f;
+    for (size_t i = 0; i < (size_t)T * ldx; i++) {
+        x[i] = bise_rng_f32(1, 2, i) - 0.5f;
+        x16[i] = bise_f32_to_bf16(x[i]);
+    }
+    bise_codec_get(t)->encode(stored, w, (size_t)N, (size_t)K, NULL);
+    const bise_matrix m = { .dtype = t, .data = stored, .N = N, .K = K,
+                            .row_bytes = bise_dtype_bytes(t, (uint64_t)K) };
+    bise_panel_ops o;
+    bise_panel_ops_init(&o, bise_cpu_level());
+    void *scratch = bise_alloc_aligned(bise_panel_scratch(&o));
+    for (int way = 0; way < 4; way++) {
+        const bool bf16 = way >= 2;
+        const bise_panel_job j = { .w = &m, .transposed = way & 1,
+            .x = bf16 ? NULL : x, .x_bf16 = bf16 ? x16 : NULL, .ldx = ldx,
+            .y = y, .ldy = ldx, .T = T };
+        const uint64_t ns = fastest(&o, &j, scratch);
+        printf("panel,%s-%s-%s-T%d,%s,1,%llu,%.1f\n",
+               bise_dtype_get(t)->name, bf16 ? "bf16" : "f32",
+               way & 1 ? "gradient" : "forward", T,
+               bise_cpu_name(bise_cpu_level()), (unsigned long long)ns,
+               2.0 * (double)n * T / (double)ns);
+        fflush(stdout);
+    }
+    bise_free_aligned(scratch);
+    bise_free_aligned(stored);
+    bise_free(w);
+    bise_free(x);
+    bise_free(x16);
+    bise_free(y);
+}
+
+int main(int argc, char **argv)
+{
+    const int32_t T = argc > 1 ? atoi(argv[1]) : 512;
+    const int32_t N = argc > 2 ? atoi(argv[2]) : 5632;
+    const int32_t K = argc > 3 ? atoi(argv[3]) : 2048;
+    printf("# %s, N %d, K %d\n# area,case,isa,threads,min_ns,GFLOP_s\n",
+           bise_cpu_model(), N, K);
+    bench(BISE_DTYPE_BF16, T, N, K);
+    bench(BISE_DTYPE_Q8_0, T, N, K);
+    bench(BISE_DTYPE_Q4_K, T, N, K);
+    return 0;
+}

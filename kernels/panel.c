@@ -1,0 +1,276 @@
+/* panel.c - the cache blocking around the micro-kernels of panel.h: fetch a
+ * tile of W in any type, pack it, pass all rows of x over it. Portable; speed
+ * comes from the slots. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "kernels/panel.h"
+
+#include <string.h>
+
+#include "kernels/codec.h"
+
+#define COLS BISE_PANEL_COLS
+#define GROUP BISE_PANEL_GROUP
+#define DEPTH BISE_PANEL_DEPTH
+
+/* Scratch of a worker: packed panels of a group, and a decoded tile of at most
+ * DEPTH x GROUP weights, wide enough for whole blocks on both sides. */
+typedef struct scratch {
+    float line[2 * DEPTH];                 /* decoded weights of one row */
+    union {
+        float f32[DEPTH * GROUP];
+        uint16_t bf16[DEPTH * GROUP];
+    } packed;
+    union {
+        float f32[DEPTH * GROUP];
+        uint16_t bf16[DEPTH * GROUP];
+    } tile;
+    const void *rows[DEPTH + 1];
+} scratch;
+
+/* What is being packed: rows [n0, n0 + n), columns [k0, k0 + k). */
+typedef struct region {
+    int32_t n0, n, k0, k;
+} region;
+
+void bise_panel_ops_init(bise_panel_ops *o, bise_cpu level)
+{
+    bise_panel_ops_ref(o);
+#if BISE_X86
+    if (level >= BISE_CPU_AVX2)
+        bise_panel_ops_avx2(o);
+    if (level >= BISE_CPU_AVX512)
+        bise_panel_ops_avx512(o);
+    if (level >= BISE_CPU_AVX512BF16)
+        bise_panel_ops_avx512bf16(o);
+#else
+    (void)level;
+#endif
+}
+
+size_t bise_panel_scratch(const bise_panel_ops *o)
+{
+    (void)o;
+    return sizeof(scratch);
+}
+
+int32_t bise_panel_columns(const bise_panel_job *j)
+{
+    return j->transposed ? j->w->K : j->w->N;
+}
+
+int32_t bise_panel_groups(const bise_panel_job *j)
+{
+    return (bise_panel_columns(j) + GROUP - 1) / GROUP;
+}
+
+/* Scale of an FP8 weight's tile position. */
+static float fp8_scale(const bise_matrix *w, int32_t n, int32_t k)
+{
+    if (!w->scales)
+        return 1;
+    if (w->block == 0)
+        return w->scales[0];
+    const int32_t per_row = (w->K + w->block - 1) / w->block;
+    return w->scales[n / w->block * per_row + k / w->block];
+}
+
+/* Decode columns [k0, k0 + k) of one stored row into out as float32; reads the
+ * whole blocks around them. */
+static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
+                       int32_t k, float *line)
+{
+    const bise_dtype_info *d = bise_dtype_get(w->dtype);
+    const int32_t bl = (int32_t)d->block_len;
+    const int32_t row = w->row_map ? w->row_map[n] : n;
+    const int32_t b0 = k0 / bl, b1 = (k0 + k + bl - 1) / bl;
+    const uint8_t *src = (const uint8_t *)w->data +
+                         (size_t)row * w->row_bytes +
+                         (size_t)b0 * d->block_bytes;
+    const bise_codec *c = bise_codec_get(w->dtype);
+    const bool aligned = b0 * bl == k0 && b1 * bl == k0 + k;
+    float *to = aligned ? out : line;
+    c->decode(to, src, (size_t)(b1 - b0) * (size_t)bl);
+    if (!aligned)
+        memcpy(out, line + (k0 - b0 * bl), (size_t)k * sizeof *out);
+    if (w->scales)
+        for (int32_t i = 0; i < k; i++)
+            out[i] *= fp8_scale(w, row, k0 + i);
+}
+
+/* Row pointers to region g in the element type of the panels. Weights already
+ * in it are used in place; others are decoded into the tile. */
+static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
+                  const region *g, bool bf16)
+{
+    const bise_dtype same = bf16 ? BISE_DTYPE_BF16 : BISE_DTYPE_F32;
+    const size_t size = bf16 ? 2 : 4;
+    for (int32_t i = 0; i < g->n; i++) {
+        const int32_t n = g->n0 + i;
+        if (w->dtype == same && !w->scales) {
+            const int32_t row = w->row_map ? w->row_map[n] : n;
+            s->rows[i] = (const uint8_t *)w->data +
+                         (size_t)row * w->row_bytes + (size_t)g->k0 * size;
+            continue;
+        }
+        /* A tile row is padded to whole panels so that packing may read on. */
+        const size_t ld = ((size_t)g->k + COLS - 1) / COLS * COLS;
+        if (bf16) {
+            uint16_t *to = s->tile.bf16 + (size_t)i * ld;
+            float *f = (float *)(void *)s->packed.f32; /* free until packed */
+            decode_row(f, w, n, g->k0, g->k, s->line);
+            o->round_bf16(to, f, (size_t)g->k);
+            memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
+            s->rows[i] = to;
+        } else {
+            float *to = s->tile.f32 + (size_t)i * ld;
+            decode_row(to, w, n, g->k0, g->k, s->line);
+            memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
+            s->rows[i] = to;
+        }
+    }
+}
+
+/* Forward: each panel is 32 rows of W over the region's columns. */
+static void pack_forward(const bise_panel_ops *o, scratch *s, const region *g,
+                         bool bf16)
+{
+    const size_t r = ((size_t)g->k + 1) / 2 * 2;
+    for (int32_t p = 0; p < g->n; p += COLS) {
+        const void *rows[COLS];
+        for (int i = 0; i < COLS; i++)
+            rows[i] = p + i < g->n ? s->rows[p + i] : NULL;
+        if (bf16)
+            o->pack_rows_bf16(s->packed.bf16 + (size_t)p * r,
+                              (const uint16_t *const *)rows, (size_t)g->k);
+        else
+            o->pack_rows_f32(s->packed.f32 + (size_t)p * r,
+                             (const float *const *)rows, (size_t)g->k);
+    }
+}
+
+/* Gradient: the reduction runs over rows of W; a panel is 32 columns. Columns
+ * beyond the matrix (k not a multiple of 32) go through a padded copy. */
+static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g,
+                          bool bf16)
+{
+    const size_t r = ((size_t)g->n + 1) / 2 * 2;
+    const int32_t whole = g->k / COLS * COLS;
+    s->rows[g->n] = NULL;
+    if (bf16 && whole)
+        o->pack_pairs_bf16(s->packed.bf16, COLS * r,
+                           (const uint16_t *const *)s->rows, (size_t)g->n,
+                           (size_t)whole);
+    for (int32_t c = bf16 ? whole : 0; c < g->k; c += COLS) {
+        const int32_t nc = g->k - c < COLS ? g->k - c : COLS;
+        for (int32_t n = 0; n < (int32_t)r; n++)
+            for (int32_t i = 0; i < COLS; i++) {
+                const bool in = n < g->n && i < nc;
+                if (bf16) {
+                    const uint16_t *row = s->rows[n];
+                    s->packed.bf16[(size_t)c * r + (size_t)(n / 2) * 64 +
+                                   (size_t)i * 2 + (size_t)(n & 1)] =
+                        in ? row[c + i] : 0;
+                } else {
+                    const float *row = s->rows[n];
+                    s->packed.f32[(size_t)c * r + (size_t)n * COLS +
+                                  (size_t)i] = in ? row[c + i] : 0;
+                }
+            }
+    }
+}
+
+/* All rows of x over the packed panels of one region. */
+static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
+                     const scratch *s, const region *g, bool add)
+{
+    const int32_t out0 = j->transposed ? g->k0 : g->n0;
+    const int32_t outs = j->transposed ? g->k : g->n;
+    const int32_t red0 = j->transposed ? g->n0 : g->k0;
+    const int32_t red = j->transposed ? g->n : g->k;
+    const size_t r = ((size_t)red + 1) / 2 * 2;
+    for (int32_t p = 0; p < outs; p += COLS) {
+        const int nc = outs - p < COLS ? outs - p : COLS;
+        for (int32_t t = 0; t < j->T; t += BISE_PANEL_ROWS) {
+            const int m = j->T - t < BISE_PANEL_ROWS ? j->T - t :
+                                                       BISE_PANEL_ROWS;
+            float *y = j->y + (size_t)t * j->ldy + out0 + p;
+            const size_t at = (size_t)t * j->ldx + (size_t)red0;
+            if (j->x_bf16)
+                o->mul_bf16(y, j->ldy, j->x_bf16 + at, j->ldx,
+                            s->packed.bf16 + (size_t)p * r, r / 2, m, nc, add);
+            else
+                o->mul_f32(y, j->ldy, j->x + at, j->ldx,
+                           s->packed.f32 + (size_t)p * r, COLS, (size_t)red, m,
+                           nc, add);
+        }
+    }
+}
+
+/* The float32 addition e f of a job on columns [c0, c0 + n). */
+static void add_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
+                         scratch *s, int32_t c0, int32_t n)
+{
+    const int32_t columns = bise_panel_columns(j);
+    for (int32_t p = c0; p < c0 + n; p += COLS) {
+        const int nc = c0 + n - p < COLS ? c0 + n - p : COLS;
+        float *b = s->packed.f32;
+        for (int32_t i = 0; i < j->r; i++)
+            for (int c = 0; c < COLS; c++) {
+                const size_t at = j->transposed ?
+                    (size_t)i * (size_t)columns + (size_t)(p + c) :
+                    (size_t)(p + c) * (size_t)j->r + (size_t)i;
+                b[i * COLS + c] = c < nc ? j->f[at] : 0;
+            }
+        for (int32_t t = 0; t < j->T; t += BISE_PANEL_ROWS) {
+            const int m = j->T - t < BISE_PANEL_ROWS ? j->T - t :
+                                                       BISE_PANEL_ROWS;
+            o->mul_f32(j->y + (size_t)t * j->ldy + p, j->ldy,
+                       j->e + (size_t)t * j->lde, j->lde, b, COLS,
+                       (size_t)j->r, m, nc, true);
+        }
+    }
+}
+
+void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
+                    void *memory)
+{
+    scratch *s = memory;
+    const bise_matrix *w = j->w;
+    const bool bf16 = j->x_bf16 != NULL;
+    const int32_t columns = bise_panel_columns(j);
+    const int32_t depth = j->transposed ? w->N : w->K;
+    const int32_t c0 = g * GROUP;
+    const int32_t n = columns - c0 < GROUP ? columns - c0 : GROUP;
+    for (int32_t d = 0; d < depth; d += DEPTH) {
+        const int32_t dn = depth - d < DEPTH ? depth - d : DEPTH;
+        const region at = j->transposed ? (region){ d, dn, c0, n } :
+                                          (region){ c0, n, d, dn };
+        fetch(o, s, w, &at, bf16);
+        if (j->transposed)
+            pack_gradient(o, s, &at, bf16);
+        else
+            pack_forward(o, s, &at, bf16);
+        multiply(o, j, s, &at, j->add || d > 0);
+    }
+    if (j->e)
+        add_low_rank(o, j, s, c0, n);
+}
+
+void bise_panel_outer(const bise_panel_ops *o, float *out, size_t ldo,
+                      const float *ut, int32_t r, const float *v, size_t ldv,
+                      int32_t T, int32_t c0, int32_t c1)
+{
+    /* Rows of u^T in equal blocks of at most BISE_PANEL_ROWS. */
+    const int32_t blocks = (r + BISE_PANEL_ROWS - 1) / BISE_PANEL_ROWS;
+    for (int32_t c = c0; c < c1; c += COLS) {
+        const int nc = c1 - c < COLS ? c1 - c : COLS;
+        for (int32_t b = 0; b < blocks; b++) {
+            const int32_t i = r * b / blocks, end = r * (b + 1) / blocks;
+            o->mul_f32(out + (size_t)i * ldo + c, ldo,
+                       ut + (size_t)i * (size_t)T, (size_t)T, v + c, ldv,
+                       (size_t)T, end - i, nc, true);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+/* panel.h - matrix products with a frozen matrix W [N, K] of any tensor type,
+ * in both directions from the one copy of W in its file's type:
+ *   forward          y [T, N] (+)= x [T, K] W^T
+ *   input gradient   y [T, K] (+)= x [T, N] W
+ * Tiles of W are decoded and packed into panels of 32 output columns that stay
+ * in cache while all T rows pass; nothing of W is kept. Two precisions: float32
+ * panels (FMA) and bfloat16 panels (bf16 pairs into float32 sums). The order of
+ * every sum depends on the shapes only, so any split of the output columns
+ * over threads gives the same bits (columns are cut at multiples of 32).
+ * After Goto and van de Geijn, "Anatomy of high-performance matrix
+ * multiplication" (2008): the panel is the part that stays in cache. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_KERNELS_PANEL_H
+#define BISE_KERNELS_PANEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/cpu.h"
+#include "core/dtype.h"
+
+#define BISE_PANEL_COLS 32  /* output columns of a panel */
+#define BISE_PANEL_ROWS 12  /* rows of x in one call of a micro-kernel */
+#define BISE_PANEL_GROUP 256 /* output columns packed together: the unit of
+                                work to hand to a thread */
+#define BISE_PANEL_DEPTH 512 /* reduction steps packed at a time */
+
+/* A frozen matrix [N, K], row major in blocks of its type. */
+typedef struct bise_matrix {
+    bise_dtype dtype;
+    const void *data;
+    size_t row_bytes;       /* from one row to the next */
+    int32_t N, K;
+    const int32_t *row_map; /* output row n is stored row row_map[n]; or NULL */
+    /* FP8: weight times scale; scales [ceil(N/block), ceil(K/block)], or one
+     * scale for all when block is 0. NULL for other types. */
+    const float *scales;
+    int32_t block;
+} bise_matrix;
+
+/* Slots of an instruction set. m <= BISE_PANEL_ROWS rows, nc <= 32 columns. */
+typedef struct bise_panel_ops {
+    bool has_bf16;   /* mul_bf16 is faster than mul_f32 */
+    /* y [m, nc] (+)= a [m, r] b [r, 32], row strides ldy, lda, ldb */
+    void (*mul_f32)(float *y, size_t ldy, const float *a, size_t lda,
+                    const float *b, size_t ldb, size_t r, int m, int nc,
+                    bool add);
+    /* the same with bf16 pairs: a [m, 2 p], b [p][32][2] */
+    void (*mul_bf16)(float *y, size_t ldy, const uint16_t *a, size_t lda,
+                     const uint16_t *b, size_t p, int m, int nc, bool add);
+    /* Pack 32 rows of r values (pointers, NULL = zeros) into [r][32] or, as
+     * pairs along r (r even), [r/2][32][2]. */
+    void (*pack_rows_f32)(float *b, const float *const rows[32], size_t r);
+    void (*pack_rows_bf16)(uint16_t *b, const uint16_t *const rows[32],
+                           size_t r);
+    /* Round n values to bf16 (nearest even; denormals may become zero). */
+    void (*round_bf16)(uint16_t *y, const float *x, size_t n);
+    /* Interleave rows 2i and 2i+1 (rows[2i+1] NULL = zeros) of cols values
+     * (a multiple of 32) into panels [r/2][32][2], panel_stride values apart. */
+    void (*pack_pairs_bf16)(uint16_t *b, size_t panel_stride,
+                            const uint16_t *const *rows, size_t r,
+                            size_t cols);
+} bise_panel_ops;
+
+/* The slots for a level: reference first, then overridden. */
+void bise_panel_ops_init(bise_panel_ops *o, bise_cpu level);
+void bise_panel_ops_ref(bise_panel_ops *o);
+void bise_panel_ops_avx2(bise_panel_ops *o);
+void bise_panel_ops_avx512(bise_panel_ops *o);
+void bise_panel_ops_avx512bf16(bise_panel_ops *o);
+
+/* One product. x is float32 (x) or bfloat16 (x_bf16), whichever is not NULL;
+ * ldx in values; with bf16 rows must be readable up to an even count. Rows of
+ * x should not be a multiple of 4096 bytes apart (cache sets). */
+typedef struct bise_panel_job {
+    const bise_matrix *w;
+    bool transposed;       /* false: x W^T, true: x W */
+    const float *x;
+    const uint16_t *x_bf16;
+    size_t ldx;
+    float *y;
+    size_t ldy;
+    int32_t T;
+    bool add;              /* add to y instead of setting it */
+    /* A float32 addition y += e f with e [T, r] and f given by rows: for the
+     * forward f[j] row n = b[n, r] (LoRA B), for the gradient rows of A
+     * [r, K]. NULL e: none. */
+    const float *e, *f;
+    size_t lde;
+    int32_t r;
+} bise_panel_job;
+
+/* Bytes of scratch that bise_panel_run needs for one worker. */
+size_t bise_panel_scratch(const bise_panel_ops *o);
+/* Output columns of a job, and how many groups they make. */
+int32_t bise_panel_columns(const bise_panel_job *j);
+int32_t bise_panel_groups(const bise_panel_job *j);
+/* Compute group g (BISE_PANEL_GROUP columns) of the job. Thread-safe with a
+ * scratch per thread (64-byte aligned). */
+void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
+                    void *scratch);
+
+/* out [r, n] += u^T v for u [T, r], v [T, n] (float32, strides ldu, ldv): the
+ * gradients of LoRA matrices. Columns [c0, c1) only, c0 a multiple of 32; ut
+ * is u transposed, [r, T]. */
+void bise_panel_outer(const bise_panel_ops *o, float *out, size_t ldo,
+                      const float *ut, int32_t r, const float *v, size_t ldv,
+                      int32_t T, int32_t c0, int32_t c1);
+
+#endif

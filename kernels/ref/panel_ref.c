@@ -1,0 +1,83 @@
+/* panel_ref.c - the plain versions of the micro-kernels and packers of
+ * panel.h: one accumulator per output, increasing reduction index. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/bytes.h"
+#include "kernels/panel.h"
+
+#define COLS BISE_PANEL_COLS
+
+/* y[i][c] (+)= sum_k a[i][k] b[k][c] */
+static void mul_f32_ref(float *y, size_t ldy, const float *a, size_t lda,
+                        const float *b, size_t ldb, size_t r, int m, int nc,
+                        bool add)
+{
+    for (int i = 0; i < m; i++)
+        for (int c = 0; c < nc; c++) {
+            float sum = 0;
+            for (size_t k = 0; k < r; k++)
+                sum += a[(size_t)i * lda + k] * b[k * ldb + (size_t)c];
+            float *out = &y[(size_t)i * ldy + (size_t)c];
+            *out = add ? *out + sum : sum;
+        }
+}
+
+/* The same over bf16 pairs; products and sums in float32. */
+static void mul_bf16_ref(float *y, size_t ldy, const uint16_t *a, size_t lda,
+                         const uint16_t *b, size_t p, int m, int nc, bool add)
+{
+    for (int i = 0; i < m; i++)
+        for (int c = 0; c < nc; c++) {
+            float sum = 0;
+            for (size_t k = 0; k < 2 * p; k++)
+                sum += bise_bf16_to_f32(a[(size_t)i * lda + k]) *
+                       bise_bf16_to_f32(b[k / 2 * 64 + (size_t)c * 2 + k % 2]);
+            float *out = &y[(size_t)i * ldy + (size_t)c];
+            *out = add ? *out + sum : sum;
+        }
+}
+
+static void pack_rows_f32_ref(float *b, const float *const rows[32], size_t r)
+{
+    for (size_t k = 0; k < r; k++)
+        for (int c = 0; c < COLS; c++)
+            b[k * COLS + (size_t)c] = rows[c] ? rows[c][k] : 0;
+}
+
+static void pack_rows_bf16_ref(uint16_t *b, const uint16_t *const rows[32],
+                               size_t r)
+{
+    for (size_t k = 0; k < (r + 1) / 2 * 2; k++)
+        for (int c = 0; c < COLS; c++)
+            b[k / 2 * 64 + (size_t)c * 2 + k % 2] =
+                rows[c] && k < r ? rows[c][k] : 0;
+}
+
+static void pack_pairs_bf16_ref(uint16_t *b, size_t panel_stride,
+                                const uint16_t *const *rows, size_t r,
+                                size_t cols)
+{
+    for (size_t n = 0; n < (r + 1) / 2 * 2; n++)
+        for (size_t c = 0; c < cols; c++)
+            b[c / COLS * panel_stride + n / 2 * 64 + c % COLS * 2 + n % 2] =
+                n < r ? rows[n][c] : 0;
+}
+
+static void round_bf16_ref(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = bise_f32_to_bf16(x[i]);
+}
+
+void bise_panel_ops_ref(bise_panel_ops *o)
+{
+    *o = (bise_panel_ops){
+        .has_bf16 = false,
+        .mul_f32 = mul_f32_ref, .mul_bf16 = mul_bf16_ref,
+        .pack_rows_f32 = pack_rows_f32_ref,
+        .pack_rows_bf16 = pack_rows_bf16_ref,
+        .pack_pairs_bf16 = pack_pairs_bf16_ref,
+        .round_bf16 = round_bf16_ref,
+    };
+}

@@ -1,0 +1,130 @@
+/* panel_avx512.c - float32 micro-kernel of 12 x 32 outputs in 24 registers, and
+ * the packers as 16 x 16 transposes of 32-bit words. AVX-512 F, BW, DQ, VL. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <immintrin.h>
+
+#include "kernels/panel.h"
+#include "kernels/x86/panel_avx512.h"
+
+/* m is a constant at each call, so the sums stay in registers. */
+INLINE void mul_rows(const int m, float *y, size_t ldy, const float *a,
+                     size_t lda, const float *b, size_t ldb, size_t r, int nc,
+                     bool add)
+{
+    __m512 s[BISE_PANEL_ROWS][2];
+    const __mmask16 m1 = nc >= 32 ? 0xffff :
+                         nc > 16 ? (__mmask16)((1u << (nc - 16)) - 1) : 0;
+    const __mmask16 m0 = nc >= 16 ? 0xffff : (__mmask16)((1u << nc) - 1);
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++)
+        s[i][0] = s[i][1] = _mm512_setzero_ps();
+    for (size_t k = 0; k < r; k++) {
+        /* b may be an array of the caller's with only nc columns */
+        const __m512 b0 = _mm512_maskz_loadu_ps(m0, b + k * ldb);
+        const __m512 b1 = _mm512_maskz_loadu_ps(m1, b + k * ldb + 16);
+        _Pragma("GCC unroll 12")
+        for (int i = 0; i < m; i++) {
+            const __m512 x = _mm512_set1_ps(a[(size_t)i * lda + k]);
+            s[i][0] = _mm512_fmadd_ps(x, b0, s[i][0]);
+            s[i][1] = _mm512_fmadd_ps(x, b1, s[i][1]);
+        }
+    }
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++)
+        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], nc, add);
+}
+
+static void mul_f32_avx512(float *y, size_t ldy, const float *a, size_t lda,
+                           const float *b, size_t ldb, size_t r, int m, int nc,
+                           bool add)
+{
+    switch (m) {
+#define CASE(n) \
+    case n: mul_rows(n, y, ldy, a, lda, b, ldb, r, nc, add); break;
+    CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7) CASE(6) CASE(5) CASE(4)
+    CASE(3) CASE(2) CASE(1)
+#undef CASE
+    default: break;
+    }
+}
+
+/* Sixteen rows of n <= 16 words each, transposed into b with stride 32. */
+static void pack_words(uint32_t *b, const uint32_t *const rows[16], size_t at,
+                       int n)
+{
+    __m512i v[16];
+    const __mmask16 mask = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
+    for (int i = 0; i < 16; i++)
+        v[i] = rows[i] ? _mm512_maskz_loadu_epi32(mask, rows[i] + at) :
+                         _mm512_setzero_si512();
+    transpose16(v);
+    for (int i = 0; i < n; i++)
+        _mm512_storeu_si512(b + (size_t)i * 32, v[i]);
+}
+
+static void pack_rows_f32_avx512(float *b, const float *const rows[32],
+                                 size_t r)
+{
+    for (size_t k = 0; k < r; k += 16) {
+        const int n = r - k < 16 ? (int)(r - k) : 16;
+        for (int h = 0; h < 2; h++)
+            pack_words((uint32_t *)(void *)(b + k * 32 + h * 16),
+                       (const uint32_t *const *)(const void *)(rows + h * 16),
+                       k, n);
+    }
+}
+
+/* Pairs of bf16 are moved as one word; an odd last column is done by hand. */
+static void pack_rows_bf16_avx512(uint16_t *b, const uint16_t *const rows[32],
+                                  size_t r)
+{
+    const size_t words = r / 2;
+    for (size_t k = 0; k < words; k += 16) {
+        const int n = words - k < 16 ? (int)(words - k) : 16;
+        for (int h = 0; h < 2; h++)
+            pack_words((uint32_t *)(void *)(b + k * 64 + h * 32),
+                       (const uint32_t *const *)(const void *)(rows + h * 16),
+                       k, n);
+    }
+    if (r % 2)
+        for (int c = 0; c < 32; c++) {
+            b[words * 64 + (size_t)c * 2] = rows[c] ? rows[c][r - 1] : 0;
+            b[words * 64 + (size_t)c * 2 + 1] = 0;
+        }
+}
+
+/* Two rows to pairs, 32 columns at a time; a few panels per pass over the rows
+ * so that each row's cache lines are used whole. */
+static void pack_pairs_bf16_avx512(uint16_t *b, size_t panel_stride,
+                                   const uint16_t *const *rows, size_t r,
+                                   size_t cols)
+{
+    static const uint16_t order[64] = {
+        0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
+        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47,
+        16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+        24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63 };
+    const __m512i lo = _mm512_loadu_si512(order);
+    const __m512i hi = _mm512_loadu_si512(order + 32);
+    for (size_t n = 0; n < r; n += 2) {
+        const uint16_t *p = rows[n], *q = n + 1 < r ? rows[n + 1] : NULL;
+        for (size_t c = 0; c < cols; c += 32) {
+            const __m512i x = _mm512_loadu_si512(p + c);
+            const __m512i y = q ? _mm512_loadu_si512(q + c) :
+                                  _mm512_setzero_si512();
+            uint16_t *to = b + c / 32 * panel_stride + n * 32;
+            _mm512_storeu_si512(to, _mm512_permutex2var_epi16(x, lo, y));
+            _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi16(x, hi, y));
+        }
+    }
+}
+
+void bise_panel_ops_avx512(bise_panel_ops *o)
+{
+    o->mul_f32 = mul_f32_avx512;
+    o->pack_rows_f32 = pack_rows_f32_avx512;
+    o->pack_rows_bf16 = pack_rows_bf16_avx512;
+    o->pack_pairs_bf16 = pack_pairs_bf16_avx512;
+}

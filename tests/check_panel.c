@@ -1,0 +1,255 @@
+/* check_panel.c - the panel products of every CPU level against double
+ * precision loops: both directions, all tails, bf16 and f32, quantized and FP8
+ * weights, permuted rows, the low-rank addition, guard bytes. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/mem.h"
+#include "core/rng.h"
+#include "kernels/codec.h"
+#include "kernels/panel.h"
+#include "tests/check_main.h"
+
+#define GUARD 7.25f
+
+/* A random case: weights in a type, their exact values, inputs. */
+typedef struct panel_case {
+    bise_matrix w;
+    void *stored;
+    float *values;          /* [N, K] as the type stores them */
+    float *x;
+    uint16_t *x16;
+    float *y, *e, *f;
+    size_t ldx, ldy;
+    int32_t T, out, red;
+} panel_case;
+
+static float draw(uint64_t stream, size_t i)
+{
+    return bise_rng_f32(1, stream, i) * 2 - 1;
+}
+
+/* Make W [N, K] in type t and x for one direction. */
+static void make_case(panel_case *c, bise_dtype t, int32_t T, int32_t N,
+                      int32_t K, bool transposed, bool bf16)
+{
+    memset(c, 0, sizeof *c);
+    const size_t n = (size_t)N * (size_t)K;
+    float *random = bise_alloc_array(n, sizeof *random);
+    for (size_t i = 0; i < n; i++)
+        random[i] = draw(1, i);
+    c->stored = bise_alloc(bise_dtype_bytes(t, n));
+    c->values = bise_alloc_array(n, sizeof *c->values);
+    bise_codec_get(t)->encode(c->stored, random, (size_t)N, (size_t)K, NULL);
+    bise_codec_get(t)->decode(c->values, c->stored, n);
+    bise_free(random);
+    c->w = (bise_matrix){ .dtype = t, .data = c->stored, .N = N, .K = K,
+                          .row_bytes = bise_dtype_bytes(t, (uint64_t)K) };
+    c->T = T;
+    c->out = transposed ? K : N;
+    c->red = transposed ? N : K;
+    c->ldx = (size_t)c->red + 3 + (size_t)(c->red & 1);
+    c->ldy = (size_t)c->out + 5;
+    c->x = bise_alloc_array((size_t)T * c->ldx, sizeof *c->x);
+    c->x16 = bise_alloc_array((size_t)T * c->ldx + 1, sizeof *c->x16);
+    c->y = bise_alloc_array((size_t)T * c->ldy, sizeof *c->y);
+    for (size_t i = 0; i < (size_t)T * c->ldx; i++) {
+        c->x16[i] = bise_f32_to_bf16(draw(2, i));
+        c->x[i] = bf16 ? bise_bf16_to_f32(c->x16[i]) : draw(2, i);
+    }
+    for (size_t i = 0; i < (size_t)T * c->ldy; i++)
+        c->y[i] = GUARD;
+}
+
+static void free_case(panel_case *c)
+{
+    bise_free(c->stored);
+    bise_free(c->values);
+    bise_free(c->x);
+    bise_free(c->x16);
+    bise_free(c->y);
+    bise_free(c->e);
+    bise_free(c->f);
+}
+
+/* Weight (n, k) as the product should see it; bf16 panels round it. */
+static double weight(const panel_case *c, int32_t n, int32_t k, bool bf16)
+{
+    const int32_t row = c->w.row_map ? c->w.row_map[n] : n;
+    float v = c->values[(size_t)row * (size_t)c->w.K + (size_t)k];
+    if (c->w.scales)
+        v *= c->w.scales[c->w.block ? row / c->w.block *
+                         ((c->w.K + c->w.block - 1) / c->w.block) +
+                         k / c->w.block : 0];
+    return bf16 ? (double)bise_bf16_to_f32(bise_f32_to_bf16(v)) : (double)v;
+}
+
+/* Run all groups and compare with sums in double. */
+static void compare(const bise_panel_ops *o, panel_case *c, bool transposed,
+                    bool bf16, int32_t r)
+{
+    const bise_panel_job j = {
+        .w = &c->w, .transposed = transposed, .x = bf16 ? NULL : c->x,
+        .x_bf16 = bf16 ? c->x16 : NULL, .ldx = c->ldx, .y = c->y,
+        .ldy = c->ldy, .T = c->T, .e = r ? c->e : NULL, .f = c->f,
+        .lde = (size_t)r, .r = r,
+    };
+    void *scratch = bise_alloc_aligned(bise_panel_scratch(o));
+    ck_assert_int_eq(bise_panel_columns(&j), c->out);
+    for (int32_t g = bise_panel_groups(&j) - 1; g >= 0; g--)
+        bise_panel_run(o, &j, g, scratch);
+    bise_free_aligned(scratch);
+    const double tol = 1e-6 * (double)c->red + 1e-5;
+    for (int32_t t = 0; t < c->T; t++) {
+        const float *y = c->y + (size_t)t * c->ldy;
+        for (int32_t i = 0; i < c->out; i++) {
+            double sum = 0;
+            for (int32_t k = 0; k < c->red; k++)
+                sum += (double)c->x[(size_t)t * c->ldx + (size_t)k] *
+                       weight(c, transposed ? k : i, transposed ? i : k, bf16);
+            for (int32_t k = 0; k < r; k++)
+                sum += (double)c->e[t * r + k] *
+                       (double)(transposed ? c->f[k * c->out + i] :
+                                             c->f[i * r + k]);
+            ck_assert_msg(fabs(sum - (double)y[i]) <= tol,
+                          "T %d out %d red %d (%d, %d): %g, not %g", c->T,
+                          c->out, c->red, t, i, (double)y[i], sum);
+        }
+        for (size_t i = (size_t)c->out; i < c->ldy; i++)
+            ck_assert_float_eq(y[i], GUARD);
+    }
+}
+
+/* One shape on every level this machine has. */
+static void check_shape(bise_dtype t, int32_t T, int32_t N, int32_t K)
+{
+    for (int level = 0; level <= (int)bise_cpu_level(); level++) {
+        bise_panel_ops o;
+        bise_panel_ops_init(&o, (bise_cpu)level);
+        for (int way = 0; way < 4; way++) {
+            panel_case c;
+            make_case(&c, t, T, N, K, way & 1, way & 2);
+            compare(&o, &c, way & 1, way & 2, 0);
+            free_case(&c);
+        }
+    }
+}
+
+START_TEST(all_row_tails)
+{
+    for (int32_t T = 1; T <= 26; T++)
+        check_shape(BISE_DTYPE_BF16, T, 33, 34);
+}
+END_TEST
+
+START_TEST(all_column_and_depth_tails)
+{
+    for (int32_t n = 1; n <= 67; n++)
+        check_shape(_i ? BISE_DTYPE_BF16 : BISE_DTYPE_F32, 3, n, 68 - n);
+}
+END_TEST
+
+START_TEST(many_groups_and_depths)
+{
+    check_shape(BISE_DTYPE_BF16, 13, 530, 1030);
+    check_shape(BISE_DTYPE_F32, 13, 1030, 270);
+}
+END_TEST
+
+START_TEST(quantized_weights)
+{
+    check_shape(BISE_DTYPE_Q4_K, 5, 70, 512);
+    check_shape(BISE_DTYPE_Q8_0, 5, 300, 96);
+    check_shape(BISE_DTYPE_Q6_K, 2, 515, 256);
+    check_shape(BISE_DTYPE_F16, 2, 40, 33);
+}
+END_TEST
+
+START_TEST(rows_are_mapped_and_fp8_scaled)
+{
+    int32_t map[64];
+    float scales[8];
+    for (int i = 0; i < 64; i++)
+        map[i] = i / 16 * 16 + i % 2 * 8 + i % 16 / 2;
+    for (int i = 0; i < 8; i++)
+        scales[i] = 0.5f + (float)i;
+    bise_panel_ops o;
+    bise_panel_ops_init(&o, bise_cpu_level());
+    for (int way = 0; way < 4; way++) {
+        panel_case c;
+        make_case(&c, BISE_DTYPE_F32, 7, 64, 64, way & 1, way & 2);
+        c.w.row_map = map;
+        c.w.scales = scales;
+        c.w.block = 32;
+        compare(&o, &c, way & 1, way & 2, 0);
+        free_case(&c);
+    }
+}
+END_TEST
+
+START_TEST(low_rank_part_is_added)
+{
+    const int32_t r = 5, T = 14, N = 70, K = 300;
+    bise_panel_ops o;
+    bise_panel_ops_init(&o, bise_cpu_level());
+    for (int way = 0; way < 4; way++) {
+        panel_case c;
+        make_case(&c, BISE_DTYPE_BF16, T, N, K, way & 1, way & 2);
+        c.e = bise_alloc_array((size_t)(T * r), sizeof *c.e);
+        c.f = bise_alloc_array((size_t)(r * c.out), sizeof *c.f);
+        for (int i = 0; i < T * r; i++)
+            c.e[i] = draw(5, (size_t)i);
+        for (int i = 0; i < r * c.out; i++)
+            c.f[i] = draw(6, (size_t)i);
+        compare(&o, &c, way & 1, way & 2, r);
+        free_case(&c);
+    }
+}
+END_TEST
+
+START_TEST(outer_product_sums_over_tokens)
+{
+    enum { T = 37, R = 17, N = 75 };
+    static float ut[R * T], v[T * N], out[R * N];
+    for (int i = 0; i < R * T; i++)
+        ut[i] = draw(7, (size_t)i);
+    for (int i = 0; i < T * N; i++)
+        v[i] = draw(8, (size_t)i);
+    for (int level = 0; level <= (int)bise_cpu_level(); level++) {
+        bise_panel_ops o;
+        bise_panel_ops_init(&o, (bise_cpu)level);
+        memset(out, 0, sizeof out);
+        bise_panel_outer(&o, out, N, ut, R, v, N, T, 0, 32);
+        bise_panel_outer(&o, out, N, ut, R, v, N, T, 32, N);
+        for (int i = 0; i < R; i++)
+            for (int n = 0; n < N; n++) {
+                double sum = 0;
+                for (int t = 0; t < T; t++)
+                    sum += (double)ut[i * T + t] * (double)v[t * N + n];
+                ck_assert_double_eq_tol(out[i * N + n], sum, 1e-5);
+            }
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("panel");
+    TCase *t = tcase_create("panel");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, all_row_tails);
+    tcase_add_loop_test(t, all_column_and_depth_tails, 0, 2);
+    tcase_add_test(t, many_groups_and_depths);
+    tcase_add_test(t, quantized_weights);
+    tcase_add_test(t, rows_are_mapped_and_fp8_scaled);
+    tcase_add_test(t, low_rank_part_is_added);
+    tcase_add_test(t, outer_product_sums_over_tokens);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+BISE_CHECK_MAIN
