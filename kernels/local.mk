@@ -20,6 +20,11 @@ tests_codec_tool_SOURCES = tests/codec_tool.c
 tests_codec_tool_LDADD = libbise.a $(BISE_LIBS)
 EXTRA_DIST += tests/oracle_codecs.py tests/cli/codecs_oracle.sh
 TESTS += tests/cli/codecs_oracle.sh
+# Operations of the graph, and matrix products.
+libbise_a_SOURCES += %D%/gemm.c %D%/gemm.h %D%/kernels.c %D%/ref/ops_ref.c
+if X86
+libbise_a_SOURCES += %D%/x86/ops_x86.c
+endif
 if HAVE_CHECK
 check_PROGRAMS += tests/check_codecs
 TESTS += tests/check_codecs

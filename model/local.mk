@@ -6,3 +6,8 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
   %D%/resolve.h %D%/resolve.c %D%/config.c %D%/config_native.c \
   %D%/config_gguf.c %D%/rope.c %D%/role.c %D%/role_shape.c %D%/card.h %D%/card.c \
   %D%/checkpoint.c
+# the graph: linear layers, attention, forward, backward, loss, cache
+libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/backprop.c \
+  %D%/cache.c %D%/graph.c %D%/graph_int.h %D%/layers.c %D%/linear.c \
+  %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/matmul.c %D%/moe.c
+EXTRA_DIST += tests/check_graph.c

@@ -10,3 +10,49 @@ tests_check_core_LDADD = $(test_ldadd)
 endif
 TESTS += tests/check_layers.sh
 EXTRA_DIST += tests/check_layers.sh tests/check_all.sh
+# Golden numbers of the reference libraries (golden/README.md).
+EXTRA_DIST += %D%/golden/README.md %D%/golden/lora/dora/adapter_config.json \
+  %D%/golden/lora/dora/adapter_model.safetensors \
+  %D%/golden/lora/dora/expected.safetensors \
+  %D%/golden/lora/plain/adapter_config.json \
+  %D%/golden/lora/plain/adapter_model.safetensors \
+  %D%/golden/lora/plain/expected.safetensors \
+  %D%/golden/lora/qv-rank-pattern/adapter_config.json \
+  %D%/golden/lora/qv-rank-pattern/adapter_model.safetensors \
+  %D%/golden/lora/qv-rank-pattern/expected.safetensors \
+  %D%/golden/lora/rslora/adapter_config.json \
+  %D%/golden/lora/rslora/adapter_model.safetensors \
+  %D%/golden/lora/rslora/expected.safetensors \
+  %D%/golden/lora/save-lm-head/adapter_config.json \
+  %D%/golden/lora/save-lm-head/adapter_model.safetensors \
+  %D%/golden/lora/save-lm-head/expected.safetensors \
+  %D%/golden/lora/tied/adapter_config.json \
+  %D%/golden/lora/tied/adapter_model.safetensors \
+  %D%/golden/lora/tied/expected.safetensors \
+  %D%/golden/lora/window/adapter_config.json \
+  %D%/golden/lora/window/adapter_model.safetensors \
+  %D%/golden/lora/window/expected.safetensors \
+  %D%/golden/models/ministral3-mscale/config.json \
+  %D%/golden/models/ministral3-mscale/expected.safetensors \
+  %D%/golden/models/ministral3-mscale/generation_config.json \
+  %D%/golden/models/ministral3-mscale/model.safetensors \
+  %D%/golden/models/ministral3-tied/config.json \
+  %D%/golden/models/ministral3-tied/expected.safetensors \
+  %D%/golden/models/ministral3-tied/generation_config.json \
+  %D%/golden/models/ministral3-tied/model.safetensors \
+  %D%/golden/models/ministral3/config.json \
+  %D%/golden/models/ministral3/expected.safetensors \
+  %D%/golden/models/ministral3/generation_config.json \
+  %D%/golden/models/ministral3/model.safetensors \
+  %D%/golden/models/mistral-nohd/config.json \
+  %D%/golden/models/mistral-nohd/expected.safetensors \
+  %D%/golden/models/mistral-nohd/generation_config.json \
+  %D%/golden/models/mistral-nohd/model.safetensors \
+  %D%/golden/models/mistral-window/config.json \
+  %D%/golden/models/mistral-window/expected.safetensors \
+  %D%/golden/models/mistral-window/generation_config.json \
+  %D%/golden/models/mistral-window/model.safetensors \
+  %D%/golden/models/mixtral/config.json \
+  %D%/golden/models/mixtral/expected.safetensors \
+  %D%/golden/models/mixtral/generation_config.json \
+  %D%/golden/models/mixtral/model.safetensors

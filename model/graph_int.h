@@ -1,0 +1,120 @@
+/* graph_int.h - the inside of a graph, shared by graph.c (planning, entry
+ * points), layers.c (forward), backprop.c, moe.c, loss.c and cache.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_MODEL_GRAPH_INT_H
+#define BISE_MODEL_GRAPH_INT_H
+
+#include "model/attention.h"
+#include "model/graph.h"
+#include "model/linear.h"
+
+/* The groups of linears of a layer in the order of the data flow. */
+typedef enum { STAGE_QKV, STAGE_O, STAGE_UP, STAGE_DOWN, STAGE_COUNT } stage;
+
+typedef struct graph_layer {
+    float *attn_norm, *ffn_norm;      /* [C] */
+    bise_linear qkv[3], o;
+    bise_linear up[2], down;          /* gate, up; dense or shared expert */
+    bise_linear router;               /* MoE only from here */
+    bise_linear *exp_up, *exp_down;   /* [2 E], [E] */
+    bool moe, shared;
+    int32_t rank[STAGE_COUNT];        /* adapter columns of each group */
+} graph_layer;
+
+/* Activations of one layer that the backward pass reads. Of layers without an
+ * own set only x is kept; the rest is computed again into a shared set. */
+typedef struct graph_acts {
+    float *q, *k, *v, *o, *lse;       /* [T, H D], [T, K D] ..., [T, H] */
+    float *xm;                        /* [T, C] after attention */
+    float *gate, *up;                 /* [T, F] */
+    float *h[STAGE_COUNT];            /* [T, rank]: x A^T of adapters */
+} graph_acts;
+
+struct bise_graph {
+    const bise_checkpoint *c;
+    const bise_config *f;
+    bise_graph_options o;
+    bise_exec e;
+    graph_layer *layers;
+    bise_linear embed, head;          /* head: a copy of embed when tied */
+    float *norm;                      /* [C] */
+    int32_t lowest;                   /* first layer with gradients, L none */
+    stage lowest_stage;
+    int32_t n_full;                   /* last layers with an own acts set */
+    /* One block of memory, cut up by plan(). */
+    void *memory;
+    uint64_t bytes;
+    float **x;                        /* [L + 1] residual stream, [T, C] */
+    graph_acts *acts;                 /* [L] */
+    float *normed, *hidden, *xf, *logits, *rows_x, *rows_dx;
+    float *dx, *dn, *d_o, *dq, *dk, *dv, *dh, *dhidden, *dxf, *r;
+    float *head_h;
+    float *moe_logits, *moe_x, *moe_gate, *moe_up, *moe_y, *moe_w;
+    int32_t *moe_expert, *moe_rows;
+    float *cos, *sin, *nsin, *qscale; /* [max_seq, D/2] ..., [max_seq] */
+    int32_t *pos, *rows;              /* [T] */
+    bise_attn_tile *tiles;            /* [T] */
+    float *row_max;                   /* [chunk rows]; loss */
+    double *row_nll;
+    int32_t chunk;                    /* rows of logits at a time */
+    int32_t seg1[2];                  /* the sample of a decode call */
+    /* The last forward. */
+    int32_t T, n_tiles, n_seg;
+    const int32_t *seg;
+};
+
+/* Where one layer's attention takes keys from: NULL = the batch itself. */
+typedef struct graph_kv {
+    float *k, *v;                     /* [max_seq, K D] of this layer */
+    int32_t past;
+} graph_kv;
+
+/* Run fn for blocks of rows: fn(ctx, block, worker) handles rows
+ * [16 block, min(T, 16 block + 16)). */
+#define ROW_BLOCK 16
+void graph_rows(const bise_exec *e, int32_t T, bise_task_fn *fn, void *ctx);
+/* y = rmsnorm(x) per row; r [T] may be NULL. y may be x. */
+void graph_norm(bise_graph *g, float *y, const float *x, const float *w,
+                float *r, int32_t T, int32_t n, double eps);
+/* dx += backward of the same. */
+void graph_norm_bwd(bise_graph *g, float *dx, const float *dy, const float *x,
+                    const float *w, const float *r, int32_t T, int32_t n);
+void graph_swiglu(bise_graph *g, float *h, const float *gate, const float *up,
+                  int32_t T, int32_t n);
+/* gate and up become dgate and dup. */
+void graph_swiglu_bwd(bise_graph *g, float *gate, float *up, const float *dh,
+                      int32_t T, int32_t n);
+/* Rotate rows of heads in place by the graph's positions: back applies the
+ * inverse; query rows are also multiplied by the query scale. */
+void graph_rope(bise_graph *g, float *x, int32_t heads, int32_t T, bool query,
+                bool back);
+/* Check the batch, set positions and tiles, run. */
+BISE_NODISCARD bise_status graph_batch(bise_graph *g, const bise_batch *b,
+                                       bise_error *err);
+/* Embedding rows of ids, then all layers, then the final norm into xf. kv:
+ * [L] or NULL. */
+BISE_NODISCARD bise_status graph_run(bise_graph *g, const int32_t *ids,
+                                     int32_t T, const graph_kv *kv,
+                                     bise_error *err);
+/* One layer: x[l] -> out (may be x[l] when nothing is kept). out NULL leaves
+ * out the last product: for the backward pass, which wants the rest again. */
+BISE_NODISCARD bise_status graph_layer_forward(bise_graph *g, int32_t l,
+                                               float *out, const graph_kv *kv,
+                                               bise_error *err);
+/* The attention description of a layer's activations. */
+bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
+                     const graph_kv *kv);
+/* Gradients of all layers from dxf. */
+BISE_NODISCARD bise_status graph_backward(bise_graph *g, bise_error *err);
+/* Bind the router and experts of layer l. */
+BISE_NODISCARD bise_status graph_bind_moe(bise_graph *g, int32_t l,
+                                          bise_error *err);
+/* Feed-forward part of an expert layer: x += FFN(normed). */
+BISE_NODISCARD bise_status graph_moe_forward(bise_graph *g, int32_t l,
+                                             float *x, bise_error *err);
+/* Call the tap for the linears of a group. */
+BISE_NODISCARD bise_status graph_tap(bise_graph *g, const bise_linear *l,
+                                     int n, const float *x, int32_t T,
+                                     bise_error *err);
+
+#endif

@@ -1,0 +1,247 @@
+/* layers.c - the forward pass, layer by layer (mistral3.md 3.1):
+ *   x += Wo Attn(RoPE(Wq a), RoPE(Wk a), Wv a),   a = RMSNorm(x)
+ *   x += Wdown( silu(Wgate b) (Wup b) ),           b = RMSNorm(x)
+ * and the row operations that it shares with the backward pass. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "model/graph_int.h"
+
+void graph_rows(const bise_exec *e, int32_t T, bise_task_fn *fn, void *ctx)
+{
+    bise_pool_run(e->pool, (size_t)((T + ROW_BLOCK - 1) / ROW_BLOCK), fn, ctx);
+}
+
+/* Arguments of a row operation; which are used depends on it. */
+typedef struct row_job {
+    const bise_graph *g;
+    float *y, *u, *r;
+    const float *x, *w, *dy, *rc;
+    int32_t T, n, heads;
+    double eps;
+    bool query, back;
+} row_job;
+
+static int32_t block_end(const row_job *j, size_t block)
+{
+    const int32_t end = (int32_t)(block + 1) * ROW_BLOCK;
+    return end < j->T ? end : j->T;
+}
+
+static void norm_task(void *ctx, size_t block, int worker)
+{
+    const row_job *j = ctx;
+    (void)worker;
+    for (int32_t t = (int32_t)block * ROW_BLOCK; t < block_end(j, block);
+         t++) {
+        const size_t at = (size_t)t * (size_t)j->n;
+        const float r = j->g->e.k->rmsnorm(j->y + at, j->x + at, j->w,
+                                           (size_t)j->n, (float)j->eps);
+        if (j->r)
+            j->r[t] = r;
+    }
+}
+
+void graph_norm(bise_graph *g, float *y, const float *x, const float *w,
+                float *r, int32_t T, int32_t n, double eps)
+{
+    row_job j = { .g = g, .y = y, .x = x, .w = w, .r = r, .T = T, .n = n,
+                  .eps = eps };
+    graph_rows(&g->e, T, norm_task, &j);
+}
+
+static void norm_bwd_task(void *ctx, size_t block, int worker)
+{
+    const row_job *j = ctx;
+    (void)worker;
+    for (int32_t t = (int32_t)block * ROW_BLOCK; t < block_end(j, block);
+         t++) {
+        const size_t at = (size_t)t * (size_t)j->n;
+        j->g->e.k->rmsnorm_bwd(j->y + at, NULL, j->dy + at, j->x + at, j->w,
+                               j->rc[t], (size_t)j->n);
+    }
+}
+
+void graph_norm_bwd(bise_graph *g, float *dx, const float *dy, const float *x,
+                    const float *w, const float *r, int32_t T, int32_t n)
+{
+    row_job j = { .g = g, .y = dx, .dy = dy, .x = x, .w = w, .rc = r, .T = T,
+                  .n = n };
+    graph_rows(&g->e, T, norm_bwd_task, &j);
+}
+
+static void swiglu_task(void *ctx, size_t block, int worker)
+{
+    const row_job *j = ctx;
+    const size_t n = (size_t)j->n, from = block * ROW_BLOCK * n;
+    const size_t to = (size_t)block_end(j, block) * n;
+    (void)worker;
+    j->g->e.k->swiglu(j->y + from, j->x + from, j->w + from, to - from);
+}
+
+void graph_swiglu(bise_graph *g, float *h, const float *gate, const float *up,
+                  int32_t T, int32_t n)
+{
+    row_job j = { .g = g, .y = h, .x = gate, .w = up, .T = T, .n = n };
+    graph_rows(&g->e, T, swiglu_task, &j);
+}
+
+static void swiglu_bwd_task(void *ctx, size_t block, int worker)
+{
+    const row_job *j = ctx;
+    const size_t n = (size_t)j->n, from = block * ROW_BLOCK * n;
+    const size_t to = (size_t)block_end(j, block) * n;
+    (void)worker;
+    j->g->e.k->swiglu_bwd(j->y + from, j->u + from, j->dy + from,
+                          j->y + from, j->u + from, to - from);
+}
+
+void graph_swiglu_bwd(bise_graph *g, float *gate, float *up, const float *dh,
+                      int32_t T, int32_t n)
+{
+    row_job j = { .g = g, .y = gate, .u = up, .dy = dh, .T = T, .n = n };
+    graph_rows(&g->e, T, swiglu_bwd_task, &j);
+}
+
+/* Rotation and query scale commute with each other and are both diagonal over
+ * positions, so the inverse needs only the sign of sin. */
+static void rope_task(void *ctx, size_t block, int worker)
+{
+    const row_job *j = ctx;
+    const bise_graph *g = j->g;
+    const size_t D = (size_t)g->f->D;
+    (void)worker;
+    for (int32_t t = (int32_t)block * ROW_BLOCK; t < block_end(j, block);
+         t++) {
+        const size_t p = (size_t)g->pos[t], at = p * (D / 2);
+        const float *sin = (j->back ? g->nsin : g->sin) + at;
+        float *row = j->y + (size_t)t * (size_t)j->heads * D;
+        for (int32_t h = 0; h < j->heads; h++)
+            g->e.k->rope(row + (size_t)h * D, g->cos + at, sin, D);
+        if (j->query && g->qscale[p] != 1)
+            g->e.k->scale(row, g->qscale[p], (size_t)j->heads * D);
+    }
+}
+
+void graph_rope(bise_graph *g, float *x, int32_t heads, int32_t T, bool query,
+                bool back)
+{
+    row_job j = { .g = g, .y = x, .heads = heads, .T = T, .query = query,
+                  .back = back };
+    graph_rows(&g->e, T, rope_task, &j);
+}
+
+bise_status graph_tap(bise_graph *g, const bise_linear *l, int n,
+                      const float *x, int32_t T, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    for (int i = 0; g->o.tap && s == BISE_OK && i < n; i++)
+        s = g->o.tap(g->o.tap_ctx, l[i].role, x, T, l[i].in, err);
+    return s;
+}
+
+bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
+                     const graph_kv *kv)
+{
+    const bise_config *f = g->f;
+    const int32_t HD = f->H * f->D, KD = f->K * f->D;
+    return (bise_attn){
+        .H = f->H, .K = f->K, .D = f->D, .Dv = f->D, .window = f->window,
+        .alpha = (float)(1.0 / sqrt((double)f->D)),
+        .q = a->q, .k = kv ? kv->k : a->k, .v = kv ? kv->v : a->v,
+        .ldq = HD, .ldk = KD, .ldv = KD, .ldo = HD, .o = a->o, .lse = a->lse,
+        .tiles = g->tiles, .n_tiles = g->n_tiles, .seg = g->seg,
+        .n_seg = g->n_seg, .past = kv ? kv->past : 0,
+    };
+}
+
+static void copy_rows(float *to, const float *from, int32_t T, int32_t n)
+{
+    if (to != from)
+        memcpy(to, from, (size_t)T * (size_t)n * sizeof *to);
+}
+
+/* xm = x + attention. */
+static bise_status attention_part(bise_graph *g, int32_t l, const graph_kv *kv,
+                                  bise_error *err)
+{
+    const bise_config *f = g->f;
+    graph_layer *w = &g->layers[l];
+    graph_acts *a = &g->acts[l];
+    const int32_t T = g->T;
+    const size_t at = kv ? (size_t)kv->past * (size_t)(f->K * f->D) : 0;
+    float *k = kv ? kv->k + at : a->k, *v = kv ? kv->v + at : a->v;
+    graph_norm(g, g->normed, g->x[l], w->attn_norm, NULL, T, f->C, f->eps);
+    bise_status s = graph_tap(g, w->qkv, 3, g->normed, T, err);
+    if (s != BISE_OK)
+        return s;
+    bise_linears_forward(&g->e, w->qkv, 3, (float *[]){ a->q, k, v },
+                         g->normed, T, a->h[STAGE_QKV], false);
+    graph_rope(g, a->q, f->H, T, true, false);
+    graph_rope(g, k, f->K, T, false, false);
+    const bise_attn at_all = graph_attn(g, a, kv);
+    bise_attn_forward(&g->e, &at_all);
+    if ((s = graph_tap(g, &w->o, 1, a->o, T, err)) != BISE_OK)
+        return s;
+    copy_rows(a->xm, g->x[l], T, f->C);
+    bise_linears_forward(&g->e, &w->o, 1, &a->xm, a->o, T, a->h[STAGE_O],
+                         true);
+    return BISE_OK;
+}
+
+bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
+                                const graph_kv *kv, bise_error *err)
+{
+    const bise_config *f = g->f;
+    graph_layer *w = &g->layers[l];
+    graph_acts *a = &g->acts[l];
+    const int32_t T = g->T;
+    bise_status s = attention_part(g, l, kv, err);
+    if (s != BISE_OK)
+        return s;
+    graph_norm(g, g->normed, a->xm, w->ffn_norm, NULL, T, f->C, f->eps);
+    if (w->moe) {
+        copy_rows(out, a->xm, T, f->C);
+        return graph_moe_forward(g, l, out, err);
+    }
+    if ((s = graph_tap(g, w->up, 2, g->normed, T, err)) != BISE_OK)
+        return s;
+    bise_linears_forward(&g->e, w->up, 2, (float *[]){ a->gate, a->up },
+                         g->normed, T, a->h[STAGE_UP], false);
+    graph_swiglu(g, g->hidden, a->gate, a->up, T, f->F);
+    if (!out) {
+        bise_linears_adapters(&g->e, &w->down, 1, g->hidden, T,
+                              a->h[STAGE_DOWN]);
+        return BISE_OK;
+    }
+    if ((s = graph_tap(g, &w->down, 1, g->hidden, T, err)) != BISE_OK)
+        return s;
+    copy_rows(out, a->xm, T, f->C);
+    bise_linears_forward(&g->e, &w->down, 1, &out, g->hidden, T,
+                         a->h[STAGE_DOWN], true);
+    return BISE_OK;
+}
+
+bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
+                      const graph_kv *kv, bise_error *err)
+{
+    const bise_config *f = g->f;
+    g->T = T;
+    for (int32_t t = 0; t < T; t++) {
+        if (ids[t] < 0 || ids[t] >= f->V)
+            return bise_fail(err, BISE_EINVAL, "token id %d at position %d, "
+                             "the model has %d", ids[t], t, f->V);
+        bise_linear_row(&g->embed, ids[t], g->x[0] + (size_t)t * (size_t)f->C);
+    }
+    for (int32_t l = 0; l < f->L; l++) {
+        const bise_status s = graph_layer_forward(g, l, g->x[l + 1],
+                                                  kv ? &kv[l] : NULL, err);
+        if (s != BISE_OK)
+            return s;
+    }
+    graph_norm(g, g->xf, g->x[f->L], g->norm, NULL, T, f->C, f->eps);
+    return BISE_OK;
+}

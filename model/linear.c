@@ -1,0 +1,152 @@
+/* linear.c - the weight view: rows of a stored matrix as float32, whatever its
+ * type, row order or scale, and the adapters that sit on it. The products are
+ * in matmul.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "model/linear.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+#include "model/linear_int.h"
+
+bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
+                             const bise_weight *w, int32_t expert,
+                             int32_t first_row, int32_t rows, bise_error *err)
+{
+    const bise_tensor *t = w->tensor;
+    const int64_t in = (int64_t)bise_tensor_cols(t);
+    int64_t out = t->n_dims > 1 ? (int64_t)t->dims[t->n_dims - 2] : 1;
+    const void *data = NULL;
+    const bise_status s = bise_store_data(c->store, t, &data, err);
+    if (s != BISE_OK)
+        return s;
+    const uint64_t row_bytes = bise_dtype_bytes(t->dtype, (uint64_t)in);
+    uint64_t at = expert > 0 ? (uint64_t)expert * w->expert_stride : 0;
+    if (rows) {
+        at += (uint64_t)first_row * row_bytes;
+        out = rows;
+    }
+    if (in > INT32_MAX || out > INT32_MAX ||
+        at + (uint64_t)out * row_bytes > t->bytes)
+        return bise_fail(err, BISE_EFORMAT, "rows of '%s' end outside it",
+                         t->name);
+    *l = (bise_linear){
+        .role = w->role, .in = (int32_t)in, .out = (int32_t)out,
+        .dtype = t->dtype, .data = (const uint8_t *)data + at,
+        .row_bytes = row_bytes, .scales = w->scales,
+        .scale_block = w->scale_block,
+    };
+    if (w->scale_block)
+        l->scale_cols = (int32_t)((in + w->scale_block - 1) / w->scale_block);
+    if (w->rows == BISE_ROWS_INTERLEAVED && w->heads > 0)
+        l->pair_rows = l->out / w->heads;
+    if (t->dtype != BISE_DTYPE_F32 && t->dtype != BISE_DTYPE_BF16 &&
+        t->dtype != BISE_DTYPE_F16) {
+        const bise_codec *codec = bise_codec_get(t->dtype);
+        if (!codec || !codec->decode)
+            return bise_fail(err, BISE_EUNSUPPORTED,
+                             "type %s of '%s' cannot be computed with",
+                             bise_dtype_get(t->dtype)->name, t->name);
+        l->decode = codec->decode;
+    }
+    return BISE_OK;
+}
+
+void bise_linear_init_f32(bise_linear *l, bise_role role, const float *w,
+                          int32_t out, int32_t in)
+{
+    *l = (bise_linear){
+        .role = role, .in = in, .out = out, .dtype = BISE_DTYPE_F32,
+        .data = (const uint8_t *)w, .row_bytes = (uint64_t)in * 4,
+    };
+}
+
+/* A number for each linear layer that names its dropout stream. */
+static uint64_t stream_of(bise_role r, int32_t adapter)
+{
+    return ((uint64_t)(r.layer + 1) << 32 | (uint64_t)(r.expert + 1) << 16 |
+            (uint64_t)r.kind << 8 | (uint64_t)adapter);
+}
+
+bise_status bise_linear_adapt(bise_linear *l, bise_lora *const *loras,
+                              int32_t n, bise_error *err)
+{
+    if (n > 0 && !(l->branches = bise_alloc_array((size_t)n,
+                                                  sizeof *l->branches)))
+        return bise_fail_nomem(err);
+    for (int32_t i = 0; i < n; i++) {
+        const bise_lora_module *m = bise_lora_find(loras[i], l->role);
+        if (!m)
+            continue;
+        if (m->in != l->in || m->out != l->out)
+            return bise_fail(err, BISE_EINVAL, "adapter of %dx%d on a layer of"
+                             " %dx%d", m->out, m->in, l->out, l->in);
+        if (m->magnitude)
+            return bise_fail(err, BISE_EUNSUPPORTED,
+                             "DoRA adapters can be merged, not yet run");
+        l->branches[l->n_branches++] = (bise_branch){
+            .m = m, .dropout = loras[i]->dropout,
+            .stream = stream_of(l->role, i),
+        };
+        l->rank += m->r;
+        l->trained |= m->da != NULL;
+    }
+    return BISE_OK;
+}
+
+void bise_linear_fini(bise_linear *l)
+{
+    bise_free(l->branches);
+    l->branches = NULL;
+    l->n_branches = 0;
+}
+
+/* Row of the file that holds row r in half order (mistral3.md 2.6):
+ * half row h D + b D/2 + i is interleaved row h D + 2 i + b. */
+static int32_t file_row(const bise_linear *l, int32_t r)
+{
+    const int32_t D = l->pair_rows;
+    if (!D)
+        return r;
+    const int32_t in_head = r % D, b = in_head / (D / 2);
+    return r - in_head + 2 * (in_head % (D / 2)) + b;
+}
+
+const void *bise_linear_stored(const bise_linear *l, int32_t r)
+{
+    return l->data + (uint64_t)file_row(l, r) * l->row_bytes;
+}
+
+void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
+                      int32_t first, int32_t n, float *out)
+{
+    const int32_t row = file_row(l, r);
+    const uint8_t *p = l->data + (uint64_t)row * l->row_bytes +
+                       bise_dtype_bytes(l->dtype, (uint64_t)first);
+    /* Tensor data starts at an even address in every format we map. */
+    if (l->dtype == BISE_DTYPE_F32)
+        memcpy(out, p, (size_t)n * sizeof *out);
+    else if (l->dtype == BISE_DTYPE_BF16)
+        k->bf16_to_f32(out, (const uint16_t *)(const void *)p, (size_t)n);
+    else if (l->dtype == BISE_DTYPE_F16)
+        k->f16_to_f32(out, (const uint16_t *)(const void *)p, (size_t)n);
+    else
+        l->decode(out, p, (size_t)n);
+    if (!l->scales)
+        return;
+    if (!l->scale_block) {
+        k->scale(out, l->scales[0], (size_t)n);
+        return;
+    }
+    const float *s = l->scales + (int64_t)(row / l->scale_block) *
+                                     l->scale_cols;
+    for (int32_t i = 0; i < n; i++)
+        out[i] *= s[(first + i) / l->scale_block];
+}
+
+void bise_linear_row(const bise_linear *l, int32_t r, float *out)
+{
+    bise_linear_part(l, bise_kernels_get(), r, 0, l->in, out);
+}

@@ -1,0 +1,397 @@
+/* check_graph.c - the graph against golden numbers of transformers and PEFT:
+ * logits, loss and adapter gradients; equal results for any number of threads;
+ * packed samples against separate ones; the KV cache against a forward. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "tests/check_main.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/rng.h"
+#include "formats/safetensors.h"
+#include "model/graph.h"
+
+#define GOLDEN BISE_SRCDIR "/tests/golden/"
+
+static bise_error err;
+
+/* A golden case: model, expectations, and a batch made from them. */
+typedef struct fixture {
+    bise_checkpoint c;
+    bise_st want;
+    int32_t *ids, *targets, seg[2];
+    int32_t T, supervised;
+    bise_batch b;
+} fixture;
+
+static const float *want_floats(const fixture *f, const char *name, size_t *n)
+{
+    const bise_tensor *t = bise_st_find(&f->want, name);
+    ck_assert_msg(t != NULL, "no %s", name);
+    ck_assert_int_eq(t->dtype, BISE_DTYPE_F32);
+    *n = (size_t)bise_tensor_count(t);
+    return t->data;
+}
+
+/* labels are not shifted: position t predicts label t + 1. */
+static void open_case(fixture *f, const char *model, const char *expected)
+{
+    char path[512];
+    memset(f, 0, sizeof *f);
+    snprintf(path, sizeof path, GOLDEN "%s", model);
+    ck_ok(bise_checkpoint_open(&f->c, path, NULL, &err));
+    snprintf(path, sizeof path, GOLDEN "%s/expected.safetensors", expected);
+    ck_ok(bise_st_open(&f->want, path, &err));
+    const bise_tensor *ids = bise_st_find(&f->want, "input_ids");
+    const bise_tensor *labels = bise_st_find(&f->want, "labels");
+    f->T = (int32_t)bise_tensor_count(ids);
+    f->ids = bise_alloc_array((size_t)f->T, sizeof *f->ids);
+    f->targets = bise_alloc_array((size_t)f->T, sizeof *f->targets);
+    const int64_t *id = ids->data, *label = labels->data;
+    for (int32_t t = 0; t < f->T; t++) {
+        f->ids[t] = (int32_t)id[t];
+        f->targets[t] = t + 1 < f->T && label[t + 1] >= 0 ?
+                            (int32_t)label[t + 1] : -1;
+        f->supervised += f->targets[t] >= 0;
+    }
+    f->seg[1] = f->T;
+    f->b = (bise_batch){ .ids = f->ids, .seg = f->seg, .T = f->T, .n_seg = 1,
+                         .targets = f->targets };
+}
+
+static void close_case(fixture *f)
+{
+    bise_checkpoint_close(&f->c);
+    bise_st_close(&f->want);
+    bise_free(f->ids);
+    bise_free(f->targets);
+}
+
+static double golden_loss(const fixture *f)
+{
+    return bise_json_number(bise_json_get(f->want.meta, "loss"), NAN);
+}
+
+static double max_diff(const float *a, const float *b, size_t n)
+{
+    double d = 0;
+    for (size_t i = 0; i < n; i++)
+        d = fmax(d, fabs((double)a[i] - (double)b[i]));
+    return d;
+}
+
+static const char *const models[] = {
+    "ministral3", "ministral3-tied", "ministral3-mscale", "mistral-window",
+    "mistral-nohd", "mixtral",
+};
+
+static float *all_logits(bise_graph *g, const fixture *f)
+{
+    const size_t V = (size_t)f->c.config.V;
+    int32_t *rows = bise_alloc_array((size_t)f->T, sizeof *rows);
+    float *z = bise_alloc_array((size_t)f->T * V, sizeof *z);
+    for (int32_t t = 0; t < f->T; t++)
+        rows[t] = t;
+    ck_ok(bise_graph_forward(g, &f->b, &err));
+    ck_ok(bise_graph_logits(g, rows, f->T, z, &err));
+    bise_free(rows);
+    return z;
+}
+
+START_TEST(logits_and_loss_are_golden)
+{
+    fixture f;
+    char name[64];
+    snprintf(name, sizeof name, "models/%s", models[_i]);
+    open_case(&f, name, name);
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = f.T };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    size_t n;
+    const float *want = want_floats(&f, "logits", &n);
+    float *z = all_logits(g, &f);
+    const double d = max_diff(z, want, n);
+    ck_assert_msg(d < 2e-4, "%s: logits differ by %g", name, d);
+    double sum = 0;
+    ck_ok(bise_graph_loss(g, &f.b, &sum, NULL, &err));
+    ck_assert_double_eq_tol(sum / f.supervised, golden_loss(&f), 1e-5);
+    bise_free(z);
+    bise_graph_free(g);
+    close_case(&f);
+}
+END_TEST
+
+static const struct { const char *name, *model; } loras[] = {
+    { "plain", "ministral3" }, { "rslora", "ministral3" },
+    { "tied", "ministral3-tied" }, { "window", "mistral-window" },
+    { "qv-rank-pattern", "ministral3" },
+};
+
+/* Open a LoRA case with its adapter, trainable. */
+static void open_lora(fixture *f, bise_lora *l, int i)
+{
+    char model[64], name[64], path[512];
+    snprintf(model, sizeof model, "models/%s", loras[i].model);
+    snprintf(name, sizeof name, "lora/%s", loras[i].name);
+    open_case(f, model, name);
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    ck_ok(bise_lora_load(l, path, &f->c, &err));
+    ck_ok(bise_lora_train(l, &err));
+}
+
+/* Largest error of one gradient against the largest entry of the golden one,
+ * after division by the supervised tokens. */
+static void check_grad(const fixture *f, const bise_lora_module *m, char ab)
+{
+    char hf[192], name[320];
+    ck_assert(bise_role_name(hf, m->role, BISE_NAMES_HF));
+    hf[strlen(hf) - strlen(".weight")] = 0;
+    snprintf(name, sizeof name, "grad.base_model.model.%s.lora_%c.weight", hf,
+             ab);
+    size_t n;
+    const float *want = want_floats(f, name, &n), *got = ab == 'A' ? m->da
+                                                                  : m->db;
+    double most = 0, diff = 0;
+    for (size_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)want[i]));
+        diff = fmax(diff, fabs((double)got[i] / f->supervised -
+                               (double)want[i]));
+    }
+    ck_assert_msg(diff <= 1e-4 * most, "%s: off by %g of %g", name, diff,
+                  most);
+}
+
+static const bise_ckpt_mode modes[] = { BISE_CKPT_OFF, BISE_CKPT_ON };
+
+START_TEST(adapter_gradients_are_golden)
+{
+    fixture f;
+    bise_lora l;
+    open_lora(&f, &l, _i / 2);
+    bise_lora *list[] = { &l };
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = f.T, .train = true,
+                                   .loras = list, .n_loras = 1,
+                                   .checkpointing = modes[_i % 2] };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    size_t n;
+    const float *want = want_floats(&f, "logits", &n);
+    float *z = all_logits(g, &f);
+    ck_assert_double_lt(max_diff(z, want, n), 2e-4);
+    double sum = 0;
+    ck_ok(bise_graph_train(g, &f.b, &sum, &err));
+    ck_assert_double_eq_tol(sum / f.supervised, golden_loss(&f), 1e-5);
+    for (size_t i = 0; i < l.n; i++) {
+        check_grad(&f, &l.modules[i], 'A');
+        check_grad(&f, &l.modules[i], 'B');
+    }
+    bise_free(z);
+    bise_graph_free(g);
+    bise_lora_fini(&l);
+    close_case(&f);
+}
+END_TEST
+
+/* One training pass with a number of threads; copies the gradients out. */
+static double train_once(int threads, float dropout, bise_ckpt_mode mode,
+                         float **grads, size_t *n)
+{
+    fixture f;
+    bise_lora l;
+    bise_pool *pool;
+    bise_graph *g;
+    double sum = 0;
+    open_lora(&f, &l, 0);
+    l.dropout = dropout;
+    ck_ok(bise_pool_new(&pool, threads, &err));
+    bise_lora *list[] = { &l };
+    const bise_graph_options o = { .max_tokens = f.T, .train = true,
+                                   .loras = list, .n_loras = 1, .pool = pool,
+                                   .checkpointing = mode,
+                                   .dropout_seed = 7 };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    bise_graph_set_step(g, 3, 1);
+    ck_ok(bise_graph_train(g, &f.b, &sum, &err));
+    *n = l.n_values;
+    *grads = bise_alloc_array(l.n_values, sizeof **grads);
+    memcpy(*grads, l.grads, l.n_values * sizeof **grads);
+    bise_graph_free(g);
+    bise_pool_free(pool);
+    bise_lora_fini(&l);
+    close_case(&f);
+    return sum;
+}
+
+START_TEST(threads_and_checkpointing_change_nothing)
+{
+    const int threads[] = { 2, 5 };
+    float *one, *other;
+    size_t n, m;
+    const double want = train_once(1, 0.25f, BISE_CKPT_OFF, &one, &n);
+    for (int i = 0; i < 4; i++) {
+        const double got = train_once(threads[i % 2], 0.25f, modes[i / 2],
+                                      &other, &m);
+        ck_assert(got == want);
+        ck_assert_uint_eq(n, m);
+        ck_assert_mem_eq(one, other, n * sizeof *one);
+        bise_free(other);
+    }
+    bise_free(one);
+}
+END_TEST
+
+START_TEST(dropout_changes_the_gradients)
+{
+    float *with, *without;
+    size_t n;
+    const double a = train_once(1, 0.25f, BISE_CKPT_OFF, &with, &n);
+    const double b = train_once(1, 0, BISE_CKPT_OFF, &without, &n);
+    ck_assert(a != b);
+    ck_assert_double_gt(max_diff(with, without, n), 1e-6);
+    bise_free(with);
+    bise_free(without);
+}
+END_TEST
+
+START_TEST(packed_samples_equal_separate_ones)
+{
+    fixture f;
+    bise_lora l;
+    open_lora(&f, &l, 0);
+    bise_lora *list[] = { &l };
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = f.T, .train = true,
+                                   .loras = list, .n_loras = 1 };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    /* Four samples of odd lengths, together, then one by one. */
+    const int32_t seg[] = { 0, 1, 38, 71, f.T };
+    bise_batch b = f.b;
+    b.seg = seg;
+    b.n_seg = 4;
+    double packed = 0, separate = 0;
+    ck_ok(bise_graph_train(g, &b, &packed, &err));
+    float *grads = bise_alloc_array(l.n_values, sizeof *grads);
+    memcpy(grads, l.grads, l.n_values * sizeof *grads);
+    memset(l.grads, 0, l.n_values * sizeof *grads);
+    for (int s = 0; s < 4; s++) {
+        const int32_t one[] = { 0, seg[s + 1] - seg[s] };
+        const bise_batch part = {
+            .ids = f.ids + seg[s], .targets = f.targets + seg[s], .seg = one,
+            .n_seg = 1, .T = one[1],
+        };
+        ck_ok(bise_graph_train(g, &part, &separate, &err));
+    }
+    ck_assert_double_eq_tol(packed, separate, 1e-4);
+    ck_assert_double_lt(max_diff(grads, l.grads, l.n_values), 2e-4);
+    bise_free(grads);
+    bise_graph_free(g);
+    bise_lora_fini(&l);
+    close_case(&f);
+}
+END_TEST
+
+START_TEST(cache_equals_forward)
+{
+    fixture f;
+    char name[64];
+    snprintf(name, sizeof name, "models/%s", models[_i]);
+    open_case(&f, name, name);
+    const size_t V = (size_t)f.c.config.V;
+    size_t n;
+    const float *want = want_floats(&f, "logits", &n);
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = 32, .max_seq = f.T };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    bise_cache *c;
+    ck_ok(bise_cache_new(&c, g, f.T, &err));
+    float *z = bise_alloc_array(V, sizeof *z);
+    /* A prompt in parts, then token by token, a cut, and again. */
+    const int32_t prompt = f.T > 70 ? 70 : f.T - 5;
+    for (int round = 0; round < 2; round++) {
+        int32_t at = bise_cache_len(c);
+        ck_ok(bise_graph_decode(g, c, f.ids + at, prompt - at, z, &err));
+        for (int32_t t = prompt; t < f.T; t++) {
+            ck_ok(bise_graph_decode(g, c, f.ids + t, 1, z, &err));
+            ck_assert_double_lt(max_diff(z, want + (size_t)t * V, V), 2e-4);
+        }
+        ck_fails(bise_graph_decode(g, c, f.ids, 1, z, &err), BISE_EINVAL);
+        bise_cache_cut(c, prompt - 11);
+    }
+    bise_cache_free(c);
+    bise_graph_free(g);
+    bise_free(z);
+    close_case(&f);
+}
+END_TEST
+
+START_TEST(bad_batches_are_refused)
+{
+    fixture f;
+    open_case(&f, "models/ministral3", "models/ministral3");
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = f.T - 1 };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    ck_fails(bise_graph_forward(g, &f.b, &err), BISE_EINVAL);
+    int32_t seg[] = { 0, 4 }, bad[] = { 1, 2, 3, f.c.config.V };
+    const bise_batch b = { .ids = bad, .seg = seg, .T = 4, .n_seg = 1 };
+    ck_fails(bise_graph_forward(g, &b, &err), BISE_EINVAL);
+    double sum;
+    ck_fails(bise_graph_train(g, &b, &sum, &err), BISE_EINVAL);
+    bise_graph_free(g);
+    close_case(&f);
+}
+END_TEST
+
+START_TEST(planned_bytes_are_what_is_taken)
+{
+    fixture f;
+    bise_lora l;
+    open_lora(&f, &l, 0);
+    bise_lora *list[] = { &l };
+    bise_graph_options o = { .max_tokens = f.T, .train = true, .loras = list,
+                             .n_loras = 1, .checkpointing = BISE_CKPT_OFF };
+    uint64_t full, least, middle;
+    ck_ok(bise_graph_plan(&full, &f.c, &o, &err));
+    o.checkpointing = BISE_CKPT_ON;
+    ck_ok(bise_graph_plan(&least, &f.c, &o, &err));
+    ck_assert_uint_lt(least, full);
+    o.checkpointing = BISE_CKPT_AUTO;
+    o.memory_bytes = (least + full) / 2 + 4096;
+    ck_ok(bise_graph_plan(&middle, &f.c, &o, &err));
+    ck_assert_uint_le(middle, o.memory_bytes);
+    o.memory_bytes = least - 1;
+    bise_graph *g = NULL;
+    ck_fails(bise_graph_new(&g, &f.c, &o, &err), BISE_ENOMEM);
+    bise_lora_fini(&l);
+    close_case(&f);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("graph");
+    TCase *t = tcase_create("golden");
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, logits_and_loss_are_golden, 0,
+                        sizeof models / sizeof *models);
+    tcase_add_loop_test(t, adapter_gradients_are_golden, 0,
+                        2 * sizeof loras / sizeof *loras);
+    tcase_add_loop_test(t, cache_equals_forward, 0,
+                        sizeof models / sizeof *models);
+    suite_add_tcase(s, t);
+    TCase *u = tcase_create("properties");
+    tcase_set_timeout(u, 60);
+    tcase_add_test(u, threads_and_checkpointing_change_nothing);
+    tcase_add_test(u, dropout_changes_the_gradients);
+    tcase_add_test(u, packed_samples_equal_separate_ones);
+    tcase_add_test(u, bad_batches_are_refused);
+    tcase_add_test(u, planned_bytes_are_what_is_taken);
+    suite_add_tcase(s, u);
+    return s;
+}
+
+BISE_CHECK_MAIN
