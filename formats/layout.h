@@ -58,6 +58,11 @@ BISE_NODISCARD bise_status bise_store_add_shard(bise_store *s,
 BISE_NODISCARD bise_status bise_store_add_index(bise_store *s,
                                                 const char *index,
                                                 bise_error *err);
+/* As bise_store_open, from a source that is taken (closed on failure too). */
+BISE_NODISCARD bise_status bise_store_take_source(bise_store **out,
+                                                  bise_source *src,
+                                                  const char *path,
+                                                  bise_error *err);
 /* First bytes of a file of the source; returns how many (0 on failure). */
 size_t bise_source_head(bise_source *src, const char *name, void *out,
                         size_t n);

@@ -5,3 +5,21 @@ libbise_a_SOURCES += %D%/crypto.c %D%/crypto.h %D%/formats.def %D%/gguf.c \
   %D%/source.c %D%/source.h %D%/store.c %D%/store.h %D%/store_gguf.c \
   %D%/store_hf.c %D%/store_native.c %D%/yaml.c %D%/yaml.h
 libbise_a_SOURCES += %D%/inflate.c %D%/inflate.h
+if HAVE_CHECK
+check_PROGRAMS += tests/check_safetensors tests/check_gguf \
+  tests/check_store tests/check_yaml
+TESTS += tests/check_safetensors tests/check_gguf tests/check_store \
+  tests/check_yaml
+tests_check_safetensors_SOURCES = tests/check_safetensors.c
+tests_check_safetensors_CPPFLAGS = $(test_cppflags)
+tests_check_safetensors_LDADD = $(test_ldadd)
+tests_check_gguf_SOURCES = tests/check_gguf.c
+tests_check_gguf_CPPFLAGS = $(test_cppflags)
+tests_check_gguf_LDADD = $(test_ldadd)
+tests_check_store_SOURCES = tests/check_store.c
+tests_check_store_CPPFLAGS = $(test_cppflags)
+tests_check_store_LDADD = $(test_ldadd)
+tests_check_yaml_SOURCES = tests/check_yaml.c
+tests_check_yaml_CPPFLAGS = $(test_cppflags)
+tests_check_yaml_LDADD = $(test_ldadd)
+endif

@@ -281,16 +281,17 @@ static bise_status find_layout(bise_store *s, bise_error *err)
     return no_layout(s, err);
 }
 
-bise_status bise_store_open(bise_store **out, const char *path, bise_error *err)
+bise_status bise_store_take_source(bise_store **out, bise_source *src,
+                                   const char *path, bise_error *err)
 {
     bise_store *s = bise_alloc(sizeof *s);
     if (!s || !(s->path = bise_strdup(path))) {
         bise_free(s);
+        bise_source_close(src);
         return bise_fail_nomem(err);
     }
-    bise_status st = bise_source_open_path(&s->src, path, err);
-    if (st == BISE_OK)
-        st = find_layout(s, err);
+    s->src = src;
+    const bise_status st = find_layout(s, err);
     if (st != BISE_OK) {
         bise_store_close(s);
         return bise_error_in(err, path, NULL);
@@ -298,6 +299,13 @@ bise_status bise_store_open(bise_store **out, const char *path, bise_error *err)
     s->kind = s->format->kind;
     *out = s;
     return BISE_OK;
+}
+
+bise_status bise_store_open(bise_store **out, const char *path, bise_error *err)
+{
+    bise_source *src = NULL;
+    const bise_status st = bise_source_open_path(&src, path, err);
+    return st == BISE_OK ? bise_store_take_source(out, src, path, err) : st;
 }
 
 void bise_store_close(bise_store *s)

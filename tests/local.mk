@@ -56,3 +56,4 @@ EXTRA_DIST += %D%/golden/README.md %D%/golden/lora/dora/adapter_config.json \
   %D%/golden/models/mixtral/expected.safetensors \
   %D%/golden/models/mixtral/generation_config.json \
   %D%/golden/models/mixtral/model.safetensors
+include tests/fuzz/local.mk

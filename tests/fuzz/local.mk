@@ -1,0 +1,35 @@
+# tests/fuzz/ - one program fuzz_<target> each, from fuzz_<target>.c, with seeds
+# in seeds/<target>/. Plain builds link replay.c, which runs and mutates the
+# seeds under `make check`; --enable-fuzzers links libFuzzer instead (clang):
+#   build/tests/fuzz/fuzz_gguf -max_total_time=60 tests/fuzz/seeds/gguf
+# To add one: three lines below, the .c file, at least one seed.
+EXTRA_DIST += tests/fuzz/make_seeds.py tests/fuzz/seeds tests/fuzz/replay.c
+if FUZZERS
+fuzz_main =
+fuzz_ldadd = libbise.a $(BISE_LIBS) $(LIB_FUZZING_ENGINE)
+else
+fuzz_main = tests/fuzz/replay.c
+fuzz_ldadd = libbise.a $(BISE_LIBS)
+endif
+fuzz_targets =
+
+fuzz_targets += tests/fuzz/fuzz_safetensors
+tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c $(fuzz_main)
+tests_fuzz_fuzz_safetensors_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_gguf
+tests_fuzz_fuzz_gguf_SOURCES = tests/fuzz/fuzz_gguf.c $(fuzz_main)
+tests_fuzz_fuzz_gguf_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_yaml
+tests_fuzz_fuzz_yaml_SOURCES = tests/fuzz/fuzz_yaml.c $(fuzz_main)
+tests_fuzz_fuzz_yaml_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_index
+tests_fuzz_fuzz_index_SOURCES = tests/fuzz/fuzz_index.c $(fuzz_main)
+tests_fuzz_fuzz_index_LDADD = $(fuzz_ldadd)
+
+check_PROGRAMS += $(fuzz_targets)
+if !FUZZERS
+TESTS += $(fuzz_targets)
+endif

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""make_seeds.py - write the seeds of the container formats: tiny files that
+touch every kind of field. Run from the top of the source tree; the output is
+committed, so that `make check` needs no Python.
+SPDX-License-Identifier: Apache-2.0
+"""
+import json
+import os
+import struct
+
+SEEDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "seeds")
+
+
+def save(target, name, data):
+    folder = os.path.join(SEEDS, target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as f:
+        f.write(data)
+
+
+def safetensors(header, data):
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def string(s):
+    b = s if isinstance(s, bytes) else s.encode()
+    return struct.pack("<Q", len(b)) + b
+
+
+def kv(key, kind, value):
+    return string(key) + struct.pack("<i", kind) + value
+
+
+def gguf(kvs, tensors, data, version=3):
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(kvs))
+    out += b"".join(kvs)
+    for name, dims, kind, offset in tensors:
+        out += string(name) + struct.pack("<I", len(dims))
+        out += b"".join(struct.pack("<q", d) for d in dims)
+        out += struct.pack("<iQ", kind, offset)
+    return out + b"\0" * (-len(out) % 32) + data
+
+
+def make_safetensors():
+    entry = lambda d, s, b, e: {"dtype": d, "shape": s, "data_offsets": [b, e]}
+    save("safetensors", "empty", safetensors({}, b""))
+    save("safetensors", "two", safetensors(
+        {"__metadata__": {"format": "pt"}, "a": entry("F32", [2, 3], 0, 24),
+         "b.weight": entry("BF16", [4], 24, 32)}, bytes(range(32))))
+    save("safetensors", "zero", safetensors(
+        {"none": entry("F16", [0, 7], 0, 0), "s": entry("I64", [], 0, 8)},
+        b"\1" * 8))
+    save("safetensors", "fp8", safetensors(
+        {"w": entry("F8_E4M3", [3, 3], 0, 9), "n\u00e9": entry("BOOL", [1], 9,
+                                                              10)},
+        bytes(10)))
+
+
+def make_gguf():
+    u32 = lambda v: struct.pack("<I", v)
+    kvs = [kv("general.architecture", 8, string("llama")),
+           kv("a.u8", 0, b"\7"), kv("a.i16", 3, struct.pack("<h", -2)),
+           kv("a.f32", 6, struct.pack("<f", 0.5)), kv("a.bool", 7, b"\1"),
+           kv("a.u64", 10, struct.pack("<Q", 1 << 40)),
+           kv("a.f64", 12, struct.pack("<d", -1.5)),
+           kv("a.list", 9, u32(5) + struct.pack("<Q", 3) + u32(1) * 3),
+           kv("a.words", 9, u32(8) + struct.pack("<Q", 2) + string("x") +
+              string(""))]
+    save("gguf", "empty", gguf([], [], b""))
+    save("gguf", "all", gguf(kvs, [("a", [4, 2], 0, 0), ("q", [32], 8, 32)],
+                             bytes(96)))
+    save("gguf", "align", gguf([kv("general.alignment", 4, u32(64))] + kvs[:1],
+                               [("t", [1], 0, 0)], bytes(100)))
+    save("gguf", "v2", gguf(kvs[:2], [("t", [], 0, 0)], bytes(32), 2))
+
+
+def make_index():
+    good = {"metadata": {"total_size": 8},
+            "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}
+    save("index", "good", json.dumps(good).encode())
+    save("index", "missing", json.dumps(
+        {"weight_map": {"x": "c.safetensors"}}).encode())
+    save("index", "outside", json.dumps(
+        {"weight_map": {"x": "../a.safetensors"}}).encode())
+    save("index", "wrong", json.dumps(
+        {"weight_map": {"x": "b.safetensors", "y": 7}}).encode())
+
+
+def make_yaml():
+    save("yaml", "run", b"# settings\nlr: 2e-4\nlora_r: 16\nname: tiny\n"
+         b"targets: [q_proj, v_proj]\ndata:\n  - path: a.jsonl\n"
+         b"    weight: 0.5\n  - {path: b.jsonl, weight: 1}\n"
+         b"note: |\n  two\n  lines\nnone: ~\nyes: true\n")
+    save("yaml", "card", b"---\nlicense: apache-2.0\ntags:\n- text\n"
+         b"- \"quoted: yes\"\nlanguage:\n- en\n---\n# Card\n")
+    save("yaml", "odd", b"a: '0x1f'\nb: 0x1f\nc: -.5\nd: \"\\u00e9\\n\"\n"
+         b"? e\n: []\nf: {}\n'': 1\n")
+
+
+if __name__ == "__main__":
+    make_safetensors()
+    make_gguf()
+    make_index()
+    make_yaml()
