@@ -150,35 +150,40 @@ static void pack_forward(const bise_panel_ops *o, scratch *s, const region *g,
     }
 }
 
-/* Gradient: the reduction runs over rows of W; a panel is 32 columns. Columns
- * beyond the matrix (k not a multiple of 32) go through a padded copy. */
+/* Gradient panels that reach beyond the matrix, or float32 ones: 32 columns
+ * from c of every row, missing ones as zeros. */
+static void pack_columns(scratch *s, const region *g, int32_t c, bool bf16)
+{
+    const size_t r = ((size_t)g->n + 1) / 2 * 2;
+    const size_t nc = g->k - c < COLS ? (size_t)(g->k - c) : COLS;
+    for (size_t n = 0; n < r; n++) {
+        const bool in = n < (size_t)g->n;
+        if (!bf16) {
+            float *to = s->packed.f32 + (size_t)c * r + n * COLS;
+            memset(to, 0, COLS * sizeof *to);
+            if (in)
+                memcpy(to, (const float *)s->rows[n] + c, nc * sizeof *to);
+            continue;
+        }
+        const uint16_t *row = in ? (const uint16_t *)s->rows[n] + c : NULL;
+        uint16_t *to = s->packed.bf16 + (size_t)c * r + n / 2 * 64 + n % 2;
+        for (size_t i = 0; i < COLS; i++)
+            to[i * 2] = in && i < nc ? row[i] : 0;
+    }
+}
+
+/* Gradient: the reduction runs over rows of W; a panel is 32 columns. */
 static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g,
                           bool bf16)
 {
     const size_t r = ((size_t)g->n + 1) / 2 * 2;
-    const int32_t whole = g->k / COLS * COLS;
-    s->rows[g->n] = NULL;
-    if (bf16 && whole)
+    const int32_t whole = bf16 ? g->k / COLS * COLS : 0;
+    if (whole)
         o->pack_pairs_bf16(s->packed.bf16, COLS * r,
                            (const uint16_t *const *)s->rows, (size_t)g->n,
                            (size_t)whole);
-    for (int32_t c = bf16 ? whole : 0; c < g->k; c += COLS) {
-        const int32_t nc = g->k - c < COLS ? g->k - c : COLS;
-        for (int32_t n = 0; n < (int32_t)r; n++)
-            for (int32_t i = 0; i < COLS; i++) {
-                const bool in = n < g->n && i < nc;
-                if (bf16) {
-                    const uint16_t *row = s->rows[n];
-                    s->packed.bf16[(size_t)c * r + (size_t)(n / 2) * 64 +
-                                   (size_t)i * 2 + (size_t)(n & 1)] =
-                        in ? row[c + i] : 0;
-                } else {
-                    const float *row = s->rows[n];
-                    s->packed.f32[(size_t)c * r + (size_t)n * COLS +
-                                  (size_t)i] = in ? row[c + i] : 0;
-                }
-            }
-    }
+    for (int32_t c = whole; c < g->k; c += COLS)
+        pack_columns(s, g, c, bf16);
 }
 
 /* All rows of x over the packed panels of one region. */

@@ -50,7 +50,21 @@ static void mul_f32_avx512(float *y, size_t ldy, const float *a, size_t lda,
     }
 }
 
-/* Sixteen rows of n <= 16 words each, transposed into b with stride 32. */
+/* Sixteen rows of 16 words each, transposed into b with stride 32. */
+INLINE void pack_words_full(uint32_t *b, const uint32_t *const rows[16],
+                            size_t at)
+{
+    __m512i v[16];
+    _Pragma("GCC unroll 16")
+    for (int i = 0; i < 16; i++)
+        v[i] = _mm512_loadu_si512(rows[i] + at);
+    transpose16(v);
+    _Pragma("GCC unroll 16")
+    for (int i = 0; i < 16; i++)
+        _mm512_storeu_si512(b + (size_t)i * 32, v[i]);
+}
+
+/* The same for n <= 16 words and missing rows (NULL = zeros). */
 static void pack_words(uint32_t *b, const uint32_t *const rows[16], size_t at,
                        int n)
 {
@@ -64,16 +78,27 @@ static void pack_words(uint32_t *b, const uint32_t *const rows[16], size_t at,
         _mm512_storeu_si512(b + (size_t)i * 32, v[i]);
 }
 
+/* All words of 32 rows: whole tiles fast, the rest by pack_words. */
+static void pack_tiles(uint32_t *b, const uint32_t *const rows[32],
+                       size_t words)
+{
+    for (int h = 0; h < 2; h++) {
+        const uint32_t *const *half = rows + h * 16;
+        size_t k = 0;
+        if (half[15])
+            for (; k + 16 <= words; k += 16)
+                pack_words_full(b + k * 32 + h * 16, half, k);
+        for (; k < words; k += 16)
+            pack_words(b + k * 32 + h * 16, half, k,
+                       words - k < 16 ? (int)(words - k) : 16);
+    }
+}
+
 static void pack_rows_f32_avx512(float *b, const float *const rows[32],
                                  size_t r)
 {
-    for (size_t k = 0; k < r; k += 16) {
-        const int n = r - k < 16 ? (int)(r - k) : 16;
-        for (int h = 0; h < 2; h++)
-            pack_words((uint32_t *)(void *)(b + k * 32 + h * 16),
-                       (const uint32_t *const *)(const void *)(rows + h * 16),
-                       k, n);
-    }
+    pack_tiles((uint32_t *)(void *)b,
+               (const uint32_t *const *)(const void *)rows, r);
 }
 
 /* Pairs of bf16 are moved as one word; an odd last column is done by hand. */
@@ -81,13 +106,8 @@ static void pack_rows_bf16_avx512(uint16_t *b, const uint16_t *const rows[32],
                                   size_t r)
 {
     const size_t words = r / 2;
-    for (size_t k = 0; k < words; k += 16) {
-        const int n = words - k < 16 ? (int)(words - k) : 16;
-        for (int h = 0; h < 2; h++)
-            pack_words((uint32_t *)(void *)(b + k * 64 + h * 32),
-                       (const uint32_t *const *)(const void *)(rows + h * 16),
-                       k, n);
-    }
+    pack_tiles((uint32_t *)(void *)b,
+               (const uint32_t *const *)(const void *)rows, words);
     if (r % 2)
         for (int c = 0; c < 32; c++) {
             b[words * 64 + (size_t)c * 2] = rows[c] ? rows[c][r - 1] : 0;
