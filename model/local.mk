@@ -11,3 +11,6 @@ libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/backprop.c \
   %D%/cache.c %D%/graph.c %D%/graph_int.h %D%/layers.c %D%/linear.c \
   %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/matmul.c %D%/moe.c
 EXTRA_DIST += tests/check_graph.c
+# adapters
+libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_load.c \
+  %D%/lora_save.c

@@ -22,8 +22,15 @@ typedef struct bise_lora_module {
     float *magnitude, *dmagnitude; /* DoRA [out], else NULL */
 } bise_lora_module;
 
+/* A whole tensor that replaces the base's (PEFT's modules_to_save). */
+typedef struct bise_lora_saved {
+    bise_role role;
+    float *w;             /* row major, owned */
+    uint64_t n;
+} bise_lora_saved;
+
 typedef struct bise_lora {
-    bise_lora_module *modules;
+    bise_lora_module *modules; /* by layer, then kind, then expert */
     size_t n;
     float dropout;        /* applied in training only */
     bool rslora, dora;
@@ -31,9 +38,11 @@ typedef struct bise_lora {
      * order: a, b, magnitude. Modules point into them. */
     float *values, *grads;
     size_t n_values;
-    /* modules_to_save: whole tensors that replace the base's. */
-    struct { bise_role role; float *w; uint64_t n; } *saved;
+    bise_lora_saved *saved;
     size_t n_saved;
+    bool wrapper;         /* the file named modules of a multimodal class */
+    char base_name[192];  /* base_model_name_or_path of the file, or "" */
+    const char *format;   /* "peft", "gguf", "native", "mlx", "new" */
 } bise_lora;
 
 /* Options of a new adapter to train. */
@@ -54,19 +63,43 @@ BISE_NODISCARD bise_status bise_lora_new(bise_lora *l, const bise_config *c,
                                          const bise_lora_options *o,
                                          bool train, bise_error *err);
 /* Load an adapter: PEFT directory, GGUF, native or mlx, recognized by content;
- * path may end in ":SCALE". Every module must fit the base: names, shapes. */
+ * path may end in ":SCALE", which goes into alpha and scale. Every module must
+ * fit the base: names, shapes. No gradients (see bise_lora_train). */
 BISE_NODISCARD bise_status bise_lora_load(bise_lora *l, const char *path,
                                           const bise_checkpoint *base,
                                           bise_error *err);
+/* The same against a bare configuration, or none (NULL): then shapes are taken
+ * as they are, and formats whose q/k rows are interleaved are refused. */
+BISE_NODISCARD bise_status bise_lora_load_for(bise_lora *l, const char *path,
+                                              const bise_config *base,
+                                              bise_error *err);
 /* Give a loaded adapter gradient buffers, to train it further. */
 BISE_NODISCARD bise_status bise_lora_train(bise_lora *l, bise_error *err);
 /* Write adapter_model.safetensors and adapter_config.json (PEFT) into an
- * existing directory; base_name goes into base_model_name_or_path. */
+ * existing directory; base_name goes into base_model_name_or_path (NULL: null).
+ * Module names are those of the base's class (text or wrapper); without a base
+ * those of the file the adapter came from. Per-module ranks and alphas become
+ * rank_pattern and alpha_pattern. The same adapter gives the same bytes. */
 BISE_NODISCARD bise_status bise_lora_save_peft(const bise_lora *l,
                                                const bise_checkpoint *base,
                                                const char *base_name,
                                                const char *dir,
                                                bise_error *err);
+/* The same against a bare configuration or none, in the naming asked for. */
+BISE_NODISCARD bise_status bise_lora_save_for(const bise_lora *l,
+                                              const bise_config *base,
+                                              bool wrapper,
+                                              const char *base_name,
+                                              const char *dir,
+                                              bise_error *err);
+/* Building blocks of the readers and of converters. _alloc sizes the buffers
+ * for n modules whose role, r, in, out, alpha are set in modules (copied), and
+ * computes their scales; dora adds magnitudes. */
+BISE_NODISCARD bise_status bise_lora_alloc(bise_lora *l,
+                                           const bise_lora_module *modules,
+                                           size_t n, bise_error *err);
+/* alpha / r, or alpha / sqrt(r). */
+float bise_lora_scale(double alpha, int32_t r, bool rslora);
 const bise_lora_module *bise_lora_find(const bise_lora *l, bise_role role);
 void bise_lora_fini(bise_lora *l);
 

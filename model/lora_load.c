@@ -1,0 +1,687 @@
+/* lora_load.c - adapters from files into memory: PEFT directories, GGUF
+ * adapters, mistral-finetune's native files and mlx-lm's (lora.md 2 and 3,
+ * gguf.md 9). The formats differ in names, orientation, row order and in how
+ * the scale is said; a row of `formats` below holds those differences, the
+ * rest is common. Every module must have both parts and fit the base. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "model/lora.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/str.h"
+#include "formats/gguf.h"
+#include "formats/safetensors.h"
+#include "model/family.h"
+#include "model/peft.h"
+
+typedef enum { PEFT, GGUF, NATIVE, MLX } format;
+typedef enum { PART_A, PART_B, PART_M, PART_SAVED, PART_NONE } part_kind;
+
+/* A tensor name ends in one of these. */
+typedef struct suffix {
+    const char *text;
+    part_kind kind;
+} suffix;
+
+static const suffix peft_suffixes[] = {
+    { ".lora_A.weight", PART_A }, { ".lora_B.weight", PART_B },
+    { ".lora_A.default.weight", PART_A }, { ".lora_B.default.weight", PART_B },
+    { ".lora_magnitude_vector", PART_M },
+    { ".lora_magnitude_vector.weight", PART_M },
+    { ".lora_magnitude_vector.default.weight", PART_M },
+    { ".modules_to_save.weight", PART_SAVED },
+    { ".modules_to_save.default.weight", PART_SAVED },
+    { ".weight", PART_SAVED }, { NULL, PART_NONE } };
+static const suffix gguf_suffixes[] = {
+    { ".weight.lora_a", PART_A }, { ".weight.lora_b", PART_B },
+    { NULL, PART_NONE } };
+static const suffix native_suffixes[] = {
+    { ".lora_A.weight", PART_A }, { ".lora_B.weight", PART_B },
+    { NULL, PART_NONE } };
+static const suffix mlx_suffixes[] = {
+    { ".lora_a", PART_A }, { ".lora_b", PART_B }, { ".m", PART_M },
+    { NULL, PART_NONE } };
+
+static const struct {
+    const char *name;
+    const suffix *suffixes;
+    bool transposed;   /* A is [in, r], B is [r, out] */
+    bool interleaved;  /* rows of B of q and k pair 2i and 2i+1 */
+} formats[] = {
+    [PEFT] = { "peft", peft_suffixes, false, false },
+    [GGUF] = { "gguf", gguf_suffixes, false, true },
+    [NATIVE] = { "native", native_suffixes, false, true },
+    [MLX] = { "mlx", mlx_suffixes, true, false },
+};
+
+/* One tensor of the file, recognized. */
+typedef struct part {
+    bise_role role;
+    part_kind kind;
+    const bise_tensor *t;
+} part;
+
+/* An opened adapter file. */
+typedef struct source {
+    format format;
+    bise_st st;
+    bise_gguf gguf;
+    bool is_gguf;
+    bise_json *config; /* adapter_config.json or params.json, may be NULL */
+    const bise_tensor *tensors;
+    size_t n_tensors;
+    part *parts;
+    size_t n_parts;
+    char *file;        /* of the tensors, for errors */
+    const bise_config *base;
+} source;
+
+static void close_source(source *s)
+{
+    if (s->is_gguf)
+        bise_gguf_close(&s->gguf);
+    else
+        bise_st_close(&s->st);
+    bise_json_free(s->config);
+    bise_free(s->parts);
+    bise_free(s->file);
+}
+
+/* Layout of a safetensors file by its tensor names. */
+static format guess(const bise_st *st)
+{
+    for (size_t i = 0; i < st->n_tensors; i++) {
+        const char *n = st->tensors[i].name;
+        if (bise_ends_with(n, ".lora_a"))
+            return MLX;
+        if (bise_starts_with(n, "layers.") &&
+            (strstr(n, ".attention.w") || strstr(n, ".feed_forward.w")))
+            return NATIVE;
+    }
+    return PEFT;
+}
+
+static bool is_gguf_file(const char *path)
+{
+    char magic[4] = { 0 };
+    FILE *f = fopen(path, "rb");
+    const bool ok = f && fread(magic, 1, 4, f) == 4 &&
+                    memcmp(magic, "GGUF", 4) == 0;
+    if (f)
+        fclose(f);
+    return ok;
+}
+
+/* The file of tensors inside a directory, or the path itself. */
+static char *find_file(const char *path)
+{
+    static const char *const names[] = { "adapter_model.safetensors",
+                                         "adapters.safetensors",
+                                         "lora.safetensors" };
+    if (!bise_is_dir(path))
+        return bise_strdup(path);
+    for (size_t i = 0; i < 3; i++) {
+        char *f = bise_path_join(path, names[i]);
+        if (f && bise_file_exists(f))
+            return f;
+        bise_free(f);
+    }
+    return bise_strdup(path);
+}
+
+/* The settings beside the tensors: required for PEFT and mlx, whose scale
+ * would be a guess without them. */
+static bise_status load_settings(source *s, bise_error *err)
+{
+    const char *name = s->format == NATIVE ? "params.json"
+                                           : "adapter_config.json";
+    const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
+    char *head = bise_strndup(s->file, dir);
+    char *path = head ? bise_path_join(dir ? head : ".", name) : NULL;
+    bise_status st = path ? BISE_OK : bise_fail_nomem(err);
+    if (st == BISE_OK && bise_file_exists(path)) {
+        st = bise_json_load(&s->config, path, err);
+    } else if (st == BISE_OK && s->format != NATIVE) {
+        err->status = bise_fail(err, BISE_EFORMAT, "the adapter has no %s, its "
+                                "scale is unknown", name);
+        st = bise_error_in(err, path, NULL);
+    }
+    bise_free(head);
+    bise_free(path);
+    return st;
+}
+
+static bise_status open_source(source *s, const char *path, bise_error *err)
+{
+    s->file = find_file(path);
+    if (!s->file)
+        return bise_fail_nomem(err);
+    if (bise_is_dir(s->file)) {
+        err->status = bise_fail(err, BISE_EFORMAT, "there is no adapter in "
+                                "'%s'", path);
+        return bise_error_hint(err, "expected adapter_model.safetensors, "
+                               "adapters.safetensors or lora.safetensors");
+    }
+    s->is_gguf = is_gguf_file(s->file);
+    if (s->is_gguf) {
+        s->format = GGUF;
+        const bise_status st = bise_gguf_open(&s->gguf, s->file, err);
+        s->tensors = s->gguf.tensors;
+        s->n_tensors = s->gguf.n_tensors;
+        return st;
+    }
+    const bise_status st = bise_st_open(&s->st, s->file, err);
+    if (st != BISE_OK)
+        return st;
+    s->tensors = s->st.tensors;
+    s->n_tensors = s->st.n_tensors;
+    s->format = guess(&s->st);
+    return load_settings(s, err);
+}
+
+static bise_role role_of_path(const source *s, const char *path, bool *wrapper)
+{
+    char name[256];
+    if (s->format == PEFT || s->format == MLX)
+        return bise_peft_role(path, wrapper);
+    snprintf(name, sizeof name, "%.240s.weight", path);
+    return bise_role_of(name, s->format == GGUF ? BISE_NAMES_GGUF
+                                                : BISE_NAMES_NATIVE);
+}
+
+/* Recognize one tensor; PART_NONE when the name is none of an adapter. */
+static part read_name(const source *s, const bise_tensor *t, bool *wrapper)
+{
+    part p = { { BISE_ROLE_COUNT, -1, -1 }, PART_NONE, t };
+    char path[256];
+    for (const suffix *x = formats[s->format].suffixes; x->text; x++) {
+        if (!bise_ends_with(t->name, x->text))
+            continue;
+        const size_t n = strlen(t->name) - strlen(x->text);
+        if (n >= sizeof path)
+            return p;
+        snprintf(path, sizeof path, "%.*s", (int)n, t->name);
+        p.kind = x->kind;
+        p.role = role_of_path(s, path, wrapper);
+        return p;
+    }
+    return p;
+}
+
+static int by_role(const void *a, const void *b)
+{
+    const part *x = a, *y = b;
+    if (x->role.layer != y->role.layer)  /* -1 (head) goes last */
+        return (unsigned)x->role.layer < (unsigned)y->role.layer ? -1 : 1;
+    if (x->role.kind != y->role.kind)
+        return x->role.kind < y->role.kind ? -1 : 1;
+    if (x->role.expert != y->role.expert)
+        return x->role.expert < y->role.expert ? -1 : 1;
+    return (int)x->kind - (int)y->kind;
+}
+
+static bise_status in_part(const source *s, const bise_tensor *t,
+                           bise_error *err)
+{
+    return bise_error_in(err, s->file, t->name);
+}
+
+/* Tensors to parts; one that is no module of a Mistral model is named. */
+static bise_status read_parts(source *s, bise_lora *l, bise_error *err)
+{
+    s->parts = bise_alloc_array(s->n_tensors + 1, sizeof *s->parts);
+    if (!s->parts)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const bise_tensor *t = &s->tensors[i];
+        const part p = read_name(s, t, &l->wrapper);
+        if (s->format == GGUF && bise_ends_with(t->name, "_norm.weight"))
+            continue;   /* llama.cpp ignores them as well */
+        const bool linear = p.role.kind != BISE_ROLE_COUNT &&
+                            bise_role_module(p.role.kind);
+        if (p.kind == PART_NONE || (!linear && p.kind != PART_SAVED) ||
+            p.role.kind == BISE_ROLE_COUNT) {
+            err->status = bise_fail(err, BISE_EUNSUPPORTED, "tensor '%s' is no "
+                                    "LoRA part of a linear layer of a Mistral "
+                                    "text model", t->name);
+            return in_part(s, t, err);
+        }
+        s->parts[s->n_parts++] = p;
+    }
+    if (!s->n_parts) {
+        err->status = bise_fail(err, BISE_EFORMAT, "the adapter matches no "
+                                "module of the base");
+        return bise_error_in(err, s->file, NULL);
+    }
+    qsort(s->parts, s->n_parts, sizeof *s->parts, by_role);
+    return BISE_OK;
+}
+
+/* Settings of PEFT that change the arithmetic in ways bise does not do. */
+static bise_status check_peft(const bise_json *c, bise_error *err)
+{
+    static const char *const refused[] = {
+        "fan_in_fan_out", "use_qalora", "use_bdlora", "lora_bias",
+        "target_parameters", "arrow_config", "trainable_token_indices" };
+    const char *type = bise_json_string(bise_json_get(c, "peft_type"), NULL);
+    if (!type || strcmp(type, "LORA") != 0)
+        return bise_fail(err, BISE_EUNSUPPORTED, "peft_type '%s' is not LORA",
+                         type ? type : "");
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const bise_json *v = bise_json_get(c, refused[i]);
+        const bise_json_type t = bise_json_typeof(v);
+        if (t == BISE_JSON_STRING || bise_json_size(v) ||
+            bise_json_bool(v, false))
+            return bise_fail(err, BISE_EUNSUPPORTED, "the adapter uses '%s', "
+                             "which bise does not", refused[i]);
+    }
+    /* These train a changed base; PEFT changes it again on loading. */
+    static const char *const based[] = { "pissa", "olora", "corda", "loftq" };
+    const char *init = bise_json_string(bise_json_get(c, "init_lora_weights"),
+                                        NULL);
+    for (size_t i = 0; init && i < 4; i++)
+        if (bise_starts_with(init, based[i])) {
+            err->status = bise_fail(err, BISE_EUNSUPPORTED, "init_lora_weights "
+                                    "'%s' needs its own changed base", init);
+            return bise_error_hint(err, "save it with PEFT's "
+                                   "path_initial_model_for_weight_conversion");
+        }
+    return BISE_OK;
+}
+
+/* What holds for the whole adapter. */
+static bise_status read_settings(const source *s, bise_lora *l,
+                                 bise_error *err)
+{
+    const bise_json *c = s->config;
+    l->format = formats[s->format].name;
+    const char *name = bise_json_string(
+        bise_json_get(c, s->format == MLX ? "model"
+                                          : "base_model_name_or_path"), NULL);
+    if (name && s->format != NATIVE)
+        snprintf(l->base_name, sizeof l->base_name, "%s", name);
+    if (s->format == MLX) {
+        const char *type = bise_json_string(
+            bise_json_get(c, "fine_tune_type"), NULL);
+        l->dora = type && strcmp(type, "dora") == 0;
+    } else if (s->format == PEFT) {
+        l->rslora = bise_json_bool(bise_json_get(c, "use_rslora"), false);
+        l->dora = bise_json_bool(bise_json_get(c, "use_dora"), false);
+        l->dropout = (float)bise_json_number(bise_json_get(c, "lora_dropout"),
+                                             0);
+        if (!(l->dropout >= 0 && l->dropout < 1))
+            return bise_fail(err, BISE_EFORMAT, "'lora_dropout' is %g",
+                             l->dropout);
+        return check_peft(c, err);
+    } else if (s->format == GGUF) {
+        size_t n = 0;
+        const char *t = bise_gguf_str(&s->gguf.meta, "general.type", &n);
+        if (!t || n != 7 || memcmp(t, "adapter", 7) != 0)
+            return bise_fail(err, BISE_EFORMAT, "general.type is '%.*s', not "
+                             "'adapter'", (int)(n < 40 ? n : 40), t ? t : "");
+    }
+    return BISE_OK;
+}
+
+/* alpha of a module of rank r; PEFT's rank must be the tensors'. */
+static bise_status read_alpha(const source *s, const char *path, int32_t r,
+                              double *alpha, bise_error *err)
+{
+    const bise_json *c = s->config;
+    double rank = 8;
+    bise_status st = BISE_OK;
+    switch (s->format) {
+    case PEFT:  /* 8 and 8 are PEFT's defaults for absent keys */
+        st = bise_peft_pattern(&rank, bise_json_get(c, "rank_pattern"), path,
+                               bise_json_number(bise_json_get(c, "r"), 8), err);
+        if (st == BISE_OK)
+            st = bise_peft_pattern(
+                alpha, bise_json_get(c, "alpha_pattern"), path,
+                bise_json_number(bise_json_get(c, "lora_alpha"), 8), err);
+        if (st == BISE_OK && rank != r)
+            st = bise_fail(err, BISE_EFORMAT, "module '%s' has rank %d, "
+                           "adapter_config.json says %g", path, (int)r, rank);
+        break;
+    case GGUF:  /* alpha 0 or absent: the scale is 1 */
+        *alpha = bise_gguf_float(&s->gguf.meta, "adapter.lora.alpha", 0);
+        if (*alpha == 0)
+            *alpha = r;
+        break;
+    case NATIVE:
+        *alpha = r * bise_json_number(bise_json_get(bise_json_get(c, "lora"),
+                                                    "scaling"), 2);
+        break;
+    case MLX:
+        *alpha = r * bise_json_number(
+            bise_json_get(bise_json_get(c, "lora_parameters"), "scale"), 20);
+        break;
+    }
+    if (st == BISE_OK && !isfinite(*alpha))
+        st = bise_fail(err, BISE_EFORMAT, "alpha of '%s' is %g", path, *alpha);
+    return st;
+}
+
+/* Which base the adapter names, for the hint of a misfit. */
+static bise_status misfit(const source *s, const bise_lora *l,
+                          const bise_tensor *t, bise_error *err)
+{
+    if (l->base_name[0])
+        err->status = bise_error_hint(err, "the adapter was made for '%s'",
+                                      l->base_name);
+    return in_part(s, t, err);
+}
+
+static bise_status check_fit(const source *s, const bise_lora *l,
+                             const part *a, const part *b,
+                             const bise_lora_module *m, const char *path,
+                             bise_error *err)
+{
+    uint64_t d[3];
+    if (!s->base)
+        return BISE_OK;
+    if (bise_role_shape(s->base, m->role, d) != 2) {
+        err->status = bise_fail(err, BISE_EFORMAT, "module '%s' does not exist "
+                                "in the base of %d layers", path,
+                                (int)s->base->L);
+        return misfit(s, l, a->t, err);
+    }
+    if (m->role.kind == BISE_ROLE_HEAD && s->base->tied) {
+        err->status = bise_fail(err, BISE_EUNSUPPORTED, "lm_head of the base "
+                                "is tied to the embedding, an adapter on it "
+                                "would change both");
+        return misfit(s, l, a->t, err);
+    }
+    if (d[1] != (uint64_t)m->in) {
+        err->status = bise_fail(err, BISE_EFORMAT, "module '%s': lora_A is "
+                                "%dx%d, the base needs %dx%" PRIu64, path,
+                                (int)m->r, (int)m->in, (int)m->r, d[1]);
+        return misfit(s, l, a->t, err);
+    }
+    if (d[0] != (uint64_t)m->out) {
+        err->status = bise_fail(err, BISE_EFORMAT, "module '%s': lora_B is "
+                                "%dx%d, the base needs %" PRIu64 "x%d", path,
+                                (int)m->out, (int)m->r, d[0], (int)m->r);
+        return misfit(s, l, b->t, err);
+    }
+    return BISE_OK;
+}
+
+/* Dimensions of A and B, whatever the orientation, into m. */
+static bise_status read_shape(const source *s, const part *a, const part *b,
+                              bise_lora_module *m, bise_error *err)
+{
+    const bool tr = formats[s->format].transposed;
+    const bise_tensor *ta = a->t, *tb = b->t;
+    if (ta->n_dims != 2 || tb->n_dims != 2) {
+        err->status = bise_fail(err, BISE_EFORMAT, "'%s' has %d dimensions, a "
+                                "LoRA part has 2", ta->name,
+                                ta->n_dims != 2 ? ta->n_dims : tb->n_dims);
+        return in_part(s, ta, err);
+    }
+    const uint64_t r = ta->dims[tr], in = ta->dims[!tr];
+    const uint64_t out = tb->dims[tr], rb = tb->dims[!tr];
+    if (r != rb || r < 1 || r > 4096 || in < 1 || in > INT32_MAX || out < 1 ||
+        out > INT32_MAX) {
+        err->status = bise_fail(err, BISE_EFORMAT, "A is %" PRIu64 "x%" PRIu64
+                                " and B %" PRIu64 "x%" PRIu64 ": the ranks "
+                                "must agree and be 1 to 4096", r, in, out, rb);
+        return in_part(s, tb, err);
+    }
+    m->r = (int32_t)r;
+    m->in = (int32_t)in;
+    m->out = (int32_t)out;
+    return BISE_OK;
+}
+
+/* The run of parts of one role starting at i: A, B and maybe M. */
+static bise_status read_module(const source *s, const bise_lora *l, size_t i,
+                               bise_lora_module *m, size_t *used,
+                               bise_error *err)
+{
+    const part *p = &s->parts[i];
+    const size_t left = s->n_parts - i;
+    char path[256] = "";
+    (void)bise_peft_path(path, p->role, s->base ? s->base->family
+                                                : BISE_FAMILY_MIXTRAL,
+                         l->wrapper);
+    const bool pair = left >= 2 && p[0].kind == PART_A &&
+                      p[1].kind == PART_B &&
+                      bise_role_equal(p[0].role, p[1].role);
+    if (!pair) {
+        err->status = bise_fail(err, BISE_EFORMAT, "'%s' has no counterpart: A "
+                                "and B come in pairs", p->t->name);
+        return in_part(s, p->t, err);
+    }
+    const bool mag = left >= 3 && p[2].kind == PART_M &&
+                     bise_role_equal(p[0].role, p[2].role);
+    *m = (bise_lora_module){ .role = p->role };
+    *used = mag ? 3 : 2;
+    bise_status st = read_shape(s, &p[0], &p[1], m, err);
+    if (st == BISE_OK)
+        st = read_alpha(s, path, m->r, &m->alpha, err);
+    if (st == BISE_OK)
+        st = check_fit(s, l, &p[0], &p[1], m, path, err);
+    if (st == BISE_OK && (mag != l->dora ||
+                          (mag && bise_tensor_count(p[2].t) !=
+                                      (uint64_t)m->out)))
+        st = bise_fail(err, BISE_EFORMAT, "module '%s': %s", path,
+                       !mag ? "use_dora is true, but there is no magnitude"
+                       : l->dora ? "the magnitude has another length than B"
+                                 : "there is a magnitude, but use_dora is "
+                                   "false");
+    return st == BISE_OK ? st : in_part(s, p->t, err);
+}
+
+/* Numbers of a tensor as float32. */
+static bise_status decode(const source *s, const bise_tensor *t, float *out,
+                          bise_error *err)
+{
+    const uint64_t n = bise_tensor_count(t);
+    const uint8_t *p = t->data;
+    for (uint64_t i = 0; i < n; i++) {
+        switch (t->dtype) {
+        case BISE_DTYPE_F32: out[i] = bise_bits_f32(bise_load_le32(p + 4 * i));
+            break;
+        case BISE_DTYPE_F16: out[i] = bise_f16_to_f32(bise_load_le16(p + 2 * i));
+            break;
+        case BISE_DTYPE_BF16:
+            out[i] = bise_bf16_to_f32(bise_load_le16(p + 2 * i));
+            break;
+        default:
+            err->status = bise_fail(err, BISE_EUNSUPPORTED, "'%s' is %s, LoRA "
+                                    "parts are F32, F16 or BF16", t->name,
+                                    bise_dtype_get(t->dtype)->name);
+            return in_part(s, t, err);
+        }
+        if (!isfinite(out[i])) {
+            err->status = bise_fail(err, BISE_EFORMAT, "element %" PRIu64
+                                    " of '%s' is not finite", i, t->name);
+            return in_part(s, t, err);
+        }
+    }
+    return BISE_OK;
+}
+
+/* rows x cols into cols x rows. */
+static void transpose(float *out, const float *in, size_t rows, size_t cols)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < cols; j++)
+            out[j * rows + i] = in[i * cols + j];
+}
+
+/* Head size of a rotated module, 0 for all others. Only the base knows. */
+static bise_status head_size(const source *s, const bise_lora_module *m,
+                             int32_t *D, bise_error *err)
+{
+    const bool rotated = m->role.kind == BISE_ROLE_Q ||
+                         m->role.kind == BISE_ROLE_K;
+    *D = 0;
+    if (!rotated || !formats[s->format].interleaved)
+        return BISE_OK;
+    if (!s->base) {
+        err->status = bise_fail(err, BISE_EINVAL, "rows of q and k of a %s "
+                                "adapter are interleaved; the head size to "
+                                "order them is the base's",
+                                formats[s->format].name);
+        return bise_error_hint(err, "name the base with --base MODEL");
+    }
+    *D = s->base->D;
+    return BISE_OK;
+}
+
+static bise_status fill_module(const source *s, bise_lora_module *m,
+                               const part *p, float *scratch, bise_error *err)
+{
+    const size_t r = (size_t)m->r, in = (size_t)m->in, out = (size_t)m->out;
+    const bool tr = formats[s->format].transposed;
+    int32_t D = 0;
+    bise_status st = head_size(s, m, &D, err);
+    if (st == BISE_OK)
+        st = decode(s, p[0].t, tr ? scratch : m->a, err);
+    if (st == BISE_OK && tr)
+        transpose(m->a, scratch, in, r);
+    if (st == BISE_OK)
+        st = decode(s, p[1].t, tr || D ? scratch : m->b, err);
+    if (st == BISE_OK && tr)
+        transpose(m->b, scratch, r, out);
+    for (size_t i = 0; st == BISE_OK && D && i < out; i++)
+        memcpy(m->b + i * r,
+               scratch + bise_rows_source(BISE_ROWS_INTERLEAVED,
+                                          BISE_ROWS_HALF, i, D) * r,
+               r * sizeof(float));
+    if (st == BISE_OK && m->magnitude)
+        st = decode(s, p[2].t, m->magnitude, err);
+    return st;
+}
+
+/* modules_to_save: a whole weight of the base. */
+static bise_status fill_saved(const source *s, bise_lora *l, const part *p,
+                              bise_error *err)
+{
+    uint64_t d[3];
+    const bise_tensor *t = p->t;
+    if (s->base) {
+        const int n = bise_role_shape(s->base, p->role, d);
+        const bool tied = p->role.kind == BISE_ROLE_HEAD && s->base->tied;
+        if (n != t->n_dims || memcmp(d, t->dims, (size_t)n * sizeof *d) ||
+            tied) {
+            err->status = bise_fail(err, BISE_EFORMAT, tied
+                ? "'%s' replaces a head that is tied in the base"
+                : "'%s' does not have the shape of the base's tensor",
+                t->name);
+            return misfit(s, l, t, err);
+        }
+    }
+    bise_lora_saved *v = &l->saved[l->n_saved];
+    v->role = p->role;
+    v->n = bise_tensor_count(t);
+    v->w = bise_alloc_array(v->n, sizeof(float));
+    if (!v->w)
+        return bise_fail_nomem(err);
+    l->n_saved++;
+    return decode(s, t, v->w, err);
+}
+
+/* Sorted parts into modules (pass 1: shapes; pass 2: values) and saved. */
+static bise_status assemble(const source *s, bise_lora *l, bise_error *err)
+{
+    bise_lora_module *m = bise_alloc_array(s->n_parts, sizeof *m);
+    size_t *first = bise_alloc_array(s->n_parts, sizeof *first);
+    float *scratch = NULL;
+    size_t n = 0, used, largest = 1;
+    l->saved = bise_alloc_array(s->n_parts, sizeof *l->saved);
+    bise_status st = m && first && l->saved ? BISE_OK : bise_fail_nomem(err);
+    for (size_t i = 0; st == BISE_OK && i < s->n_parts; i += used) {
+        used = 1;
+        if (s->parts[i].kind == PART_SAVED) {
+            st = fill_saved(s, l, &s->parts[i], err);
+            continue;
+        }
+        st = read_module(s, l, i, &m[n], &used, err);
+        if (st == BISE_OK) {
+            const size_t longest = (size_t)(m[n].in > m[n].out ? m[n].in
+                                                               : m[n].out);
+            if (longest * (size_t)m[n].r > largest)
+                largest = longest * (size_t)m[n].r;
+            first[n++] = i;
+        }
+    }
+    if (st == BISE_OK && !n && !l->n_saved)
+        st = bise_fail(err, BISE_EFORMAT, "the adapter matches no module");
+    if (st == BISE_OK)
+        st = bise_lora_alloc(l, m, n, err);
+    if (st == BISE_OK && !(scratch = bise_alloc_array(largest, sizeof(float))))
+        st = bise_fail_nomem(err);
+    for (size_t i = 0; st == BISE_OK && i < n; i++)
+        st = fill_module(s, &l->modules[i], &s->parts[first[i]], scratch, err);
+    bise_free(m);
+    bise_free(first);
+    bise_free(scratch);
+    return st;
+}
+
+/* Cut ":SCALE" off a path that does not exist as it stands. */
+static bise_status split_scale(const char *path, char **file, double *scale,
+                               bise_error *err)
+{
+    const char *colon = strrchr(path, ':');
+    char *end = NULL;
+    *scale = 1;
+    *file = NULL;
+    if (colon && colon[1] && !bise_file_exists(path) && !bise_is_dir(path)) {
+        *scale = strtod(colon + 1, &end);
+        if (*end == 0 && isfinite(*scale))
+            *file = bise_strndup(path, (size_t)(colon - path));
+        else
+            *scale = 1;
+    }
+    if (!*file)
+        *file = bise_strdup(path);
+    return *file ? BISE_OK : bise_fail_nomem(err);
+}
+
+bise_status bise_lora_load_for(bise_lora *l, const char *path,
+                               const bise_config *base, bise_error *err)
+{
+    char *file = NULL;
+    double scale = 1;
+    source s = { .base = base };
+    memset(l, 0, sizeof *l);
+    bise_status st = split_scale(path, &file, &scale, err);
+    if (st == BISE_OK)
+        st = open_source(&s, file, err);
+    if (st == BISE_OK)
+        st = read_settings(&s, l, err);
+    if (st == BISE_OK)
+        st = read_parts(&s, l, err);
+    if (st == BISE_OK)
+        st = assemble(&s, l, err);
+    for (size_t i = 0; st == BISE_OK && scale != 1 && i < l->n; i++) {
+        bise_lora_module *m = &l->modules[i];
+        m->alpha *= scale;
+        m->scale = bise_lora_scale(m->alpha, m->r, l->rslora);
+    }
+    close_source(&s);
+    if (st != BISE_OK) {
+        st = bise_error_in(err, file ? file : path, NULL);
+        bise_lora_fini(l);
+    }
+    bise_free(file);
+    return st;
+}
+
+bise_status bise_lora_load(bise_lora *l, const char *path,
+                           const bise_checkpoint *base, bise_error *err)
+{
+    return bise_lora_load_for(l, path, &base->config, err);
+}
