@@ -38,14 +38,16 @@ enum {
 typedef enum { BISE_TOKENIZER_TEKKEN, BISE_TOKENIZER_BPE,
                BISE_TOKENIZER_SPM } bise_tokenizer_kind;
 
-/* Open the tokenizer of a model store: tekken.json wins over tokenizer.json
- * over tokenizer.model*; GGUF uses its own vocabulary. Disagreement between
- * files is reported through progress->message. */
+/* Open the tokenizer of a model store: tekken.json wins over a SentencePiece
+ * model file (tokenizer.model*), that over tokenizer.json; GGUF uses its own
+ * vocabulary. Disagreement between files is reported through
+ * progress->message; with a NULL progress the others are not read. */
 BISE_NODISCARD bise_status bise_tokenizer_open(bise_tokenizer **out,
                                                bise_store *store,
                                                const bise_progress *progress,
                                                bise_error *err);
-/* Open a tokenizer file by content. */
+/* Open a tokenizer file by content: tekken.json, tokenizer.json, a
+ * SentencePiece model, or a GGUF. */
 BISE_NODISCARD bise_status bise_tokenizer_load(bise_tokenizer **out,
                                                const char *path,
                                                bise_error *err);
@@ -75,6 +77,11 @@ const char *bise_tokenizer_piece(const bise_tokenizer *t, int32_t id,
  * when id is not special). */
 int32_t bise_tokenizer_special(const bise_tokenizer *t, const char *name);
 const char *bise_tokenizer_special_name(const bise_tokenizer *t, int32_t id);
+
+/* Length of the part of text before its first invalid UTF-8; append text with
+ * every mistake replaced by U+FFFD as Python's errors="replace" does. */
+size_t bise_utf8_valid(const char *text, size_t n);
+void bise_utf8_repair(bise_str *out, const char *text, size_t n);
 
 bise_tokenizer_kind bise_tokenizer_kind_of(const bise_tokenizer *t);
 /* 1, 2, 3, 7, 11, 13, 15; 0 when the file does not tell. */

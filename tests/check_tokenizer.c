@@ -1,0 +1,322 @@
+/* check_tokenizer.c - the embedded tekken.json and tokenizer.json, real
+ * SentencePiece and Tekken files with their published vectors, round trips,
+ * special tokens, GGUF export, and what broken files are told. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "check_main.h"
+
+#include <string.h>
+
+#include "core/file.h"
+#include "core/rng.h"
+#include "core/str.h"
+#include "text/merge.h"
+#include "text/tokenizer.h"
+#include "text/vocab.h"
+
+static bise_error err;
+
+/* Path of a file in the shared data folder; NULL (and a remark) without. */
+static const char *shared(const char *name)
+{
+    static char path[4096];
+    const char *root = getenv("BISE_SHARED");
+    snprintf(path, sizeof path, "%s/%s",
+             root ? root : BISE_SRCDIR "/../shared", name);
+    if (bise_file_exists(path))
+        return path;
+    printf("skipped: no %s\n", name);
+    return NULL;
+}
+
+static bise_tokenizer *load(const char *name)
+{
+    bise_tokenizer *t = NULL;
+    const char *path = shared(name);
+    if (path)
+        ck_ok(bise_tokenizer_load(&t, path, &err));
+    return t;
+}
+
+static void encode(const bise_tokenizer *t, const char *text, size_t n,
+                   unsigned flags, bise_ids *ids)
+{
+    ids->n = 0;
+    ck_ok(bise_tokenizer_encode(t, text, n, flags, ids, &err));
+}
+
+/* Encode text and compare with a list of ids that ends with -1. */
+static void is_ids(const bise_tokenizer *t, const char *text, unsigned flags,
+                   const int32_t *want)
+{
+    bise_ids ids = { 0 };
+    size_t n = 0;
+    encode(t, text, strlen(text), flags, &ids);
+    while (want[n] >= 0)
+        n++;
+    ck_assert_uint_eq(ids.n, n);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_int_eq(ids.v[i], want[i]);
+    bise_ids_fini(&ids);
+}
+
+#define IS_IDS(t, text, flags, ...) \
+    is_ids(t, text, flags, (const int32_t[]){ __VA_ARGS__, -1 })
+
+static void round_trip(const bise_tokenizer *t, const char *s, size_t n)
+{
+    bise_ids ids = { 0 };
+    bise_str back = { 0 };
+    encode(t, s, n, 0, &ids);
+    ck_ok(bise_tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
+    ck_assert_uint_eq(back.len, n);
+    ck_assert(n == 0 || memcmp(back.data, s, n) == 0);
+    bise_str_fini(&back);
+    bise_ids_fini(&ids);
+}
+
+#define TINY "data/models/tiny-mistral3/"
+
+START_TEST(tekken_and_tokenizer_json_agree)
+{
+    bise_tokenizer *a = load(TINY "tekken.json");
+    bise_tokenizer *b = load(TINY "tokenizer.json");
+    const char *path = shared(TINY "valid.txt");
+    bise_str text = { 0 };
+    bise_ids x = { 0 }, y = { 0 };
+    if (!a || !b || !path)
+        return;
+    ck_assert_int_eq(bise_tokenizer_vocab(a), 4096);
+    ck_assert_int_eq(bise_tokenizer_vocab(b), 4096);
+    ck_assert_int_eq(bise_tokenizer_version(a), 13);
+    ck_assert_int_eq(bise_tokenizer_bos(a), 1);
+    ck_assert_int_eq(bise_tokenizer_eos(b), 2);
+    ck_assert_int_eq(bise_tokenizer_pad(a), 11);
+    ck_assert_int_eq(bise_tokenizer_special(b, "[THINK]"), 22);
+    ck_assert_str_eq(bise_tokenizer_special_name(a, 3), "[INST]");
+    ck_ok(bise_file_read(&text, path, &err));
+    encode(a, text.data, text.len, BISE_TOK_BOS, &x);
+    encode(b, text.data, text.len, BISE_TOK_BOS, &y);
+    ck_assert_uint_eq(x.n, y.n);
+    ck_assert(memcmp(x.v, y.v, x.n * sizeof *x.v) == 0);
+    round_trip(a, text.data, text.len);
+    bise_ids_fini(&x);
+    bise_ids_fini(&y);
+    bise_str_fini(&text);
+    bise_tokenizer_free(a);
+    bise_tokenizer_free(b);
+}
+END_TEST
+
+START_TEST(special_tokens_only_on_request)
+{
+    bise_tokenizer *t = load(TINY "tekken.json");
+    bise_ids ids = { 0 };
+    bise_str out = { 0 };
+    if (!t)
+        return;
+    encode(t, "[INST]a</s>", 11, 0, &ids);
+    for (size_t i = 0; i < ids.n; i++)
+        ck_assert(!bise_tokenizer_special_name(t, ids.v[i]));
+    IS_IDS(t, "[INST]a</s>", BISE_TOK_PARSE_SPECIAL | BISE_TOK_BOS, 1, 3,
+           32 + 'a', 2);
+    IS_IDS(t, "a", BISE_TOK_EOS, 32 + 'a', 2);
+    ids.n = 0;
+    encode(t, "[INST]a</s>", 11, BISE_TOK_PARSE_SPECIAL, &ids);
+    ck_ok(bise_tokenizer_decode(t, ids.v, ids.n, true, &out, &err));
+    ck_assert_str_eq(bise_str_get(&out), "[INST]a</s>");
+    bise_str_clear(&out);
+    ck_ok(bise_tokenizer_decode(t, ids.v, ids.n, false, &out, &err));
+    ck_assert_str_eq(bise_str_get(&out), "a");
+    const int32_t wrong = 4096;
+    ck_fails(bise_tokenizer_decode(t, &wrong, 1, false, &out, &err),
+             BISE_EINVAL);
+    size_t n = 9;
+    ck_assert_str_eq(bise_tokenizer_piece(t, 3, &n), "");
+    ck_assert_uint_eq(n, 0);
+    bise_str_fini(&out);
+    bise_ids_fini(&ids);
+    bise_tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(invalid_utf8_is_replaced_as_python_does)
+{
+    static const struct { const char *in, *out; } rows[] = {
+        { "a\xff" "b", "a\xef\xbf\xbd" "b" },
+        { "\xe2\x82", "\xef\xbf\xbd" },
+        { "\xe2\x28\xa1", "\xef\xbf\xbd(\xef\xbf\xbd" },
+        { "\xf0\x9f\x98", "\xef\xbf\xbd" },
+        { "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
+        { "\xf4\x90\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
+        { "\xc0\x80", "\xef\xbf\xbd\xef\xbf\xbd" },
+        { "\xf0\x90\x80\xf0\x90\x80\x80", "\xef\xbf\xbd\xf0\x90\x80\x80" },
+        { "ok \xc3\xa9", "ok \xc3\xa9" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bise_str s = { 0 };
+        bise_utf8_repair(&s, rows[i].in, strlen(rows[i].in));
+        ck_assert_msg(strcmp(bise_str_get(&s), rows[i].out) == 0, "row %zu", i);
+        ck_assert_uint_eq(bise_utf8_valid(s.data, s.len), s.len);
+        bise_str_fini(&s);
+    }
+}
+END_TEST
+
+/* A random string of valid UTF-8; few kinds of characters at a time. */
+static size_t random_text(char *out, uint64_t seed)
+{
+    static const unsigned from[] = { 0x20, 0x61, 0x30, 0, 0xc0, 0x3b1, 0x621,
+                                     0x4e00, 0x1f600, 0x10000, 0xe000 };
+    const uint64_t len = bise_rng_below(seed, 1, 0, 40);
+    size_t n = 0;
+    for (uint64_t k = 0; k < len; k++) {
+        const uint64_t kind = bise_rng_below(seed, 2, k / 4, 12);
+        unsigned cp = kind == 11
+            ? (unsigned)bise_rng_below(seed, 3, k, 0x110000)
+            : from[kind] + (unsigned)bise_rng_below(seed, 3, k, 40);
+        if (cp >= 0xd800 && cp <= 0xdfff)
+            cp = ' ';
+        n += (size_t)bise_utf8_put(out + n, cp);
+    }
+    return n;
+}
+
+START_TEST(tekken_round_trips_random_text)
+{
+    bise_tokenizer *t = load(TINY "tekken.json");
+    char text[256];
+    const char *many = getenv("BISE_ROUND_TRIPS");
+    const uint64_t n = many ? strtoull(many, NULL, 10) : 20000;
+    for (uint64_t i = 0; t && i < n; i++)
+        round_trip(t, text, random_text(text, i));
+    bise_tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(heap_and_scan_merge_alike)
+{
+    bise_tokenizer *t = load(TINY "tekken.json");
+    int32_t a[40], b[40];
+    for (uint64_t i = 0; t && i < 20000; i++) {
+        size_t n = (size_t)bise_rng_below(i, 0, 0, 41), m = n;
+        for (size_t k = 0; k < n; k++)
+            a[k] = b[k] = 32 + 'a' + (int32_t)bise_rng_below(i, 1, k, 6);
+        ck_ok(bise_merge(&t->merges, a, &n, &err));
+        ck_ok(bise_merge_heap(&t->merges, b, &m, &err));
+        ck_assert_uint_eq(n, m);
+        ck_assert(n == 0 || memcmp(a, b, n * sizeof *a) == 0);
+    }
+    bise_tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(long_lines_take_time_in_proportion)
+{
+    bise_tokenizer *t = load(TINY "tekken.json");
+    const size_t n = 1 << 20;
+    char *s = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        s[i] = (char)('a' + bise_rng_below(3, 0, i, 26));
+    if (t)
+        round_trip(t, s, n);    /* quadratic time would not end here */
+    free(s);
+    bise_tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(gguf_export_reads_back)
+{
+    bise_tokenizer *t = load(TINY "tekken.json"), *back = NULL;
+    bise_tokenizer *json = load(TINY "tokenizer.json");
+    bise_gguf_meta m = { 0 };
+    bise_ids x = { 0 }, y = { 0 };
+    const char *text = "Naïve café: 12 + 30 = 42; 日本語 😀 don't\n\n  x";
+    if (!t || !json)
+        return;
+    ck_fails(bise_tokenizer_to_gguf(t, 4095, &m, &err), BISE_EFORMAT);
+    ck_ok(bise_tokenizer_to_gguf(t, 4100, &m, &err));
+    const bise_gguf_kv *merges = bise_gguf_get(&m, "tokenizer.ggml.merges");
+    /* Every split of every token; the file lists only those it needs. */
+    ck_assert_uint_ge(merges->count, json->n_merges);
+    ck_assert_int_eq(bise_gguf_int(&m, "tokenizer.ggml.padding_token_id", -1),
+                     11);
+    ck_ok(bise_gguf_vocab(&back, "memory", &m, &err));
+    ck_assert_int_eq(bise_tokenizer_vocab(back), 4100);
+    ck_assert_uint_eq(back->n_merges, merges->count);
+    encode(t, text, strlen(text), 0, &x);
+    encode(back, text, strlen(text), 0, &y);
+    ck_assert_uint_eq(x.n, y.n);
+    ck_assert(memcmp(x.v, y.v, x.n * sizeof *x.v) == 0);
+    bise_ids_fini(&x);
+    bise_ids_fini(&y);
+    bise_gguf_meta_fini(&m);
+    bise_tokenizer_free(t);
+    bise_tokenizer_free(json);
+    bise_tokenizer_free(back);
+}
+END_TEST
+
+/* Replace the first occurrence of a in the embedded tekken.json by b; the
+ * message must hold want. */
+static const struct { const char *a, *b, *want; } broken[] = {
+    { "\"pattern\"", "\"pat\"", "'config.pattern'" },
+    { "\"default_vocab_size\"", "\"x\"", "'config.default_vocab_size'" },
+    { "\"default_vocab_size\": 4096", "\"default_vocab_size\": 9999",
+      "'vocab' has 4064 entries" },
+    { "\"default_num_special_tokens\": 32",
+      "\"default_num_special_tokens\": -1", "default_num_special_tokens" },
+    { "\"version\": \"v13\"", "\"version\": \"v99\"", "'config.version'" },
+    { "\"rank\": 300,", "\"rank\": 301,", "'vocab[300].rank' is 301" },
+    { "\"rank\": 300,", "\"r\": 300,", "'vocab[300].rank' is missing" },
+    { "\"token_bytes\": \"AA==\"", "\"token_bytes\": \"A*==\"",
+      "'vocab[0].token_bytes' is 'A*=='" },
+    { "\"token_bytes\": \"AQ==\"", "\"token_bytes\": \"AA==\"",
+      "must be the byte 1" },
+    { "\"token_str\": \"<s>\"", "\"token\": \"<s>\"",
+      "'special_tokens[1].token_str'" },
+    { "\"special_tokens\"", "\"specials\"", "'special_tokens' is missing" },
+};
+
+START_TEST(tekken_errors_name_the_field)
+{
+    const char *path = shared(TINY "tekken.json");
+    bise_str text = { 0 }, cut = { 0 };
+    bise_tokenizer *t = NULL;
+    if (!path)
+        return;
+    ck_ok(bise_file_read(&text, path, &err));
+    const char *at = strstr(text.data, broken[_i].a);
+    ck_assert_ptr_nonnull(at);
+    bise_str_add(&cut, text.data, (size_t)(at - text.data));
+    bise_str_puts(&cut, broken[_i].b);
+    bise_str_puts(&cut, at + strlen(broken[_i].a));
+    ck_fails(bise_tokenizer_parse(&t, "tekken.json", cut.data, cut.len, &err),
+             BISE_EFORMAT);
+    ck_assert_msg(strstr(err.text, broken[_i].want), "%s", err.text);
+    ck_assert_str_eq(err.path, "tekken.json");
+    bise_str_fini(&text);
+    bise_str_fini(&cut);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("tokenizer");
+    TCase *t = tcase_create("tokenizer");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, tekken_and_tokenizer_json_agree);
+    tcase_add_test(t, special_tokens_only_on_request);
+    tcase_add_test(t, invalid_utf8_is_replaced_as_python_does);
+    tcase_add_test(t, tekken_round_trips_random_text);
+    tcase_add_test(t, heap_and_scan_merge_alike);
+    tcase_add_test(t, long_lines_take_time_in_proportion);
+    tcase_add_test(t, gguf_export_reads_back);
+    tcase_add_loop_test(t, tekken_errors_name_the_field, 0,
+                        (int)(sizeof broken / sizeof *broken));
+    suite_add_tcase(s, t);
+    return s;
+}
+
+BISE_CHECK_MAIN

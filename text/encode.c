@@ -1,0 +1,110 @@
+/* encode.c - the byte-level encoder: cut the text into chunks, take a chunk
+ * that is a token as it is, merge the bytes of any other. Called by
+ * tokenizer.c with valid UTF-8. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "text/encode.h"
+
+#include "core/mem.h"
+#include "text/vocab.h"
+
+#define CACHE_FROM 2048      /* bytes of text from which a cache pays */
+#define CACHE_ROWS 16384u
+
+void bise_chunks_init(bise_chunk_cache *c, size_t n)
+{
+    uint32_t rows = 256;
+    *c = (bise_chunk_cache){ 0 };
+    if (n < CACHE_FROM)
+        return;
+    while (rows < CACHE_ROWS && rows < n / 16)
+        rows *= 2;
+    /* Without memory there is no cache, and the ids are the same. */
+    c->rows = bise_alloc_array(rows, sizeof *c->rows);
+    c->mask = rows - 1;
+}
+
+void bise_chunks_fini(bise_chunk_cache *c)
+{
+    bise_free(c->rows);
+    c->rows = NULL;
+}
+
+int32_t *bise_ids_room(bise_ids *ids, size_t n)
+{
+    if (ids->n + n > ids->cap) {
+        void *v = ids->v;
+        if (bise_grow(&v, &ids->cap, ids->n + n, sizeof *ids->v) != 0)
+            return NULL;
+        ids->v = v;
+    }
+    return ids->v + ids->n;
+}
+
+/* Merge the bytes of one chunk onto the end of out. */
+static bise_status merge_chunk(const bise_tokenizer *t, const char *text,
+                               size_t n, bise_ids *out, bise_error *err)
+{
+    int32_t *ids = bise_ids_room(out, n);
+    if (!ids)
+        return bise_fail_nomem(err);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t id = t->byte_id[(uint8_t)text[i]];
+        if (id >= 0)
+            ids[count++] = id;
+        else if (t->unk >= 0)           /* a vocabulary that lacks bytes */
+            ids[count++] = t->unk;
+    }
+    const bise_status s = bise_merge(&t->merges, ids, &count, err);
+    if (s == BISE_OK)
+        out->n += count;
+    return s;
+}
+
+/* One chunk: seen before, a token as a whole, or merged. */
+static inline bise_status encode_chunk(const bise_tokenizer *t,
+                                       bise_chunk_cache *cache,
+                                       const char *text, size_t n,
+                                       bise_ids *out, bise_error *err)
+{
+    const uint32_t hash = bise_hash_bytes(text, n);
+    const int rc = bise_chunks_copy(cache, text, n, hash, out);
+    if (rc)
+        return rc > 0 ? BISE_OK : bise_fail_nomem(err);
+    const size_t at = out->n;
+    const int32_t id = t->ignore_merges ? bise_vocab_find(t, text, n, hash)
+                                        : -1;
+    bise_status s = BISE_OK;
+    if (id < 0)
+        s = merge_chunk(t, text, n, out, err);
+    else if (bise_ids_push(out, id) != 0)
+        s = bise_fail_nomem(err);
+    if (s == BISE_OK)
+        bise_chunks_keep(cache, text, n, hash, at, out);
+    return s;
+}
+
+bise_status bise_bpe_encode(const bise_tokenizer *t, const char *text,
+                            size_t n, bise_ids *out, bise_error *err)
+{
+    bise_split_cursor c;
+    bise_chunk_cache cache;
+    size_t from, to;
+    int rc;
+    bise_status s = bise_split_begin(&c, t->split, text, n, err);
+    if (s != BISE_OK)
+        return s;
+    bise_chunks_init(&cache, n);
+    while (s == BISE_OK && (rc = bise_split_next(&c, &from, &to)) != 0) {
+        if (rc < 0)
+            s = bise_fail_at(err, BISE_EUNSUPPORTED, (int64_t)c.at,
+                             "split pattern exceeds its limits on this text");
+        else
+            s = encode_chunk(t, &cache, text + from, to - from, out, err);
+    }
+    bise_chunks_fini(&cache);
+    bise_split_end(&c);
+    return s;
+}

@@ -1,0 +1,240 @@
+/* merge.c - the merge loop of every tokenizer kind. Ids stand for symbols: a
+ * byte or character at first, then whatever they were merged into. Callers
+ * are the encoders in encode.c and spm.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "text/merge.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+
+#define NO_RANK UINT32_MAX
+#define SHORT_MAX 40    /* symbols up to which scanning beats a heap */
+
+static uint64_t pair_key(int32_t left, int32_t right)
+{
+    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
+}
+
+static uint64_t pair_hash(uint64_t key)
+{
+    key *= 0x9e3779b97f4a7c15u;
+    return key ^ key >> 29;
+}
+
+int bise_merges_init(bise_merges *m, size_t n)
+{
+    uint64_t size = 64;
+    while (size < n * 2)
+        size *= 2;
+    m->slots = bise_alloc_array(size, sizeof *m->slots);
+    m->mask = size - 1;
+    m->used = 0;
+    return m->slots ? 0 : -1;
+}
+
+void bise_merges_fini(bise_merges *m)
+{
+    bise_free(m->slots);
+    *m = (bise_merges){ 0 };
+}
+
+/* The slot of a pair, or the free one where it belongs. */
+static inline bise_merge_slot *seek(const bise_merges *m, uint64_t key)
+{
+    uint64_t i = pair_hash(key) & m->mask;
+    while (m->slots[i].key && m->slots[i].key != key)
+        i = (i + 1) & m->mask;
+    return &m->slots[i];
+}
+
+int bise_merges_add(bise_merges *m, int32_t left, int32_t right, uint32_t rank,
+                    int32_t id)
+{
+    if (m->used * 2 > m->mask) {                /* keep half of it free */
+        bise_merges big;
+        if (bise_merges_init(&big, m->mask + 1) != 0)
+            return -1;
+        for (uint64_t i = 0; i <= m->mask; i++)
+            if (m->slots[i].key)
+                *seek(&big, m->slots[i].key) = m->slots[i];
+        big.used = m->used;
+        bise_free(m->slots);
+        *m = big;
+    }
+    const uint64_t key = pair_key(left, right);
+    bise_merge_slot *s = seek(m, key);
+    if (s->key)
+        return 0;
+    *s = (bise_merge_slot){ key, rank, id };
+    m->used++;
+    return 0;
+}
+
+const bise_merge_slot *bise_merges_find(const bise_merges *m, int32_t left,
+                                        int32_t right)
+{
+    const bise_merge_slot *s = m->slots ? seek(m, pair_key(left, right)) : NULL;
+    return s && s->key ? s : NULL;
+}
+
+static inline uint32_t rank_of(const bise_merges *m, int32_t left,
+                               int32_t right, int32_t *id)
+{
+    const bise_merge_slot *s = seek(m, pair_key(left, right));
+    *id = s->id;
+    return s->key ? s->rank : NO_RANK;
+}
+
+/* Scan for the best pair, merge it, look up its two new neighbours. */
+static size_t merge_short(const bise_merges *m, int32_t *ids, size_t n)
+{
+    uint32_t rank[SHORT_MAX];   /* of the pair (i, i + 1) */
+    int32_t merged[SHORT_MAX];  /* what that pair becomes */
+    for (size_t i = 0; i + 1 < n; i++)
+        rank[i] = rank_of(m, ids[i], ids[i + 1], &merged[i]);
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            if (rank[i] < rank[best])
+                best = i;
+        if (rank[best] == NO_RANK)
+            break;
+        ids[best] = merged[best];
+        n--;
+        const size_t tail = n - best - 1;
+        memmove(ids + best + 1, ids + best + 2, tail * sizeof *ids);
+        if (tail) {
+            memmove(rank + best, rank + best + 1, tail * sizeof *rank);
+            memmove(merged + best, merged + best + 1, tail * sizeof *merged);
+            rank[best] = rank_of(m, ids[best], ids[best + 1], &merged[best]);
+        }
+        if (best > 0)
+            rank[best - 1] = rank_of(m, ids[best - 1], ids[best],
+                                     &merged[best - 1]);
+    }
+    return n;
+}
+
+/* A binary min-heap of rank << 32 | position: one compare orders both. */
+static void sift_down(uint64_t *heap, size_t n, size_t i)
+{
+    const uint64_t v = heap[i];
+    for (;;) {
+        size_t c = 2 * i + 1;
+        if (c >= n)
+            break;
+        if (c + 1 < n && heap[c + 1] < heap[c])
+            c++;
+        if (heap[c] >= v)
+            break;
+        heap[i] = heap[c];
+        i = c;
+    }
+    heap[i] = v;
+}
+
+static void sift_up(uint64_t *heap, size_t i)
+{
+    const uint64_t v = heap[i];
+    while (i && heap[(i - 1) / 2] > v) {
+        heap[i] = heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    heap[i] = v;
+}
+
+/* Working state of one long sequence. A dead symbol has id -2. */
+typedef struct chain {
+    const bise_merges *m;
+    int32_t *ids;
+    uint32_t *next, *prev; /* positions; n = none */
+    uint64_t *heap;
+    size_t n, used;
+} chain;
+
+#define DEAD (-2)
+
+static void push_pair(chain *c, uint32_t left, uint32_t right)
+{
+    int32_t id;
+    const uint32_t rank = rank_of(c->m, c->ids[left], c->ids[right], &id);
+    if (rank == NO_RANK)
+        return;
+    c->heap[c->used] = (uint64_t)rank << 32 | left;
+    sift_up(c->heap, c->used++);
+}
+
+/* Take the best entry; merge when it still describes the pair at its place
+ * (an entry made before a neighbour changed does not). */
+static void merge_best(chain *c)
+{
+    const uint64_t top = c->heap[0];
+    c->heap[0] = c->heap[--c->used];
+    if (c->used)
+        sift_down(c->heap, c->used, 0);
+    const uint32_t at = (uint32_t)top;
+    if (c->ids[at] == DEAD)
+        return;
+    const uint32_t right = c->next[at];
+    int32_t id;
+    if (right == c->n ||
+        rank_of(c->m, c->ids[at], c->ids[right], &id) != top >> 32)
+        return;
+    c->ids[at] = id;
+    c->ids[right] = DEAD;
+    c->next[at] = c->next[right];
+    if (c->next[at] != c->n) {
+        c->prev[c->next[at]] = at;
+        push_pair(c, at, c->next[at]);
+    }
+    if (c->prev[at] != c->n)
+        push_pair(c, c->prev[at], at);
+}
+
+bise_status bise_merge_heap(const bise_merges *m, int32_t *ids, size_t *n,
+                            bise_error *err)
+{
+    if (*n >= UINT32_MAX / 2)
+        return bise_fail(err, BISE_EUNSUPPORTED,
+                         "a run of %zu symbols without a boundary is too long",
+                         *n);
+    chain c = { .m = m, .ids = ids, .n = *n };
+    /* Every merge takes one entry and adds at most two, n - 1 merges. */
+    c.heap = bise_alloc_array(*n * 2 + 1, sizeof *c.heap);
+    c.next = bise_alloc_array(*n * 2 + 1, sizeof *c.next);
+    if (!c.heap || !c.next) {
+        bise_free(c.heap);
+        bise_free(c.next);
+        return bise_fail_nomem(err);
+    }
+    c.prev = c.next + *n;
+    for (size_t i = 0; i < *n; i++) {
+        c.next[i] = (uint32_t)(i + 1);
+        c.prev[i] = (uint32_t)(i ? i - 1 : *n);
+    }
+    for (size_t i = 0; i + 1 < *n; i++)
+        push_pair(&c, (uint32_t)i, (uint32_t)(i + 1));
+    while (c.used)
+        merge_best(&c);
+    size_t out = 0;
+    for (size_t i = 0; i < c.n; i = c.next[i])
+        ids[out++] = ids[i];
+    *n = out;
+    bise_free(c.heap);
+    bise_free(c.next);
+    return BISE_OK;
+}
+
+bise_status bise_merge(const bise_merges *m, int32_t *ids, size_t *n,
+                       bise_error *err)
+{
+    if (*n < 2 || !m->slots)
+        return BISE_OK;
+    if (*n > SHORT_MAX)
+        return bise_merge_heap(m, ids, n, err);
+    *n = merge_short(m, ids, *n);
+    return BISE_OK;
+}

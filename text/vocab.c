@@ -1,0 +1,378 @@
+/* vocab.c - building the parts that all tokenizer kinds share: the pieces and
+ * the map from bytes to ids, special names, merges derived from ranks, and the
+ * digest. Callers are the readers of each format. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "text/vocab.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/rng.h"
+#include "formats/crypto.h"
+
+uint32_t bise_hash_bytes(const char *s, size_t n)
+{
+    uint64_t h = n * 0x9e3779b97f4a7c15u, v;
+    for (; n >= 8; s += 8, n -= 8) {
+        memcpy(&v, s, 8);
+        h = (h ^ v) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+    }
+    if (n >= 4) {               /* 4 to 7 bytes as two overlapping loads */
+        uint32_t a, b;
+        memcpy(&a, s, 4);
+        memcpy(&b, s + n - 4, 4);
+        h ^= (uint64_t)a << 32 | b;
+    } else if (n) {
+        h ^= (uint64_t)(uint8_t)s[0] << 16 |
+             (uint64_t)(uint8_t)s[n >> 1] << 8 | (uint8_t)s[n - 1];
+    }
+    h *= 0xff51afd7ed558ccdu;
+    return (uint32_t)((h ^ h >> 29) >> 8);
+}
+
+bise_status bise_vocab_new(bise_tokenizer **out, bise_tokenizer_kind kind,
+                           int64_t n, const char *name, bise_error *err)
+{
+    if (n <= 0 || n > BISE_VOCAB_MAX)
+        return bise_fail(err, BISE_EFORMAT,
+                         "vocabulary of %" PRId64 " ids, 1 to %d allowed", n,
+                         BISE_VOCAB_MAX);
+    bise_tokenizer *t = bise_alloc(sizeof *t);
+    if (!t)
+        return bise_fail_nomem(err);
+    t->kind = kind;
+    t->n = (int32_t)n;
+    t->bos = t->eos = t->unk = t->pad = -1;
+    snprintf(t->source, sizeof t->source, "%s", bise_path_base(name));
+    memset(t->byte_id, 0xff, sizeof t->byte_id);
+    t->pieces = bise_alloc_array((size_t)n, sizeof *t->pieces);
+    if (!t->pieces) {
+        bise_tokenizer_free(t);
+        return bise_fail_nomem(err);
+    }
+    *out = t;
+    return BISE_OK;
+}
+
+void bise_tokenizer_free(bise_tokenizer *t)
+{
+    if (!t)
+        return;
+    bise_spm_release(t);
+    bise_split_free(t->split);
+    bise_merges_fini(&t->merges);
+    bise_strmap_fini(&t->specials);
+    bise_free(t->slots);
+    bise_free(t->pieces);
+    bise_arena_fini(&t->arena);
+    bise_free(t);
+}
+
+bise_status bise_vocab_set(bise_tokenizer *t, int32_t id, const char *text,
+                           size_t len, bise_piece_type type, float score,
+                           bise_error *err)
+{
+    if (len > UINT16_MAX)
+        return bise_fail(err, BISE_EFORMAT,
+                         "token %d has %zu bytes, %d allowed", id, len,
+                         UINT16_MAX);
+    bise_piece *p = &t->pieces[id];
+    p->text = p->shown = bise_arena_strndup(&t->arena, text, len);
+    if (!p->text)
+        return bise_fail_nomem(err);
+    p->len = p->shown_len = (uint32_t)len;
+    p->hash = bise_hash_bytes(text, len);
+    p->score = score;
+    p->type = (uint8_t)type;
+    return BISE_OK;
+}
+
+/* True for pieces that merging or a whole chunk may give. */
+static bool is_found_in_text(const bise_piece *p)
+{
+    return p->type == BISE_PIECE_NORMAL || p->type == BISE_PIECE_USER;
+}
+
+int32_t bise_vocab_find(const bise_tokenizer *t, const char *text, size_t n,
+                        uint32_t hash)
+{
+    for (uint32_t i = hash & t->slot_mask;; i = (i + 1) & t->slot_mask) {
+        const uint32_t id = t->slots[i];
+        if (!id)
+            return -1;
+        const bise_piece *p = &t->pieces[id - 1];
+        if (p->hash == hash && p->len == n && memcmp(p->text, text, n) == 0)
+            return (int32_t)id - 1;
+    }
+}
+
+int32_t bise_vocab_user(const bise_tokenizer *t, const char *s, size_t n,
+                        size_t *len)
+{
+    if (!t->first_user[(uint8_t)s[0]])
+        return -1;
+    for (size_t k = t->user_max < n ? t->user_max : n; k; k--) {
+        const int32_t id = bise_vocab_find(t, s, k, bise_hash_bytes(s, k));
+        if (id >= 0 && t->pieces[id].type == BISE_PIECE_USER) {
+            *len = k;
+            return id;
+        }
+    }
+    return -1;
+}
+
+/* Enter piece id into the map of its kind. */
+static bise_status index_piece(bise_tokenizer *t, int32_t id, bool unique,
+                               bise_error *err)
+{
+    const bise_piece *p = &t->pieces[id];
+    int32_t other = -1;
+    if (is_found_in_text(p)) {
+        other = bise_vocab_find(t, p->text, p->len, p->hash);
+        if (other < 0) {
+            uint32_t i = p->hash & t->slot_mask;
+            while (t->slots[i])
+                i = (i + 1) & t->slot_mask;
+            t->slots[i] = (uint32_t)id + 1;
+        }
+    } else if (p->type == BISE_PIECE_CONTROL ||
+               p->type == BISE_PIECE_UNKNOWN) {
+        const int rc = bise_strmap_add(&t->specials, p->text, p->len,
+                                       (uint32_t)id);
+        if (rc < 0)
+            return bise_fail_nomem(err);
+        if (rc > 0)
+            other = (int32_t)bise_strmap_find(&t->specials, p->text, p->len);
+        if (p->len > t->special_max)
+            t->special_max = p->len;
+        t->first_special[(uint8_t)p->text[0]] = true;
+    }
+    if (other >= 0 && unique)
+        return bise_fail(err, BISE_EFORMAT, "token '%.60s' has two ids: %d and "
+                         "%d", p->text, other, id);
+    if (p->type == BISE_PIECE_USER && p->len) {
+        t->first_user[(uint8_t)p->text[0]] = true;
+        if (p->len > t->user_max)
+            t->user_max = p->len;
+    }
+    return BISE_OK;
+}
+
+bise_status bise_vocab_index(bise_tokenizer *t, bool unique, bise_error *err)
+{
+    uint32_t size = 64;
+    while (size < (uint32_t)t->n * 2)
+        size *= 2;
+    t->slots = bise_alloc_array(size, sizeof *t->slots);
+    if (!t->slots)
+        return bise_fail_nomem(err);
+    t->slot_mask = size - 1;
+    for (int32_t id = 0; id < t->n; id++) {
+        if (!t->pieces[id].type) {
+            char name[32];
+            const int len = snprintf(name, sizeof name, "[PAD%d]", id);
+            const bise_status s = bise_vocab_set(t, id, name, (size_t)len,
+                                                 BISE_PIECE_UNUSED, 0, err);
+            if (s != BISE_OK)
+                return s;
+        }
+        const bise_status s = index_piece(t, id, unique, err);
+        if (s != BISE_OK)
+            return s;
+    }
+    return BISE_OK;
+}
+
+bise_status bise_vocab_derive(bise_tokenizer *t, const uint32_t *rank,
+                              bise_error *err)
+{
+    if (bise_merges_init(&t->merges, (size_t)t->n * 2) != 0)
+        return bise_fail_nomem(err);
+    for (int32_t id = 0; id < t->n; id++) {
+        const bise_piece *p = &t->pieces[id];
+        if (rank[id] == UINT32_MAX || p->type != BISE_PIECE_NORMAL)
+            continue;
+        for (uint32_t cut = 1; cut < p->len; cut++) {
+            const char *tail = p->text + cut;
+            const uint32_t rest = p->len - cut;
+            const int32_t l = bise_vocab_find(t, p->text, cut,
+                                              bise_hash_bytes(p->text, cut));
+            if (l < 0)
+                continue;
+            const int32_t r = bise_vocab_find(t, tail, rest,
+                                              bise_hash_bytes(tail, rest));
+            if (r >= 0 && bise_merges_add(&t->merges, l, r, rank[id], id) != 0)
+                return bise_fail_nomem(err);
+        }
+    }
+    return BISE_OK;
+}
+
+bise_status bise_vocab_merges(bise_tokenizer *t, int32_t (*list)[2], size_t n,
+                              bise_error *err)
+{
+    char joined[2 * UINT16_MAX + 2];
+    if (bise_merges_init(&t->merges, n) != 0)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < n; i++) {
+        const bise_piece *l = &t->pieces[list[i][0]];
+        const bise_piece *r = &t->pieces[list[i][1]];
+        memcpy(joined, l->text, l->len);
+        memcpy(joined + l->len, r->text, r->len);
+        const size_t len = (size_t)l->len + r->len;
+        const int32_t id = bise_vocab_find(t, joined, len,
+                                           bise_hash_bytes(joined, len));
+        if (id < 0)
+            return bise_fail(err, BISE_EFORMAT, "merge %zu gives a token that "
+                             "is not in the vocabulary", i);
+        if (bise_merges_add(&t->merges, list[i][0], list[i][1], (uint32_t)i,
+                            id) != 0)
+            return bise_fail_nomem(err);
+    }
+    t->merge_list = list;
+    t->n_merges = n;
+    return BISE_OK;
+}
+
+/* The value of "<0xHH>", -1 for any other text. */
+static int byte_of_name(const char *s, uint32_t len)
+{
+    unsigned v;
+    char close;
+    if (len != 6 || sscanf(s, "<0x%2X%c", &v, &close) != 2 || close != '>')
+        return -1;
+    return (int)v;
+}
+
+/* What decoding appends for a piece of a SentencePiece kind. */
+static bise_status show_piece(bise_tokenizer *t, int32_t id, bise_str *buf,
+                              bise_error *err)
+{
+    bise_piece *p = &t->pieces[id];
+    bise_str_clear(buf);
+    if (p->type == BISE_PIECE_BYTE) {
+        const int v = byte_of_name(p->text, p->len);
+        if (v < 0)
+            return bise_fail(err, BISE_EFORMAT, "byte token %d is '%.20s', "
+                             "must be '<0x00>' to '<0xFF>'", id, p->text);
+        bise_str_putc(buf, (char)v);
+        t->byte_id[v] = id;
+    } else {
+        for (uint32_t i = 0; i < p->len; i++) {
+            const bool blank = memcmp(p->text + i, "\xe2\x96\x81",
+                                      p->len - i < 3 ? p->len - i : 3) == 0 &&
+                               p->len - i >= 3;
+            bise_str_putc(buf, blank ? ' ' : p->text[i]);
+            i += blank ? 2 : 0;
+        }
+    }
+    p->shown = bise_arena_strndup(&t->arena, bise_str_get(buf), buf->len);
+    p->shown_len = (uint32_t)buf->len;
+    return p->shown ? BISE_OK : bise_fail_nomem(err);
+}
+
+/* Hash everything that decides about ids, for cache keys. */
+static bise_status make_digest(bise_tokenizer *t, bise_error *err)
+{
+    bise_sha256 *h = bise_sha256_new();
+    if (!h)
+        return bise_fail_nomem(err);
+    const int32_t head[] = { (int32_t)t->kind, t->version, t->n, t->bos,
+                             t->eos, t->unk, t->pad, (int32_t)t->prefix,
+                             t->ignore_merges | t->byte_fallback << 1 |
+                             t->fuse_unknown << 2 | t->trim_blanks << 3 };
+    bise_sha256_add(h, head, sizeof head);
+    if (t->pattern)
+        bise_sha256_add(h, t->pattern, strlen(t->pattern));
+    for (int32_t id = 0; id < t->n; id++) {
+        const bise_piece *p = &t->pieces[id];
+        uint8_t row[9];
+        bise_store_le32(row, p->len);
+        bise_store_le32(row + 4, bise_f32_bits(p->score));
+        row[8] = p->type;
+        bise_sha256_add(h, row, sizeof row);
+        bise_sha256_add(h, p->text, p->len);
+    }
+    if (t->merge_list)
+        bise_sha256_add(h, t->merge_list, t->n_merges * sizeof *t->merge_list);
+    uint8_t sum[32];
+    bise_sha256_finish(h, sum);
+    bise_hex32(t->digest, sum);
+    return BISE_OK;
+}
+
+bise_status bise_vocab_finish(bise_tokenizer *t, bise_error *err)
+{
+    bise_str buf = { 0 };
+    bise_status s = BISE_OK;
+    if (t->bos < 0)
+        t->bos = bise_tokenizer_special(t, "<s>");
+    if (t->eos < 0)
+        t->eos = bise_tokenizer_special(t, "</s>");
+    if (t->unk < 0)
+        t->unk = bise_tokenizer_special(t, "<unk>");
+    if (t->pad < 0)
+        t->pad = bise_tokenizer_special(t, "<pad>");
+    for (int32_t id = 0; id < t->n && s == BISE_OK; id++) {
+        bise_piece *p = &t->pieces[id];
+        if (p->type == BISE_PIECE_CONTROL || p->type == BISE_PIECE_UNKNOWN ||
+            p->type == BISE_PIECE_UNUSED) {
+            p->shown = "";
+            p->shown_len = 0;
+        } else if (t->kind == BISE_TOKENIZER_SPM) {
+            s = show_piece(t, id, &buf, err);
+        } else if (p->len == 1 && p->type == BISE_PIECE_NORMAL) {
+            t->byte_id[(uint8_t)p->text[0]] = id;
+        }
+    }
+    bise_str_fini(&buf);
+    if (s == BISE_OK && t->kind == BISE_TOKENIZER_SPM)
+        s = bise_spm_prepare(t, err);
+    return s == BISE_OK ? make_digest(t, err) : s;
+}
+
+/* GPT-2: visible Latin-1 characters stand for themselves, the other 68 bytes
+ * for U+0100 onwards in their order. */
+static unsigned byte_to_char(unsigned b)
+{
+    if ((b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b != 0xad))
+        return b;
+    if (b <= 0x20)
+        return 0x100 + b;
+    return b == 0xad ? 0x143 : 0x121 + (b - 0x7f);
+}
+
+void bise_bytelevel_spell(bise_str *out, const char *raw, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char u[4];
+        const unsigned cp = byte_to_char((uint8_t)raw[i]);
+        bise_str_add(out, u, (size_t)bise_utf8_put(u, cp));
+    }
+}
+
+bool bise_bytelevel_read(bise_str *out, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        unsigned cp, b;
+        const int len = bise_utf8_next(text + i, n - i, &cp);
+        if (!len || cp > 0x143)
+            return false;
+        if (cp < 0x100)
+            b = cp;
+        else if (cp <= 0x120)
+            b = cp - 0x100;
+        else
+            b = cp == 0x143 ? 0xad : cp - 0x121 + 0x7f;
+        if (byte_to_char(b) != cp)
+            return false;
+        bise_str_putc(out, (char)b);
+        i += (size_t)len;
+    }
+    return true;
+}

@@ -1,0 +1,146 @@
+/* vocab.h - what a tokenizer is made of, private to text/: the pieces with
+ * their types, the maps from bytes to ids, the merge table and the splitter.
+ * Readers (tekken.c, hf_tokenizer.c, spm_model.c, gguf_vocab.c) fill it
+ * through bise_vocab_new, _set and _finish; after that it is read-only. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_TEXT_VOCAB_H
+#define BISE_TEXT_VOCAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "core/strmap.h"
+#include "formats/gguf.h"
+#include "text/merge.h"
+#include "text/split.h"
+#include "text/tokenizer.h"
+
+/* More ids than any vocabulary we accept: bounds tables built from files. */
+#define BISE_VOCAB_MAX (1 << 22)
+
+/* Types as numbered in SentencePiece models and GGUF. */
+typedef enum {
+    BISE_PIECE_NORMAL = 1, BISE_PIECE_UNKNOWN, BISE_PIECE_CONTROL,
+    BISE_PIECE_USER, BISE_PIECE_UNUSED, BISE_PIECE_BYTE
+} bise_piece_type;
+
+typedef struct bise_piece {
+    const char *text;        /* as matched: raw bytes, or text with U+2581 */
+    const char *shown;       /* bytes that decoding appends */
+    uint32_t len, shown_len;
+    uint32_t hash;           /* of text, bise_hash_bytes */
+    float score;
+    uint8_t type;            /* 0 while not set */
+} bise_piece;
+
+/* How a SentencePiece-style text begins. */
+typedef enum {
+    BISE_PREFIX_NONE,
+    BISE_PREFIX_ALWAYS,      /* a blank before every text */
+    BISE_PREFIX_UNLESS_BLANK /* Metaspace "first": not before a blank */
+} bise_prefix;
+
+struct bise_tokenizer {
+    bise_tokenizer_kind kind;
+    int version;
+    int32_t n, bos, eos, unk, pad;
+    bool ignore_merges;      /* a chunk that is a token is that token */
+    bool byte_fallback;      /* unknown characters become byte pieces */
+    bool fuse_unknown;       /* a run of unknown characters is one unk */
+    bool trim_blanks;        /* SPM: collapse runs of blanks */
+    bise_prefix prefix;
+    bise_piece *pieces;      /* [n] */
+    uint32_t *slots;         /* hash -> id + 1 of pieces found in text */
+    uint32_t slot_mask;
+    bise_strmap specials;    /* names of control and unknown pieces */
+    int32_t byte_id[256];
+    bise_merges merges;
+    int32_t (*merge_list)[2]; /* as in the file, NULL for tekken */
+    size_t n_merges;
+    bise_split *split;       /* byte-level kinds */
+    struct bise_spm *spm;    /* SentencePiece kinds */
+    uint32_t special_max;    /* longest name of a special token */
+    uint32_t user_max;       /* longest user-defined piece, 0 when none */
+    bool first_special[256], first_user[256]; /* their first bytes */
+    char *pattern;
+    char source[64], digest[65];
+    bise_arena arena;
+};
+
+/* 32-bit hash of a short byte string. */
+uint32_t bise_hash_bytes(const char *s, size_t n);
+
+/* A tokenizer with room for n pieces; name is what it is read from. */
+BISE_NODISCARD bise_status bise_vocab_new(bise_tokenizer **out,
+                                          bise_tokenizer_kind kind, int64_t n,
+                                          const char *name, bise_error *err);
+/* Set piece id (below n); the text is copied. */
+BISE_NODISCARD bise_status bise_vocab_set(bise_tokenizer *t, int32_t id,
+                                          const char *text, size_t len,
+                                          bise_piece_type type, float score,
+                                          bise_error *err);
+/* Build the byte map and the map of special names; unset pieces become
+ * unused. Pieces that occur twice are an error when unique is set, else the
+ * first one counts. */
+BISE_NODISCARD bise_status bise_vocab_index(bise_tokenizer *t, bool unique,
+                                            bise_error *err);
+/* Id of a piece found in text, -1 when there is none. */
+int32_t bise_vocab_find(const bise_tokenizer *t, const char *text, size_t n,
+                        uint32_t hash);
+/* Longest user-defined piece that s (n > 0 bytes) starts with and its length;
+ * -1 when there is none. */
+int32_t bise_vocab_user(const bise_tokenizer *t, const char *s, size_t n,
+                        size_t *len);
+/* All merges that a list of ranked tokens implies, into t->merges: every
+ * split of a token into two. rank[id] orders them, equal ranks from the left;
+ * UINT32_MAX is not merged into. */
+BISE_NODISCARD bise_status bise_vocab_derive(bise_tokenizer *t,
+                                             const uint32_t *rank,
+                                             bise_error *err);
+/* Take a list of merges (pairs of ids, best first; the arena's memory). */
+BISE_NODISCARD bise_status bise_vocab_merges(bise_tokenizer *t,
+                                             int32_t (*list)[2], size_t n,
+                                             bise_error *err);
+/* Last step of a reader: special ids, what decoding shows, the digest. */
+BISE_NODISCARD bise_status bise_vocab_finish(bise_tokenizer *t,
+                                             bise_error *err);
+
+/* The GPT-2 byte alphabet: a visible character for each byte. Append the
+ * spelling of raw bytes; undo it (false when a character is not of it). */
+void bise_bytelevel_spell(bise_str *out, const char *raw, size_t n);
+bool bise_bytelevel_read(bise_str *out, const char *text, size_t n);
+
+/* Readers. name is for messages. */
+BISE_NODISCARD bise_status bise_tekken_parse(bise_tokenizer **out,
+                                             const char *name,
+                                             const bise_json *root,
+                                             bise_error *err);
+BISE_NODISCARD bise_status bise_hf_parse(bise_tokenizer **out,
+                                         const char *name,
+                                         const bise_json *root,
+                                         bise_error *err);
+BISE_NODISCARD bise_status bise_spm_parse(bise_tokenizer **out,
+                                          const char *name, const void *data,
+                                          size_t n, bise_error *err);
+BISE_NODISCARD bise_status bise_gguf_vocab(bise_tokenizer **out,
+                                           const char *name,
+                                           const bise_gguf_meta *m,
+                                           bise_error *err);
+
+/* The Tekken split pattern (mistral3.md 4.2). */
+extern const char bise_tekken_pattern[];
+
+/* spm.c: tables of the SentencePiece encoder; encode a text. */
+BISE_NODISCARD bise_status bise_spm_prepare(bise_tokenizer *t,
+                                            bise_error *err);
+void bise_spm_release(bise_tokenizer *t);
+BISE_NODISCARD bise_status bise_spm_encode(const bise_tokenizer *t,
+                                           const char *text, size_t n,
+                                           bool prefix, bise_ids *out,
+                                           bise_error *err);
+
+#endif
