@@ -12,3 +12,4 @@ tests_check_args_SOURCES = tests/check_args.c
 tests_check_args_CPPFLAGS = $(test_cppflags)
 tests_check_args_LDADD = libcli.a $(test_ldadd)
 endif
+libcli_a_SOURCES += %D%/cmd_finetune.c %D%/cmd_report.c
