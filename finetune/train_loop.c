@@ -209,8 +209,9 @@ static bise_status after_step(loop *l, const bise_step_report *r,
         bise_error second;
         bise_error_init(&second);
         line.eval_loss = NAN;
-        return bise_runlog_add(l->log, &line, NULL, &second) ? err->status
-                                                             : err->status;
+        const bise_status s = bise_runlog_add(l->log, &line, NULL, &second);
+        (void)s;                        /* the first error is the one told */
+        return err->status;
     }
     if (r->skipped)
         bise_progress_say(l->f->o.progress, "step %" PRIu64 " left out: its "
@@ -229,7 +230,7 @@ static bise_status run_steps(loop *l, bise_error *err)
     char remark[64];
     while (st->step < p->feed.steps) {
         bise_step_report r;
-        double seconds;
+        double seconds = 0;
         if (one_step(l, &r, &seconds, err) ||
             after_step(l, &r, seconds, err))
             return err->status;
