@@ -12,4 +12,6 @@ tests_check_args_SOURCES = tests/check_args.c
 tests_check_args_CPPFLAGS = $(test_cppflags)
 tests_check_args_LDADD = libcli.a $(test_ldadd)
 endif
-libcli_a_SOURCES += %D%/cmd_finetune.c %D%/cmd_report.c
+# cmd_eval, cmd_generate, cmd_chat
+libcli_a_SOURCES += %D%/cmd_chat.c %D%/cmd_eval.c %D%/cmd_generate.c \
+  %D%/generate.h %D%/loaded.c %D%/loaded.h

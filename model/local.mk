@@ -9,8 +9,15 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
 # the graph: linear layers, attention, forward, backward, loss, cache
 libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/backprop.c \
   %D%/cache.c %D%/graph.c %D%/graph_int.h %D%/layers.c %D%/linear.c \
-  %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/matmul.c %D%/moe.c
-EXTRA_DIST += tests/check_graph.c
+  %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/matmul.c %D%/moe.c \
+  %D%/sampler.c %D%/score.c %D%/score.h
+if HAVE_CHECK
+check_PROGRAMS += tests/check_graph
+TESTS += tests/check_graph
+tests_check_graph_SOURCES = tests/check_graph.c
+tests_check_graph_CPPFLAGS = $(test_cppflags)
+tests_check_graph_LDADD = $(test_ldadd)
+endif
 # adapters
 libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_load.c \
   %D%/lora_save.c

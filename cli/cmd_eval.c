@@ -1,0 +1,251 @@
+/* cmd_eval.c - `bise eval`: perplexity of a text file, supervised loss of JSONL
+ * rows, and with --base the divergence from another model, streamed. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "cli/loaded.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "model/score.h"
+#include "text/chat.h"
+#include "text/dataset.h"
+#include "text/pack.h"
+
+static const bise_option options[] = {
+    { "data", BISE_OPT_LIST, "FILE", "text file, or JSONL rows", NULL, 0 },
+    { "base", BISE_OPT_STRING, "MODEL2",
+      "compare predictions with this model (KL divergence)", NULL, 0 },
+    { "adapter", BISE_OPT_LIST, "A[:SCALE]", "LoRA adapter on MODEL", NULL,
+      0 },
+    { "ctx", BISE_OPT_INT, "N", "tokens of a window", "512", 0 },
+    { "stride", BISE_OPT_INT, "N",
+      "new tokens of a window; the rest is context", "ctx", 0 },
+    { "windows", BISE_OPT_CHOICE, "plain|halves",
+      "which tokens of a window count; halves as llama-perplexity", "plain",
+      0 },
+    { "chunks", BISE_OPT_INT, "N", "stop after this many windows", "all", 0 },
+    { "max-len", BISE_OPT_INT, "N", "longest JSONL row in tokens", "2048",
+      0 },
+    { "train-on", BISE_OPT_CHOICE, "assistant|all|last",
+      "tokens of JSONL rows that are scored", "assistant", 0 },
+    { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
+};
+
+/* What a run holds; NULL until made. */
+typedef struct eval {
+    bise_context *ctx;
+    bise_loaded model, base;
+    bool has_base;
+    bise_graph *graph, *base_graph;
+    bise_score *score;
+} eval;
+
+/* Graphs for max_tokens and the score over them. */
+static bise_status make_graphs(eval *e, int32_t max_tokens, bise_error *err)
+{
+    const int32_t V = e->model.c.config.V;
+    bise_status s = bise_loaded_graph(&e->graph, &e->model, e->ctx,
+                                      max_tokens, max_tokens, err);
+    if (s == BISE_OK && e->has_base && e->base.c.config.V != V)
+        s = bise_fail(err, BISE_EINVAL, "the models have %d and %d tokens, "
+                      "they cannot be compared", V, e->base.c.config.V);
+    if (s == BISE_OK && e->has_base)
+        s = bise_loaded_graph(&e->base_graph, &e->base, e->ctx, max_tokens,
+                              max_tokens, err);
+    if (s == BISE_OK)
+        s = bise_score_new(&e->score, e->graph, e->base_graph, V,
+                           e->ctx->pool, err);
+    return s;
+}
+
+static bise_status eval_text(eval *e, const char *path, bise_error *err)
+{
+    const struct bise_args *a = e->ctx->args;
+    const bise_tokenizer *tok = e->model.tok;
+    bise_str text = { 0 };
+    bise_ids ids = { 0 };
+    const bise_window_options o = {
+        .rule = strcmp(bise_opt_str(a, "windows", "plain"), "halves") == 0 ?
+                    BISE_WINDOWS_HALVES : BISE_WINDOWS_PLAIN,
+        .ctx = (int32_t)bise_opt_int(a, "ctx", 512),
+        .stride = (int32_t)bise_opt_int(a, "stride", 0),
+        .bos = bise_tokenizer_bos(tok),
+        .chunks = bise_opt_int(a, "chunks", 0),
+        .progress = e->ctx->progress,
+    };
+    bise_status s = bise_file_read(&text, path, err);
+    /* llama-perplexity cuts a text that starts with BOS. */
+    if (s == BISE_OK)
+        s = bise_tokenizer_encode(tok, bise_str_get(&text), text.len,
+                                  o.rule == BISE_WINDOWS_HALVES ?
+                                      BISE_TOK_BOS : 0, &ids, err);
+    bise_str_fini(&text);
+    if (s == BISE_OK)
+        s = make_graphs(e, o.ctx, err);
+    if (s == BISE_OK)
+        s = bise_score_text(e->score, ids.v, ids.n, &o, err);
+    bise_ids_fini(&ids);
+    return s == BISE_OK ? s : bise_error_in(err, path, NULL);
+}
+
+static bise_train_on train_on(const struct bise_args *a)
+{
+    const char *what = bise_opt_str(a, "train-on", "assistant");
+    if (strcmp(what, "all") == 0)
+        return BISE_TRAIN_ALL;
+    return strcmp(what, "last") == 0 ? BISE_TRAIN_LAST : BISE_TRAIN_ASSISTANT;
+}
+
+/* Every pack of one epoch, in file order. */
+static bise_status score_packs(eval *e, bise_packer *packer, bise_error *err)
+{
+    const int64_t most = bise_opt_int(e->ctx->args, "chunks", 0);
+    uint64_t packs = 0;
+    double empty;
+    bise_status s = bise_packer_count(packer, 0, &packs, &empty, err);
+    if (most > 0 && packs > (uint64_t)most)
+        packs = (uint64_t)most;
+    bise_cursor at = { 0 };
+    for (uint64_t i = 0; s == BISE_OK && i < packs; i++) {
+        bise_pack p;
+        if ((s = bise_packer_next(packer, &at, &p, err)) != BISE_OK)
+            break;
+        const bise_batch b = { .ids = p.ids, .targets = p.targets,
+                               .seg = p.seg, .T = p.T, .n_seg = p.n_seg };
+        s = bise_score_batch(e->score, &b, err);
+        if (s == BISE_OK)
+            s = bise_progress_step(e->ctx->progress, "eval", i + 1, packs,
+                                   "packs", NULL, err);
+    }
+    return s;
+}
+
+static bise_status eval_rows(eval *e, const char *const *files, int n,
+                             bise_error *err)
+{
+    const struct bise_args *a = e->ctx->args;
+    const int32_t max_len = (int32_t)bise_opt_int(a, "max-len", 2048);
+    const bise_chat *chat = NULL;
+    bise_dataset *data = NULL;
+    bise_packer *packer = NULL;
+    if (max_len < 2)
+        return bise_fail(err, BISE_EINVAL, "--max-len of %d", max_len);
+    bise_status s = bise_chat_for(&chat, e->model.tok, NULL, err);
+    const bise_dataset_options o = {
+        .files = files, .n_files = n, .split = "valid",
+        .tokenizer = e->model.tok, .chat = chat, .train_on = train_on(a),
+        .max_len = max_len, .too_long = BISE_TOO_LONG_CUT,
+        .pool = e->ctx->pool, .progress = e->ctx->progress,
+    };
+    if (s == BISE_OK)
+        s = bise_dataset_open(&data, &o, err);
+    const bise_pack_options p = { .max_tokens = max_len, .packing = true };
+    if (s == BISE_OK)
+        s = bise_packer_new(&packer, data, &p, err);
+    if (s == BISE_OK)
+        s = make_graphs(e, max_len, err);
+    if (s == BISE_OK)
+        s = score_packs(e, packer, err);
+    bise_packer_free(packer);
+    bise_dataset_close(data);
+    return s;
+}
+
+/* Rows by name, or by what stands first in the file. */
+static bool is_rows(const char *path)
+{
+    static const char *const ends[] = { ".jsonl", ".json", ".jsonl.gz",
+                                        ".json.gz", ".jsonl.zst" };
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (bise_ends_with(path, ends[i]))
+            return true;
+    return bise_is_dir(path);
+}
+
+static void set_num(bise_json *o, const char *key, double v)
+{
+    (void)bise_json_set(o, key, bise_json_new_real(v));
+}
+
+static void show(bise_context *ctx, const bise_score_result *r, bool base)
+{
+    bise_result_set(ctx, "tokens", bise_json_new_int((int64_t)r->tokens));
+    set_num(ctx->result, "loss", r->nll);
+    set_num(ctx->result, "ppl", exp(r->nll));
+    bise_print(ctx, "tokens    %llu\nloss      %.6f +- %.6f\nppl       %.6f\n",
+               (unsigned long long)r->tokens, r->nll, r->nll_error,
+               exp(r->nll));
+    if (!base)
+        return;
+    bise_json *kld = bise_json_new_object();
+    set_num(kld, "mean", r->kld_mean);
+    set_num(kld, "error", r->kld_error);
+    set_num(kld, "median", r->kld_median);
+    set_num(kld, "p99", r->kld_p99);
+    set_num(kld, "p999", r->kld_p999);
+    set_num(kld, "max", r->kld_max);
+    set_num(ctx->result, "base_ppl", exp(r->base_nll));
+    bise_result_set(ctx, "kld", kld);
+    set_num(ctx->result, "same_top", r->same_top);
+    set_num(ctx->result, "dp_mean", r->dp_mean);
+    set_num(ctx->result, "dp_rms", r->dp_rms);
+    bise_print(ctx, "base ppl  %.6f  ln(ppl/base ppl) %.6f\n"
+               "kld       mean %.6g +- %.2g  median %.6g  99%% %.6g  "
+               "99.9%% %.6g  max %.6g\n"
+               "same top  %.4f %% +- %.4f\n"
+               "dp        mean %.4f %%  rms %.4f %%\n",
+               exp(r->base_nll), r->nll - r->base_nll, r->kld_mean,
+               r->kld_error, r->kld_median, r->kld_p99, r->kld_p999,
+               r->kld_max, 100 * r->same_top, 100 * r->same_top_error,
+               100 * r->dp_mean, 100 * r->dp_rms);
+}
+
+static bise_status run(bise_context *ctx, bise_error *err)
+{
+    eval e = { .ctx = ctx };
+    int n = 0;
+    const char *const *files = bise_opt_list(ctx->args, "data", &n);
+    const char *base = bise_opt_str(ctx->args, "base", NULL);
+    if (n == 0)
+        return bise_fail(err, BISE_EINVAL, "--data is missing");
+    const bool rows = is_rows(files[0]);
+    if (!rows && n > 1)
+        return bise_fail(err, BISE_EINVAL, "one text file at a time");
+    bise_status s = bise_loaded_open(&e.model, ctx, bise_arg(ctx->args, 0),
+                                     true, true, err);
+    if (s == BISE_OK && base) {
+        e.has_base = true;
+        s = bise_loaded_open(&e.base, ctx, base, false, false, err);
+    }
+    if (s == BISE_OK)
+        s = rows ? eval_rows(&e, files, n, err) :
+                   eval_text(&e, files[0], err);
+    if (s == BISE_OK) {
+        bise_score_result r;
+        bise_score_get(e.score, &r);
+        show(ctx, &r, base != NULL);
+    }
+    bise_score_free(e.score);
+    bise_graph_free(e.graph);
+    bise_graph_free(e.base_graph);
+    bise_loaded_close(&e.base);
+    bise_loaded_close(&e.model);
+    return s;
+}
+
+const bise_command bise_cmd_eval = {
+    .name = "eval",
+    .args = "MODEL --data FILE",
+    .help = "perplexity, supervised loss, or divergence from a base model",
+    .details = "A text file is cut into windows of --ctx tokens, each starting"
+               " with BOS, and every token counts; --windows halves scores as "
+               "llama-perplexity does. JSONL rows are scored on their trained "
+               "tokens.",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,66 @@
+/* loaded.c - open a model with adapters and tokenizer for running. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "cli/loaded.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+
+/* The adapters of --adapter, each checked against the base. */
+static bise_status open_adapters(bise_loaded *m, bise_context *ctx,
+                                 bise_error *err)
+{
+    int n = 0;
+    const char *const *paths = bise_opt_list(ctx->args, "adapter", &n);
+    if (n == 0)
+        return BISE_OK;
+    m->loras = bise_alloc_array((size_t)n, sizeof *m->loras);
+    m->list = bise_alloc_array((size_t)n, sizeof *m->list);
+    if (!m->loras || !m->list)
+        return bise_fail_nomem(err);
+    for (int i = 0; i < n; i++) {
+        const bise_status s = bise_lora_load(&m->loras[i], paths[i], &m->c,
+                                             err);
+        if (s != BISE_OK)
+            return s;
+        m->list[m->n++] = &m->loras[i];
+    }
+    return BISE_OK;
+}
+
+bise_status bise_loaded_open(bise_loaded *m, bise_context *ctx,
+                             const char *path, bool adapters, bool tokenizer,
+                             bise_error *err)
+{
+    memset(m, 0, sizeof *m);
+    bise_status s = bise_checkpoint_open(&m->c, path, ctx->progress, err);
+    if (s == BISE_OK && tokenizer)
+        s = bise_tokenizer_open(&m->tok, m->c.store, ctx->progress, err);
+    if (s == BISE_OK && adapters)
+        s = open_adapters(m, ctx, err);
+    return s;
+}
+
+void bise_loaded_close(bise_loaded *m)
+{
+    for (int32_t i = 0; i < m->n; i++)
+        bise_lora_fini(&m->loras[i]);
+    bise_free(m->loras);
+    bise_free(m->list);
+    bise_tokenizer_free(m->tok);
+    bise_checkpoint_close(&m->c);
+    memset(m, 0, sizeof *m);
+}
+
+bise_status bise_loaded_graph(bise_graph **g, const bise_loaded *m,
+                              bise_context *ctx, int32_t max_tokens,
+                              int32_t max_seq, bise_error *err)
+{
+    const bise_graph_options o = {
+        .max_tokens = max_tokens, .max_seq = max_seq, .loras = m->list,
+        .n_loras = m->n, .pool = ctx->pool,
+    };
+    return bise_graph_new(g, &m->c, &o, err);
+}

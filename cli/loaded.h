@@ -1,0 +1,35 @@
+/* loaded.h - a MODEL argument with its --adapter options, opened for running:
+ * what eval, generate, chat and calibrate start with. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_CLI_LOADED_H
+#define BISE_CLI_LOADED_H
+
+#include "cli/command.h"
+#include "model/checkpoint.h"
+#include "model/graph.h"
+#include "model/lora.h"
+#include "text/tokenizer.h"
+
+typedef struct bise_loaded {
+    bise_checkpoint c;
+    bise_lora *loras;      /* [n] */
+    bise_lora **list;      /* pointers to them, as graphs take them */
+    int32_t n;
+    bise_tokenizer *tok;   /* NULL unless asked for */
+} bise_loaded;
+
+/* Open path; with adapters, those of the command line; with a tokenizer, the
+ * model's. Close also after a failure. */
+BISE_NODISCARD bise_status bise_loaded_open(bise_loaded *m, bise_context *ctx,
+                                            const char *path, bool adapters,
+                                            bool tokenizer, bise_error *err);
+void bise_loaded_close(bise_loaded *m);
+/* A graph for inference over at most max_tokens at once and samples or
+ * contexts of max_seq. */
+BISE_NODISCARD bise_status bise_loaded_graph(bise_graph **g,
+                                             const bise_loaded *m,
+                                             bise_context *ctx,
+                                             int32_t max_tokens,
+                                             int32_t max_seq, bise_error *err);
+
+#endif
