@@ -1,0 +1,65 @@
+/* convert.h - plans from any layout to any layout: Hugging Face directories,
+ * Mistral native directories and GGUF files, with adapters merged on the way.
+ * A plan is made from headers only and executed by pipeline/run.h. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_CONVERT_CONVERT_H
+#define BISE_CONVERT_CONVERT_H
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "model/checkpoint.h"
+#include "model/lora.h"
+#include "pipeline/plan.h"
+
+typedef enum {
+    BISE_TO_SAME,    /* the layout of the input */
+    BISE_TO_HF, BISE_TO_NATIVE, BISE_TO_GGUF
+} bise_layout;
+
+typedef struct bise_convert_options {
+    bise_layout to;
+    bise_dtype dtype;          /* of weight matrices; NONE keeps the input's */
+    bool keep_fp8;             /* FP8 stays FP8 (HF and native outputs) */
+    bise_lora *const *loras;   /* merged, in this order */
+    int n_loras;
+    uint64_t split_bytes;      /* largest output file, 0 = one file */
+    const bise_progress *progress;
+} bise_convert_options;
+
+/* Make the plan of a conversion. The checkpoint and the adapters must outlive
+ * it; p is initialised here and released by the caller, also on failure. */
+BISE_NODISCARD bise_status bise_convert_plan(bise_plan *p, bise_checkpoint *c,
+                                             const bise_convert_options *o,
+                                             bise_error *err);
+/* The layout of a checkpoint's files. */
+bise_layout bise_convert_layout_of(const bise_checkpoint *c);
+
+/* The parts, for the plan makers and tests. */
+
+/* GGUF key-values of a checkpoint: general.*, the architecture's, the
+ * tokenizer's and the chat template (gguf.md 7, mistral3.md 6). */
+BISE_NODISCARD bise_status bise_convert_gguf_meta(bise_gguf_meta *m,
+                                                  bise_checkpoint *c,
+                                                  const bise_convert_options *o,
+                                                  int file_type,
+                                                  bise_error *err);
+/* general.architecture of a checkpoint's GGUF. */
+const char *bise_convert_gguf_arch(const bise_checkpoint *c);
+BISE_NODISCARD bise_status bise_convert_plan_gguf(bise_plan *p,
+                                                  bise_checkpoint *c,
+                                                  const bise_convert_options *o,
+                                                  bise_error *err);
+BISE_NODISCARD bise_status bise_convert_plan_dir(bise_plan *p,
+                                                 bise_checkpoint *c,
+                                                 const bise_convert_options *o,
+                                                 bise_error *err);
+/* config.json / params.json of a configuration, for layouts that had none, or
+ * the checkpoint's own one with dtype and quantization brought up to date. */
+BISE_NODISCARD bise_status bise_convert_config(bise_str *out,
+                                               const bise_checkpoint *c,
+                                               bise_layout to,
+                                               bise_dtype dtype,
+                                               bool keep_fp8,
+                                               bise_error *err);
+
+#endif
