@@ -1,1 +1,3 @@
-# convert/ - sources, headers and tests of this folder
+# convert/ - plans from layout to layout, adapters between formats
+libbise_a_SOURCES += %D%/config_out.c %D%/convert.h %D%/gguf_keys.c \
+  %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h

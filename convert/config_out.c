@@ -1,0 +1,251 @@
+/* config_out.c - config.json and params.json of an output. The input's own
+ * file is kept when the layout stays: only dtype and quantization entries are
+ * brought up to date. Otherwise it is written from the resolved configuration
+ * (mistral3.md 2.1b and 2.6), with every key a reader of that layout needs. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "convert/convert.h"
+
+static void put_int(bise_json *o, const char *key, int64_t v)
+{
+    bise_json_set(o, key, bise_json_new_int(v));
+}
+
+static void put_real(bise_json *o, const char *key, double v)
+{
+    if (!isnan(v))
+        bise_json_set(o, key, bise_json_new_real(v));
+}
+
+static void put_str(bise_json *o, const char *key, const char *v)
+{
+    bise_json_set(o, key, bise_json_new_string(v));
+}
+
+static const char *torch_name(bise_dtype t)
+{
+    switch (t) {
+    case BISE_DTYPE_F32: return "float32";
+    case BISE_DTYPE_F16: return "float16";
+    default: return "bfloat16";
+    }
+}
+
+static const char *class_of(bise_family f)
+{
+    switch (f) {
+    case BISE_FAMILY_MINISTRAL3: return "Ministral3ForCausalLM";
+    case BISE_FAMILY_MIXTRAL: return "MixtralForCausalLM";
+    case BISE_FAMILY_MISTRAL4: return "Mistral4ForCausalLM";
+    case BISE_FAMILY_LLAMA: return "LlamaForCausalLM";
+    default: return "MistralForCausalLM";
+    }
+}
+
+/* rope_parameters as transformers 5 writes them. */
+static bise_json *rope_object(const bise_rope *r)
+{
+    bise_json *o = bise_json_new_object();
+    put_real(o, "rope_theta", r->theta);
+    put_str(o, "rope_type", r->yarn ? "yarn" : "default");
+    if (r->yarn) {
+        put_str(o, "type", "yarn");
+        put_real(o, "factor", r->factor);
+        put_real(o, "beta_fast", r->beta_fast);
+        put_real(o, "beta_slow", r->beta_slow);
+        put_real(o, "mscale", r->mscale);
+        put_real(o, "mscale_all_dim", r->mscale_all_dim);
+        put_real(o, "attention_factor", r->attention_factor);
+        put_int(o, "original_max_position_embeddings",
+                (int64_t)r->original_max);
+    }
+    if (r->qscale_beta != 0) {
+        put_real(o, "llama_4_scaling_beta", r->qscale_beta);
+        put_int(o, "original_max_position_embeddings",
+                (int64_t)r->original_max);
+    }
+    return o;
+}
+
+static void hf_experts(bise_json *o, const bise_config *g)
+{
+    if (g->E <= 0)
+        return;
+    if (g->family == BISE_FAMILY_MIXTRAL) {
+        put_int(o, "num_local_experts", g->E);
+        put_int(o, "num_experts_per_tok", g->top_k);
+        put_real(o, "router_aux_loss_coef", g->router_aux_coef);
+        return;
+    }
+    put_int(o, "n_routed_experts", g->E);
+    put_int(o, "num_experts_per_tok", g->top_k);
+    put_int(o, "n_shared_experts", g->shared_experts);
+    put_int(o, "moe_intermediate_size", g->F_expert);
+    put_int(o, "first_k_dense_replace", g->dense_layers);
+    put_real(o, "routed_scaling_factor", g->routed_scale);
+    put_int(o, "n_group", 1);
+    put_int(o, "topk_group", 1);
+    bise_json_set(o, "norm_topk_prob", bise_json_new_bool(true));
+}
+
+static void hf_ids(bise_json *o, const bise_config *g)
+{
+    if (g->bos >= 0)
+        put_int(o, "bos_token_id", g->bos);
+    if (g->eos >= 0)
+        put_int(o, "eos_token_id", g->eos);
+    if (g->pad >= 0)
+        put_int(o, "pad_token_id", g->pad);
+}
+
+static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
+{
+    bise_json *o = bise_json_new_object(), *list = bise_json_new_array();
+    bise_json_append(list, bise_json_new_string(class_of(g->family)));
+    bise_json_set(o, "architectures", list);
+    put_str(o, "model_type", bise_family_name(g->family));
+    put_str(o, "dtype", torch_name(dtype));
+    put_int(o, "hidden_size", g->C);
+    put_int(o, "intermediate_size", g->F);
+    put_int(o, "num_hidden_layers", g->L);
+    put_int(o, "num_attention_heads", g->H);
+    put_int(o, "num_key_value_heads", g->K);
+    if (g->kv_lora > 0) {
+        put_int(o, "q_lora_rank", g->q_lora);
+        put_int(o, "kv_lora_rank", g->kv_lora);
+        put_int(o, "qk_nope_head_dim", g->qk_nope);
+        put_int(o, "qk_rope_head_dim", g->qk_rope);
+        put_int(o, "v_head_dim", g->v_dim);
+    } else {
+        put_int(o, "head_dim", g->D);
+    }
+    put_int(o, "vocab_size", g->V);
+    put_str(o, "hidden_act", "silu");
+    put_real(o, "rms_norm_eps", g->eps);
+    put_int(o, "max_position_embeddings", g->max_position);
+    bise_json_set(o, "rope_parameters", rope_object(&g->rope));
+    if (!g->rope.yarn)          /* where transformers 4 looks */
+        put_real(o, "rope_theta", g->rope.theta);
+    bise_json_set(o, "sliding_window", g->window > 0
+                      ? bise_json_new_int(g->window) : bise_json_new_null());
+    bise_json_set(o, "tie_word_embeddings", bise_json_new_bool(g->tied));
+    put_real(o, "attention_dropout", 0.0);
+    hf_experts(o, g);
+    hf_ids(o, g);
+    bise_json_set(o, "use_cache", bise_json_new_bool(true));
+    return o;
+}
+
+static void native_experts(bise_json *o, const bise_config *g)
+{
+    if (g->E <= 0)
+        return;
+    bise_json *m = bise_json_new_object();
+    put_int(m, "num_experts", g->E);
+    put_int(m, "num_experts_per_tok", g->top_k);
+    if (g->family != BISE_FAMILY_MIXTRAL) {
+        put_int(m, "expert_hidden_dim", g->F_expert);
+        put_int(m, "first_k_dense_replace", g->dense_layers);
+        put_int(m, "num_shared_experts", g->shared_experts);
+        put_real(m, "routed_scale", g->routed_scale);
+    }
+    bise_json_set(o, "moe", m);
+}
+
+/* params.json; beta is beta_fast and alpha beta_slow there. */
+static bise_json *native_params(const bise_config *g)
+{
+    const bise_rope *r = &g->rope;
+    bise_json *o = bise_json_new_object();
+    put_int(o, "dim", g->C);
+    put_int(o, "n_layers", g->L);
+    put_int(o, "head_dim", g->D);
+    put_int(o, "hidden_dim", g->F);
+    put_int(o, "n_heads", g->H);
+    put_int(o, "n_kv_heads", g->K);
+    put_real(o, "norm_eps", g->eps);
+    put_int(o, "vocab_size", g->V);
+    put_real(o, "rope_theta", r->theta);
+    bise_json_set(o, "tied_embeddings", bise_json_new_bool(g->tied));
+    put_int(o, "max_position_embeddings", g->max_position);
+    if (g->window > 0)
+        put_int(o, "sliding_window", g->window);
+    if (g->kv_lora > 0) {
+        put_int(o, "q_lora_rank", g->q_lora);
+        put_int(o, "kv_lora_rank", g->kv_lora);
+        put_int(o, "qk_nope_head_dim", g->qk_nope);
+        put_int(o, "qk_rope_head_dim", g->qk_rope);
+        put_int(o, "v_head_dim", g->v_dim);
+    }
+    native_experts(o, g);
+    if (r->yarn) {
+        double freq[4096], factor = 1;
+        const int32_t n = g->qk_rope > 0 ? g->qk_rope : g->D;
+        if (n <= 8192)
+            bise_rope_freqs(r, n, freq, &factor);
+        bise_json *y = bise_json_new_object();
+        put_real(y, "factor", r->factor);
+        put_int(y, "original_max_position_embeddings",
+                (int64_t)r->original_max);
+        put_real(y, "beta", r->beta_fast);
+        put_real(y, "alpha", r->beta_slow);
+        bise_json_set(y, "apply_scale",
+                      bise_json_new_bool(fabs(factor - 1) > 1e-9));
+        bise_json_set(o, "yarn", y);
+    }
+    if (r->qscale_beta != 0) {
+        bise_json *q = bise_json_new_object();
+        put_real(q, "beta", r->qscale_beta);
+        put_int(q, "original_max_position_embeddings",
+                (int64_t)r->original_max);
+        bise_json_set(o, "llama_4_scaling", q);
+    }
+    return o;
+}
+
+/* The input's own JSON: what the conversion changed is changed in it. */
+static bise_json *updated(const bise_checkpoint *c, bise_layout to,
+                          bise_dtype dtype, bool keep_fp8)
+{
+    bise_json *o = bise_json_copy(c->config.json);
+    if (!o || keep_fp8)
+        return o;
+    bise_json *text = bise_json_get(o, "text_config");
+    bise_json_remove(o, "quantization_config");
+    bise_json_remove(o, "quantization");
+    if (text)
+        bise_json_remove(text, "quantization_config");
+    if (to != BISE_TO_HF)
+        return o;
+    static const char *const names[] = { "dtype", "torch_dtype" };
+    for (size_t i = 0; i < 2; i++) {
+        if (bise_json_get(o, names[i]))
+            put_str(o, names[i], torch_name(dtype));
+        if (text && bise_json_get(text, names[i]))
+            put_str(text, names[i], torch_name(dtype));
+    }
+    return o;
+}
+
+bise_status bise_convert_config(bise_str *out, const bise_checkpoint *c,
+                                bise_layout to, bise_dtype dtype,
+                                bool keep_fp8, bise_error *err)
+{
+    bise_json *o;
+    if (to == bise_convert_layout_of(c) && c->config.json)
+        o = updated(c, to, dtype, keep_fp8);
+    else if (to == BISE_TO_HF)
+        o = hf_config(&c->config, dtype);
+    else
+        o = native_params(&c->config);
+    if (!o)
+        return bise_fail_nomem(err);
+    bise_json_dump(out, o, 2, false);
+    bise_str_putc(out, '\n');
+    bise_json_free(o);
+    return bise_str_ok(out) ? BISE_OK : bise_fail_nomem(err);
+}

@@ -1,0 +1,424 @@
+/* gguf_keys.c - the key-values of a GGUF made from a checkpoint, in the order
+ * of the reference converter (gguf.md 1.5): general.*, hyper-parameters of the
+ * architecture (mistral3.md 6.2), then the tokenizer with its chat template.
+ * Provenance comes from the model card's front matter (gguf.md 7). */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "convert/convert.h"
+#include "formats/yaml.h"
+#include "text/tokenizer.h"
+
+const char *bise_convert_gguf_arch(const bise_checkpoint *c)
+{
+    switch (c->config.family) {
+    case BISE_FAMILY_MINISTRAL3: return "mistral3";
+    case BISE_FAMILY_MISTRAL4:
+        return c->names == BISE_NAMES_NATIVE ? "deepseek2" : "mistral4";
+    case BISE_FAMILY_MISTRAL: return c->config.wrapper ? "mistral3" : "llama";
+    default: return "llama";
+    }
+}
+
+/* ---- general.* ---- */
+
+static void set_text(bise_gguf_meta *m, const char *key, const bise_json *v)
+{
+    size_t n = 0;
+    const char *s = bise_json_string(v, &n);
+    if (s && n)
+        bise_gguf_set_strn(m, key, s, n);
+}
+
+/* generation_config.json to general.sampling.*: what the makers recommend. */
+static void sampling_keys(bise_gguf_meta *m, const bise_json *g)
+{
+    static const struct { const char *from, *to; bool whole; } rows[] = {
+        { "top_k", "general.sampling.top_k", true },
+        { "top_p", "general.sampling.top_p", false },
+        { "min_p", "general.sampling.min_p", false },
+        { "temperature", "general.sampling.temp", false },
+        { "repetition_penalty", "general.sampling.penalty_repeat", false },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const double v = bise_json_number(bise_json_get(g, rows[i].from), NAN);
+        if (isnan(v))
+            continue;
+        if (rows[i].whole)
+            bise_gguf_set_i32(m, rows[i].to, (int32_t)v);
+        else
+            bise_gguf_set_f32(m, rows[i].to, (float)v);
+    }
+}
+
+/* "8B", "350M", "8x7B": at least two digits. */
+static void size_label(char out[32], const bise_config *g)
+{
+    double n = (double)bise_config_parameters(g);
+    if (g->E > 0) {     /* weights of one expert and all that is shared */
+        const double one = 3.0 * g->C * g->F_expert * (g->L - g->dense_layers);
+        n -= one * (g->E - 1);
+    }
+    const char *unit = "K";
+    double v = n * 1e-3;
+    if (n > 1e12)
+        v = n * 1e-12, unit = "T";
+    else if (n > 1e9)
+        v = n * 1e-9, unit = "B";
+    else if (n > 1e6)
+        v = n * 1e-6, unit = "M";
+    const int digits = rint(v) >= 10 ? 0 : rint(v) >= 1 ? 1 : 2;
+    if (g->E > 0)
+        snprintf(out, 32, "%dx%.*f%s", (int)g->E, digits, v, unit);
+    else
+        snprintf(out, 32, "%.*f%s", digits, v, unit);
+}
+
+/* One or several Hub names "org/name" as PREFIX.count and PREFIX.i.*. */
+static void source_keys(bise_gguf_meta *m, const char *prefix,
+                        const char *site, const bise_json *v)
+{
+    char key[128];
+    const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
+    const size_t n = list ? bise_json_size(v) : 1;
+    if (!list && !bise_json_string(v, NULL))
+        return;
+    snprintf(key, sizeof key, "%s.count", prefix);
+    bise_gguf_set_u32(m, key, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        const char *id =
+            bise_json_string(list ? bise_json_at(v, i) : v, NULL);
+        if (!id)
+            continue;
+        const char *slash = strchr(id, '/');
+        bise_str name = { 0 }, url = { 0 };
+        bise_str_puts(&name, slash ? slash + 1 : id);
+        for (size_t k = 0; k < name.len; k++)
+            if (name.data[k] == '-' || name.data[k] == '_')
+                name.data[k] = ' ';
+        snprintf(key, sizeof key, "%s.%zu.name", prefix, i);
+        bise_gguf_set_str(m, key, bise_str_get(&name));
+        if (slash) {
+            snprintf(key, sizeof key, "%s.%zu.organization", prefix, i);
+            bise_gguf_set_strn(m, key, id, (size_t)(slash - id));
+            bise_str_printf(&url, "https://huggingface.co/%s%s", site, id);
+            snprintf(key, sizeof key, "%s.%zu.repo_url", prefix, i);
+            bise_gguf_set_str(m, key, bise_str_get(&url));
+        }
+        bise_str_fini(&name);
+        bise_str_fini(&url);
+    }
+}
+
+static void list_keys(bise_gguf_meta *m, const char *key, const bise_json *v)
+{
+    bise_str buf = { 0 };
+    uint64_t n = 0;
+    bise_gguf_strings_begin(&buf);
+    const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
+    for (size_t i = 0; i < (list ? bise_json_size(v) : 1); i++) {
+        size_t len = 0;
+        const char *s = bise_json_string(list ? bise_json_at(v, i) : v, &len);
+        if (s && len) {
+            bise_gguf_strings_add(&buf, s, len);
+            n++;
+        }
+    }
+    if (n)
+        bise_gguf_set_strings(m, key, &buf, n);
+    bise_str_fini(&buf);
+}
+
+/* A licence that is not Apache-2.0, or unknown, is said in the file too. */
+static void licence_keys(bise_gguf_meta *m, const bise_checkpoint *c,
+                         const bise_json *card)
+{
+    if (c->licence[0])
+        bise_gguf_set_str(m, "general.license", c->licence);
+    set_text(m, "general.license.name", bise_json_get(card, "license_name"));
+    set_text(m, "general.license.link", bise_json_get(card, "license_link"));
+    if (strcasecmp(c->licence, "apache-2.0") != 0)
+        bise_gguf_set_str(m, "bise.license.warning",
+                          c->licence[0] ? "not Apache-2.0" : "unknown");
+}
+
+/* A merged model stands on the checkpoint it was made from. */
+static void base_keys(bise_gguf_meta *m, const bise_checkpoint *c,
+                      const bise_json *card, int n_loras)
+{
+    if (n_loras == 0) {
+        source_keys(m, "general.base_model", "",
+                    bise_json_get(card, "base_model"));
+        return;
+    }
+    bise_json *name = bise_json_new_string(c->base_name);
+    source_keys(m, "general.base_model", "", name);
+    bise_json_free(name);
+}
+
+static bise_status general_keys(bise_gguf_meta *m, bise_checkpoint *c,
+                                const bise_convert_options *o,
+                                bise_error *err)
+{
+    bise_json *sampling = NULL, *card = NULL;
+    bise_str text = { 0 };
+    char label[32];
+    bise_status s = bise_store_json(c->store, "generation_config.json",
+                                    &sampling, err);
+    if (s == BISE_OK && bise_store_has_file(c->store, "README.md")) {
+        bise_error ignored;     /* a card without front matter is no fault */
+        bise_error_init(&ignored);
+        if (bise_store_file(c->store, "README.md", &text, &ignored) ==
+            BISE_OK && bise_yaml_front_matter(&card, bise_str_get(&text),
+                                              text.len, &ignored) != BISE_OK)
+            card = NULL;
+    }
+    bise_gguf_set_str(m, "general.architecture", bise_convert_gguf_arch(c));
+    bise_gguf_set_str(m, "general.type", "model");
+    sampling_keys(m, sampling);
+    bise_gguf_set_str(m, "general.name", c->base_name);
+    size_label(label, &c->config);
+    bise_gguf_set_str(m, "general.size_label", label);
+    licence_keys(m, c, card);
+    base_keys(m, c, card, o->n_loras);
+    source_keys(m, "general.dataset", "datasets/",
+                bise_json_get(card, "datasets"));
+    list_keys(m, "general.tags", bise_json_get(card, "tags"));
+    list_keys(m, "general.languages", bise_json_get(card, "language"));
+    bise_json_free(sampling);
+    bise_json_free(card);
+    bise_str_fini(&text);
+    return s;
+}
+
+/* ---- hyper-parameters ---- */
+
+typedef struct keys {
+    bise_gguf_meta *m;
+    const char *arch;
+} keys;
+
+static void put_u32(const keys *k, const char *name, int64_t v)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", k->arch, name);
+    bise_gguf_set_u32(k->m, key, (uint32_t)v);
+}
+
+static void put_f32(const keys *k, const char *name, double v)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", k->arch, name);
+    bise_gguf_set_f32(k->m, key, (float)v);
+}
+
+static bool given(double v)
+{
+    return !isnan(v) && v != 0;
+}
+
+/* Frequencies of YaRN, common to all architectures. */
+static void yarn_keys(const keys *k, const bise_rope *r)
+{
+    char key[96];
+    if (!r->yarn)
+        return;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", k->arch);
+    bise_gguf_set_str(k->m, key, "yarn");
+    put_f32(k, "rope.scaling.factor", r->factor);
+    put_u32(k, "rope.scaling.original_context_length",
+            (int64_t)r->original_max);
+    put_f32(k, "rope.scaling.yarn_beta_fast", r->beta_fast);
+    put_f32(k, "rope.scaling.yarn_beta_slow", r->beta_slow);
+}
+
+/* The factor on cos and sin. The runtime computes g(F,1) / g(F,log_mul) from
+ * the log multiplier, which the llama architecture does not read; what that
+ * cannot express goes into attn_factor, which multiplies (mistral3.md 6.2). */
+static void yarn_factor_keys(const keys *k, const bise_config *g)
+{
+    const bise_rope *r = &g->rope;
+    const int32_t n = g->qk_rope > 0 ? g->qk_rope : g->D;
+    double *freq = bise_alloc_array((size_t)n, sizeof *freq), want = 1;
+    if (!freq) {
+        k->m->failed = true;
+        return;
+    }
+    bise_rope_freqs(r, n, freq, &want);
+    bise_free(freq);
+    const double full = r->factor > 1 ? 1 + 0.1 * log(r->factor) : 1;
+    const bool reads = strcmp(k->arch, "llama") != 0;
+    const bool tenth = strcmp(k->arch, "mistral4") == 0 ||
+                       strcmp(k->arch, "deepseek2") == 0;
+    double mul = 0;
+    if (reads && fabs(want - 1) < 1e-6)
+        mul = 1;                        /* no magnitude scaling */
+    else if (reads && given(r->mscale_all_dim) && given(r->mscale))
+        mul = r->mscale_all_dim;
+    if (reads)
+        put_f32(k, "rope.scaling.yarn_log_multiplier", tenth ? 0.1 * mul : mul);
+    const double gives =
+        mul > 0 && r->factor > 1 ? full / (1 + 0.1 * mul * log(r->factor))
+                                 : full;
+    if (fabs(gives / want - 1) > 1e-6)
+        put_f32(k, "rope.scaling.attn_factor", want / gives);
+}
+
+static void mla_keys(const keys *k, const bise_config *g)
+{
+    char key[96];
+    put_u32(k, "attention.q_lora_rank", g->q_lora);
+    put_u32(k, "attention.kv_lora_rank", g->kv_lora);
+    put_u32(k, "attention.key_length", g->kv_lora + g->qk_rope);
+    put_u32(k, "attention.value_length", g->kv_lora);
+    put_u32(k, "attention.key_length_mla", g->qk_nope + g->qk_rope);
+    put_u32(k, "attention.value_length_mla", g->v_dim);
+    put_u32(k, "leading_dense_block_count", g->dense_layers);
+    put_u32(k, "expert_feed_forward_length", g->F_expert);
+    put_u32(k, "expert_shared_count", g->shared_experts);
+    put_f32(k, "expert_weights_scale", g->routed_scale);
+    snprintf(key, sizeof key, "%s.expert_weights_norm", k->arch);
+    bise_gguf_set_bool(k->m, key, true);
+    put_u32(k, "expert_group_count", 1);
+    put_u32(k, "expert_group_used_count", 1);
+    put_u32(k, "expert_gating_func", 1);        /* softmax */
+    if (strcmp(k->arch, "deepseek2") == 0 && g->rope.qscale_beta != 0)
+        put_u32(k, "attention.temperature_length",
+                (int64_t)g->rope.original_max);
+}
+
+static void arch_keys(bise_gguf_meta *m, const bise_checkpoint *c,
+                      int file_type)
+{
+    const bise_config *g = &c->config;
+    const keys k = { m, bise_convert_gguf_arch(c) };
+    const bool mla = g->kv_lora > 0;
+    put_u32(&k, "block_count", g->L);
+    put_u32(&k, "context_length", g->max_position);
+    put_u32(&k, "embedding_length", g->C);
+    put_u32(&k, "feed_forward_length", g->F);
+    put_u32(&k, "attention.head_count", g->H);
+    put_u32(&k, "attention.head_count_kv", mla ? 1 : g->K);
+    yarn_keys(&k, &g->rope);
+    put_f32(&k, "rope.freq_base", g->rope.theta);
+    put_f32(&k, "attention.layer_norm_rms_epsilon", g->eps);
+    if (g->E > 0) {
+        put_u32(&k, "expert_count", g->E);
+        put_u32(&k, "expert_used_count", g->top_k);
+    }
+    if (mla) {
+        mla_keys(&k, g);
+    } else {
+        put_u32(&k, "attention.key_length", g->D);
+        put_u32(&k, "attention.value_length", g->D);
+    }
+    bise_gguf_set_u32(m, "general.file_type", (uint32_t)file_type);
+    put_u32(&k, "vocab_size", g->V);
+    put_u32(&k, "rope.dimension_count", mla ? g->qk_rope : g->D);
+    if (g->rope.yarn)
+        yarn_factor_keys(&k, g);
+    if (g->rope.qscale_beta != 0)
+        put_f32(&k, "attention.temperature_scale", g->rope.qscale_beta);
+}
+
+/* ---- tokenizer ---- */
+
+/* A template given as a string, or as a list of named ones: the default. */
+static const char *template_of(const bise_json *v, size_t *n)
+{
+    if (bise_json_typeof(v) != BISE_JSON_ARRAY)
+        return bise_json_string(v, n);
+    for (size_t i = 0; i < bise_json_size(v); i++) {
+        const bise_json *t = bise_json_at(v, i);
+        const char *name = bise_json_string(bise_json_get(t, "name"), NULL);
+        if (name && strcmp(name, "default") == 0)
+            return bise_json_string(bise_json_get(t, "template"), n);
+    }
+    return NULL;
+}
+
+/* chat_template.jinja wins over the one inside tokenizer_config.json. */
+static bise_status template_keys(bise_gguf_meta *m, bise_checkpoint *c,
+                                 bise_error *err)
+{
+    if (bise_store_has_file(c->store, "chat_template.jinja")) {
+        bise_str text = { 0 };
+        const bise_status s =
+            bise_store_file(c->store, "chat_template.jinja", &text, err);
+        if (s == BISE_OK && text.len)
+            bise_gguf_set_strn(m, "tokenizer.chat_template", text.data,
+                               text.len);
+        bise_str_fini(&text);
+        return s;
+    }
+    bise_json *config = NULL;
+    const bise_status s = bise_store_json(c->store, "tokenizer_config.json",
+                                          &config, err);
+    size_t n = 0;
+    const char *t = template_of(bise_json_get(config, "chat_template"), &n);
+    if (t && n)
+        bise_gguf_set_strn(m, "tokenizer.chat_template", t, n);
+    bise_json_free(config);
+    return s;
+}
+
+static bool has_tokenizer(const bise_store *s)
+{
+    if (bise_store_has_file(s, "tekken.json") ||
+        bise_store_has_file(s, "tokenizer.json"))
+        return true;
+    for (size_t i = 0; i < bise_store_file_count(s); i++)
+        if (bise_starts_with(bise_store_file_at(s, i), "tokenizer.model"))
+            return true;
+    return false;
+}
+
+static bise_status tokenizer_keys(bise_gguf_meta *m, bise_checkpoint *c,
+                                  const bise_progress *progress,
+                                  bise_error *err)
+{
+    if (!has_tokenizer(c->store)) {
+        bise_progress_say(progress, "warning: no tokenizer beside the weights, "
+                          "the GGUF has none");
+        bise_gguf_set_str(m, "tokenizer.ggml.model", "none");
+        return BISE_OK;
+    }
+    bise_tokenizer *t = NULL;
+    bise_status s = bise_tokenizer_open(&t, c->store, progress, err);
+    if (s != BISE_OK)
+        return s;
+    const int32_t have = bise_tokenizer_vocab(t), want = c->config.V;
+    if (have > want) {
+        s = bise_fail(err, BISE_EFORMAT, "the tokenizer has %d ids, the "
+                      "embedding %d rows", (int)have, (int)want);
+        s = bise_error_hint(err, "trim the tokenizer or grow the embedding: "
+                            "ids beyond it cannot be looked up");
+        s = bise_error_in(err, bise_store_path(c->store), NULL);
+    } else {
+        if (have < want)
+            bise_progress_say(progress, "the embedding has %d rows, the "
+                              "tokenizer %d ids: padded with unused tokens",
+                              (int)want, (int)have);
+        s = bise_tokenizer_to_gguf(t, want, m, err);
+    }
+    bise_tokenizer_free(t);
+    return s == BISE_OK ? template_keys(m, c, err) : s;
+}
+
+bise_status bise_convert_gguf_meta(bise_gguf_meta *m, bise_checkpoint *c,
+                                   const bise_convert_options *o,
+                                   int file_type, bise_error *err)
+{
+    bise_status s = general_keys(m, c, o, err);
+    if (s != BISE_OK)
+        return s;
+    arch_keys(m, c, file_type);
+    bise_gguf_set_u32(m, "general.quantization_version", 2);
+    s = tokenizer_keys(m, c, o->progress, err);
+    return s == BISE_OK && m->failed ? bise_fail_nomem(err) : s;
+}

@@ -1,0 +1,230 @@
+/* plan_dir.c - the plan of a directory output, Hugging Face or native. When
+ * the layout stays, every tensor keeps its name, order, prefix and (unless
+ * asked otherwise) type, vision and unknown tensors included; otherwise the
+ * tensors of the text model are written in the order of a forward pass. Side
+ * files go along; configuration is brought up to date. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <string.h>
+
+#include "convert/convert.h"
+#include "convert/weights.h"
+
+bise_layout bise_convert_layout_of(const bise_checkpoint *c)
+{
+    switch (c->names) {
+    case BISE_NAMES_NATIVE: return BISE_TO_NATIVE;
+    case BISE_NAMES_GGUF: return BISE_TO_GGUF;
+    default: return BISE_TO_HF;
+    }
+}
+
+/* Types that safetensors can hold; others are decoded to BF16. */
+static bise_dtype type_for(bise_dtype stored, const bise_convert_options *o)
+{
+    const bool fp8 = stored == BISE_DTYPE_F8_E4M3 ||
+                     stored == BISE_DTYPE_F8_E5M2;
+    if (fp8 && o->keep_fp8 && o->dtype == BISE_DTYPE_NONE)
+        return stored;
+    if (!fp8 && !bise_dtype_is_quant(stored) && !bise_dtype_is_float(stored))
+        return stored;                          /* integers stay */
+    if (o->dtype != BISE_DTYPE_NONE)
+        return o->dtype;
+    return fp8 || bise_dtype_is_quant(stored) ? BISE_DTYPE_BF16 : stored;
+}
+
+static const bise_weight *weight_of(const bise_checkpoint *c,
+                                    const bise_tensor *t)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->weights[i].tensor == t)
+            return &c->weights[i];
+    return NULL;
+}
+
+static bool is_scale(const bise_checkpoint *c, const bise_tensor *t)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->weights[i].scale == t || c->weights[i].act_scale == t)
+            return true;
+    return false;
+}
+
+static bise_status add_tensor(bise_plan *p, const char *name, bise_role role,
+                              const bise_weight_rows *rows, bise_dtype type,
+                              bise_error *err)
+{
+    bise_plan_tensor t = { .name = name, .role = role, .dtype = type,
+                           .n_dims = rows->n_dims, .stream = rows->stream };
+    memcpy(t.dims, rows->dims, sizeof t.dims);
+    return bise_plan_add(p, &t, err);
+}
+
+/* Same layout: the store's tensors one by one. Float8 weights that are merged
+ * or decoded lose their scales. */
+static bise_status add_same(bise_plan *p, const bise_weights *w,
+                            const bise_convert_options *o, bise_error *err)
+{
+    bise_store *store = w->c->store;
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < bise_store_count(store) && s == BISE_OK; i++) {
+        const bise_tensor *t = bise_store_at(store, i);
+        const bise_weight *q = weight_of(w->c, t);
+        bise_weight_rows rows = { .stored = t->dtype, .n_dims = t->n_dims };
+        memcpy(rows.dims, t->dims, sizeof rows.dims);
+        bise_role role = { BISE_ROLE_OPAQUE, -1, -1 };
+        bise_dtype type = t->dtype;
+        if (is_scale(w->c, t) && !o->keep_fp8)
+            continue;
+        rows.stream = bise_stream_tensor(&p->arena, store, t);
+        if (q) {
+            role = q->role;
+            /* Vision and other passed-on tensors keep their type. */
+            type = role.kind == BISE_ROLE_OPAQUE && !q->scales
+                       ? t->dtype : type_for(t->dtype, o);
+            if (type != t->dtype || !q->scales || o->n_loras)
+                s = bise_weights_of(&rows, w, q, q->rows, err);
+        }
+        if (s == BISE_OK)
+            s = add_tensor(p, t->name, role, &rows, type, err);
+    }
+    return s;
+}
+
+/* Name of a role in another layout; stacked experts are written one by one
+ * where the layout has no name for the stack. */
+static bise_status add_role(bise_plan *p, const bise_weights *w,
+                            bise_role role, bise_names names,
+                            const bise_convert_options *o, bise_error *err)
+{
+    char name[192];
+    const bise_config *g = &w->c->config;
+    const bise_rows order =
+        names == BISE_NAMES_HF ? BISE_ROWS_HALF : BISE_ROWS_INTERLEAVED;
+    const bool expert = role.kind == BISE_ROLE_EXP_GATE ||
+                        role.kind == BISE_ROLE_EXP_UP ||
+                        role.kind == BISE_ROLE_EXP_DOWN;
+    if (role.kind == BISE_ROLE_HEAD && g->tied)
+        return BISE_OK;
+    if (expert && role.expert < 0 &&
+        !bise_role_name_in(name, role, names, g->family)) {
+        bise_status s = BISE_OK;
+        for (int32_t e = 0; e < g->E && s == BISE_OK; e++) {
+            role.expert = e;
+            s = add_role(p, w, role, names, o, err);
+        }
+        return s;
+    }
+    if (!bise_role_name_in(name, role, names, g->family))
+        return bise_fail(err, BISE_EUNSUPPORTED, "a tensor of kind %d has no "
+                         "name in the output's layout", (int)role.kind);
+    bise_weight_rows rows;
+    bise_status s = bise_weights_get(&rows, w, role, order, err);
+    if (s == BISE_OK)
+        s = add_tensor(p, name, role, &rows, type_for(rows.stored, o), err);
+    return s;
+}
+
+static bise_status add_roles(bise_plan *p, const bise_weights *w,
+                             bise_names names, const bise_convert_options *o,
+                             bise_error *err)
+{
+    const bise_config *g = &w->c->config;
+    const size_t n = bise_config_roles(g, NULL, 0);
+    bise_role *roles = bise_alloc_array(n + 1, sizeof *roles);
+    if (!roles)
+        return bise_fail_nomem(err);
+    bise_config_roles(g, roles, n);
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < n && s == BISE_OK; i++)
+        s = add_role(p, w, roles[i], names, o, err);
+    bise_free(roles);
+    return s;
+}
+
+/* Files that belong to a model beside its weights and configuration. */
+static bool is_model_file(const char *name)
+{
+    static const char *const ends[] = { ".json", ".jinja", ".md", ".model" };
+    if (strchr(name, '/') || bise_ends_with(name, ".index.json"))
+        return false;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (bise_ends_with(name, ends[i]))
+            return true;
+    return bise_starts_with(name, "tokenizer.model") ||
+           bise_starts_with(name, "LICENSE") ||
+           bise_starts_with(name, "NOTICE") ||
+           strcmp(name, "merges.txt") == 0 || strcmp(name, "vocab.txt") == 0;
+}
+
+static bool is_config(const char *name)
+{
+    return strcmp(name, "config.json") == 0 ||
+           strcmp(name, "params.json") == 0;
+}
+
+static bise_status add_sides(bise_plan *p, bise_checkpoint *c,
+                             const bise_convert_options *o, bise_layout to,
+                             bise_dtype main_type, bise_error *err)
+{
+    bise_str text = { 0 };
+    bise_status s = bise_convert_config(&text, c, to, main_type, o->keep_fp8,
+                                        err);
+    if (s == BISE_OK)
+        s = bise_plan_add_text(p, to == BISE_TO_HF ? "config.json"
+                                                   : "params.json",
+                               bise_str_get(&text), text.len, err);
+    bise_str_fini(&text);
+    for (size_t i = 0; i < bise_store_file_count(c->store) && s == BISE_OK;
+         i++) {
+        const char *name = bise_store_file_at(c->store, i);
+        if (is_model_file(name) && !is_config(name))
+            s = bise_plan_add_copy(p, c->store, name, err);
+    }
+    return s;
+}
+
+/* The type most weights have, for config.json's dtype. */
+static bise_dtype main_type(const bise_plan *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensors[i].role.kind == BISE_ROLE_EMBED)
+            return p->tensors[i].dtype;
+    return BISE_DTYPE_BF16;
+}
+
+bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
+                                  const bise_convert_options *o,
+                                  bise_error *err)
+{
+    bise_plan_init(p, BISE_PLAN_SAFETENSORS);
+    p->split_bytes = o->split_bytes;
+    if (o->to == BISE_TO_NATIVE)
+        p->weights_name = "consolidated";
+    if (o->dtype != BISE_DTYPE_NONE && !bise_dtype_get(o->dtype)->safetensors)
+        return bise_fail(err, BISE_EINVAL, "type %s is not one of safetensors",
+                         bise_dtype_get(o->dtype)->name);
+    const bise_weights w = { .c = c, .loras = o->loras, .n_loras = o->n_loras,
+                             .arena = &p->arena };
+    bise_status s;
+    if (o->to == bise_convert_layout_of(c))
+        s = add_same(p, &w, o, err);
+    else
+        s = add_roles(p, &w, o->to == BISE_TO_HF ? BISE_NAMES_HF
+                                                 : BISE_NAMES_NATIVE, o, err);
+    if (s == BISE_OK)
+        s = add_sides(p, c, o, o->to, main_type(p), err);
+    return s;
+}
+
+bise_status bise_convert_plan(bise_plan *p, bise_checkpoint *c,
+                              const bise_convert_options *o, bise_error *err)
+{
+    bise_convert_options full = *o;
+    if (full.to == BISE_TO_SAME)
+        full.to = bise_convert_layout_of(c);
+    if (full.to == BISE_TO_GGUF)
+        return bise_convert_plan_gguf(p, c, &full, err);
+    return bise_convert_plan_dir(p, c, &full, err);
+}
