@@ -6,6 +6,7 @@
 #ifndef BISE_QUANTIZE_IMATRIX_H
 #define BISE_QUANTIZE_IMATRIX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

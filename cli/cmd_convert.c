@@ -1,0 +1,99 @@
+/* cmd_convert.c - bise convert: one layout to another, by name of the output
+ * or --to, with the weights in the type asked for. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <string.h>
+
+#include "cli/job.h"
+#include "convert/convert.h"
+#include "core/str.h"
+
+static const bise_option options[] = {
+    BISE_JOB_OPTIONS,
+    { "dtype", BISE_OPT_CHOICE, "bf16|f16|f32|q8_0|keep",
+      "type of the weight matrices", "keep", 0 },
+    { "to", BISE_OPT_CHOICE, "hf|native|gguf",
+      "layout of the output (OUT ending in .gguf is GGUF)", NULL, 0 },
+    { "split-max-size", BISE_OPT_SIZE, "SIZE",
+      "cut the weights into files of at most SIZE", NULL, 0 },
+    { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
+};
+
+/* The layout asked for; a name ending in .gguf decides without --to. */
+static bise_status layout(bise_layout *out, const bise_context *ctx,
+                          const char *path, bise_error *err)
+{
+    const char *to = bise_opt_str(ctx->args, "to", NULL);
+    const bool gguf = path && bise_ends_with(path, ".gguf");
+    *out = gguf ? BISE_TO_GGUF : BISE_TO_SAME;
+    if (!to)
+        return BISE_OK;
+    *out = strcmp(to, "hf") == 0       ? BISE_TO_HF
+           : strcmp(to, "native") == 0 ? BISE_TO_NATIVE
+                                       : BISE_TO_GGUF;
+    if (path && gguf != (*out == BISE_TO_GGUF))
+        return bise_fail(err, BISE_EINVAL, "--to %s and the name '%s' do not "
+                         "agree", to, path);
+    return BISE_OK;
+}
+
+/* A folder named as output of a GGUF input means Hugging Face. */
+static bise_layout settle(bise_layout to, const bise_job *j, const char *path)
+{
+    if (to != BISE_TO_SAME || !path || bise_ends_with(path, ".gguf"))
+        return to;
+    return bise_convert_layout_of(&j->model) == BISE_TO_GGUF ? BISE_TO_HF : to;
+}
+
+static bise_status run(bise_context *ctx, bise_error *err)
+{
+    bise_job j = { 0 };
+    bise_run_result r = { 0 };
+    const char *path;
+    const char *dtype = bise_opt_str(ctx->args, "dtype", NULL);
+    bise_convert_options o = {
+        .dtype = !dtype || strcmp(dtype, "keep") == 0
+                     ? BISE_DTYPE_NONE : bise_dtype_by_name(dtype),
+        .keep_fp8 = dtype && strcmp(dtype, "keep") == 0,
+        .split_bytes = bise_opt_size(ctx->args, "split-max-size", 0),
+        .progress = ctx->progress,
+    };
+    bise_status s = bise_job_output(&path, ctx, err);
+    if (s == BISE_OK)
+        s = layout(&o.to, ctx, path, err);
+    if (s == BISE_OK)
+        s = bise_job_open(&j, ctx, err);
+    if (s == BISE_OK) {
+        o.loras = j.list;
+        o.n_loras = j.n_loras;
+        o.to = settle(o.to, &j, path);
+        s = bise_convert_plan(&j.plan, &j.model, &o, err);
+    }
+    if (s == BISE_OK)
+        s = bise_job_run(&j, ctx, "convert", o.dtype == BISE_DTYPE_F16, &r,
+                         err);
+    uint64_t flushed = 0;
+    for (size_t i = 0; i < r.n_stats; i++)
+        flushed += r.stats[i].flushed;
+    if (flushed)
+        bise_progress_say(ctx->progress, "%llu weights became zero in F16",
+                          (unsigned long long)flushed);
+    bise_run_result_fini(&r);
+    bise_job_close(&j);
+    return s;
+}
+
+const bise_command bise_cmd_convert = {
+    .name = "convert",
+    .args = "MODEL -o OUT",
+    .help = "convert a model from one layout to another",
+    .details = "MODEL is a Hugging Face directory, a native directory, a .gguf "
+               "or an archive. Adapters are merged in float32 and rounded "
+               "once. Without --dtype every weight keeps its type, except that "
+               "FP8 becomes BF16; --dtype keep leaves FP8 as it is.",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,239 @@
+/* job.c - see job.h. Nothing here knows formats or types: a plan comes in from
+ * convert/ or quantize/, and goes to the runner or to the screen. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "cli/job.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "cli/table.h"
+#include "core/clock.h"
+#include "core/mem.h"
+#include "core/str.h"
+#include "kernels/codec.h"
+
+static bise_status check_licence(const bise_job *j, const bise_context *ctx,
+                                 bise_error *err)
+{
+    const char *want = bise_opt_str(ctx->args, "require-licence", NULL);
+    if (!want || strcasecmp(want, j->model.licence) == 0)
+        return BISE_OK;
+    bise_status s = bise_fail(err, BISE_EINVAL, "the licence is '%s', '%s' is "
+                              "required",
+                              j->model.licence[0] ? j->model.licence
+                                                  : "unknown", want);
+    s = bise_error_in(err, bise_arg(ctx->args, 0), NULL);
+    return s;
+}
+
+bise_status bise_job_open(bise_job *j, bise_context *ctx, bise_error *err)
+{
+    int n = 0;
+    const char *const *adapters = bise_opt_list(ctx->args, "adapter", &n);
+    bise_status s = bise_checkpoint_open(&j->model, bise_arg(ctx->args, 0),
+                                         ctx->progress, err);
+    if (s != BISE_OK)
+        return s;
+    j->opened = true;
+    s = check_licence(j, ctx, err);
+    j->loras = bise_alloc_array((size_t)n + 1, sizeof *j->loras);
+    j->list = bise_alloc_array((size_t)n + 1, sizeof *j->list);
+    if (s == BISE_OK && (!j->loras || !j->list))
+        s = bise_fail_nomem(err);
+    for (int i = 0; i < n && s == BISE_OK; i++) {
+        s = bise_lora_load(&j->loras[i], adapters[i], &j->model, err);
+        if (s == BISE_OK) {
+            j->list[i] = &j->loras[i];
+            j->n_loras++;
+        }
+    }
+    return s;
+}
+
+void bise_job_close(bise_job *j)
+{
+    bise_plan_fini(&j->plan);
+    for (int i = 0; i < j->n_loras; i++)
+        bise_lora_fini(&j->loras[i]);
+    bise_free(j->loras);
+    bise_free(j->list);
+    if (j->opened)
+        bise_checkpoint_close(&j->model);
+}
+
+bise_status bise_job_output(const char **out, const bise_context *ctx,
+                            bise_error *err)
+{
+    *out = bise_opt_str(ctx->args, "o", NULL);
+    if (*out || bise_opt_given(ctx->args, "plan"))
+        return BISE_OK;
+    return bise_fail(err, BISE_EINVAL, "-o OUT is missing");
+}
+
+/* ---- the plan on screen ---- */
+
+/* "4096x1024" of a tensor. */
+static const char *shape_text(char out[64], const bise_plan_tensor *t)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (int i = 0; i < t->n_dims && n < 48; i++)
+        n += (size_t)snprintf(out + n, 64 - n, i ? "x%" PRIu64 : "%" PRIu64,
+                              t->dims[i]);
+    return out;
+}
+
+static const char *type_name(bise_dtype t)
+{
+    return t == BISE_DTYPE_NONE ? "F32" : bise_dtype_get(t)->name;
+}
+
+/* Nanoseconds that encoding one weight takes here, from a small sample. */
+static double encode_cost(bise_dtype t)
+{
+    enum { N = 8192 };
+    const bise_codec *c = bise_codec_get(t);
+    const size_t bytes = (size_t)bise_dtype_bytes(t, N);
+    float *x = bise_alloc_array(N, sizeof *x);
+    void *y = bise_alloc(bytes);
+    double best = 0;
+    for (int r = 0; x && y && c && c->encode && r < 3; r++) {
+        for (int i = 0; i < N; i++)     /* some ordinary weights */
+            x[i] = 0.02f * (float)((i * 7919 + r) % 201 - 100) / 100;
+        const uint64_t start = bise_clock_ns();
+        c->encode(y, x, 1, N, NULL);
+        const double ns = (double)(bise_clock_ns() - start) / N;
+        best = r == 0 || ns < best ? ns : best;
+    }
+    bise_free(x);
+    bise_free(y);
+    return best;
+}
+
+/* Seconds by the cost of encoding each type on these threads, plus reading
+ * and writing at the speed of a memory copy. */
+static double estimate(const bise_plan *p, int threads)
+{
+    double cost[BISE_DTYPE_COUNT], ns = 0;
+    for (int t = 0; t < BISE_DTYPE_COUNT; t++)
+        cost[t] = -1;
+    for (size_t i = 0; i < p->n; i++) {
+        const bise_plan_tensor *t = &p->tensors[i];
+        if (bise_plan_is_raw(t))
+            continue;
+        if (cost[t->dtype] < 0)
+            cost[t->dtype] = encode_cost(t->dtype) + 0.3;
+        ns += cost[t->dtype] * (double)(bise_stream_rows(t->stream) *
+                                        bise_stream_cols(t->stream));
+    }
+    const double bytes = (double)(bise_plan_bytes_in(p) +
+                                  bise_plan_bytes_out(p));
+    return ns * 1e-9 / threads + bytes / 2.5e9;
+}
+
+static void print_tensors(bise_context *ctx, const bise_plan *p)
+{
+    static const char *const heads[] = { ">bytes", "from", "to", "shape",
+                                         "tensor" };
+    bise_table table;
+    bise_str text = { 0 };
+    char shape[64];
+    bise_table_init(&table, 5, heads);
+    for (size_t i = 0; i < p->n; i++) {
+        const bise_plan_tensor *t = &p->tensors[i];
+        bise_table_add(&table, "%" PRIu64, bise_plan_tensor_bytes(t));
+        bise_table_add(&table, "%s", type_name(bise_stream_dtype(t->stream)));
+        bise_table_add(&table, "%s%s", bise_dtype_get(t->dtype)->name,
+                       t->imatrix ? "*" : "");
+        bise_table_add(&table, "%s", shape_text(shape, t));
+        bise_table_add(&table, "%s", t->name);
+    }
+    bise_table_put(&text, &table, 80);
+    bise_print(ctx, "%s\n", bise_str_get(&text));
+    bise_str_fini(&text);
+    bise_table_fini(&table);
+}
+
+void bise_job_print_plan(bise_context *ctx, const bise_plan *p, bool tensors)
+{
+    char in[32], out[32], memory[32];
+    const char *path = bise_opt_str(ctx->args, "o", ".");
+    const uint64_t bytes = bise_plan_bytes_out(p);
+    if (tensors)
+        print_tensors(ctx, p);
+    bise_print(ctx, "tensors       %zu, %.3f B weights\n", p->n,
+               (double)bise_plan_weights(p) * 1e-9);
+    bise_print(ctx, "read          %s\n",
+               bise_format_bytes(in, bise_plan_bytes_in(p)));
+    bise_print(ctx, "write         %s in %zu file%s, %.3f bits per weight\n",
+               bise_format_bytes(out, bytes), p->n_files,
+               p->n_files == 1 ? "" : "s", bise_plan_bits(p));
+    bise_print(ctx, "disk free     %s\n",
+               bise_format_bytes(in, bise_disk_free(path)));
+    bise_print(ctx, "memory        %s of buffers, %d threads\n",
+               bise_format_bytes(memory, bise_run_memory(p, ctx->threads,
+                                                         false)),
+               ctx->threads);
+    bise_print(ctx, "time          about %.1f s\n",
+               estimate(p, ctx->threads));
+}
+
+/* ---- running ---- */
+
+static void set_counts(bise_context *ctx, const bise_plan *p)
+{
+    bise_result_set(ctx, "tensors", bise_json_new_int((int64_t)p->n));
+    bise_result_set(ctx, "bytes_in",
+                    bise_json_new_int((int64_t)bise_plan_bytes_in(p)));
+    bise_result_set(ctx, "bytes_out",
+                    bise_json_new_int((int64_t)bise_plan_bytes_out(p)));
+}
+
+static void set_outputs(bise_context *ctx, const bise_run_result *r)
+{
+    bise_json *list = bise_json_new_array();
+    for (size_t i = 0; i < r->n_outputs; i++) {
+        bise_json *o = bise_json_new_object();
+        char size[32];
+        bise_json_set(o, "path", bise_json_new_string(r->outputs[i].path));
+        bise_json_set(o, "bytes",
+                      bise_json_new_int((int64_t)r->outputs[i].bytes));
+        bise_json_append(list, o);
+        bise_print(ctx, "%s  %s\n", r->outputs[i].path,
+                   bise_format_bytes(size, r->outputs[i].bytes));
+    }
+    bise_result_set(ctx, "outputs", list);
+}
+
+bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
+                         bool measure, bise_run_result *result,
+                         bise_error *err)
+{
+    bise_status s = bise_plan_layout(&j->plan, err);
+    if (s != BISE_OK)
+        return s;
+    set_counts(ctx, &j->plan);
+    if (bise_opt_given(ctx->args, "plan")) {
+        bise_job_print_plan(ctx, &j->plan, ctx->verbose);
+        bise_result_set(ctx, "outputs", bise_json_new_array());
+        bise_result_set(ctx, "memory_bytes", bise_json_new_int(
+            (int64_t)bise_run_memory(&j->plan, ctx->threads, measure)));
+        bise_result_set(ctx, "estimated_seconds", bise_json_new_real(
+            estimate(&j->plan, ctx->threads)));
+        return BISE_OK;
+    }
+    const bise_run_options o = {
+        .path = bise_opt_str(ctx->args, "o", NULL), .stage = stage,
+        .force = ctx->force, .measure = measure, .pool = ctx->pool,
+        .progress = ctx->progress,
+        .allow_nonfinite = bise_opt_given(ctx->args, "allow-nonfinite"),
+    };
+    s = bise_run(&j->plan, &o, result, err);
+    if (s == BISE_OK)
+        set_outputs(ctx, result);
+    return s;
+}
