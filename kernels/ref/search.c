@@ -61,8 +61,8 @@ float bise_linear_codes(uint8_t *code, const float *x, int n, int nmax)
     }
     const float iscale = (float)nmax / max;
     for (int i = 0; i < n; i++) {
-        const int l = bise_nearest_int(iscale * x[i]);
-        code[i] = (uint8_t)(l < nmax ? l : nmax);
+        const uint8_t l = (uint8_t)bise_nearest_int(iscale * x[i]);
+        code[i] = l < nmax ? l : (uint8_t)nmax;
     }
     return max / (float)nmax;
 }

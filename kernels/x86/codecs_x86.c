@@ -4,10 +4,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/codec.h"
+#include "kernels/x86/codec_x86.h"
 
 void bise_codecs_init_x86(bise_codec *table, bise_cpu level)
 {
-    (void)table;
-    (void)level;
+    if (level >= BISE_CPU_AVX2)
+        bise_codecs_k_avx2(table);
+    if (level >= BISE_CPU_AVX512)
+        bise_codecs_k_avx512(table);
 }
