@@ -2,3 +2,6 @@
 EXTRA_PROGRAMS += bench/bench_panel
 bench_bench_panel_SOURCES = %D%/bench_panel.c
 bench_bench_panel_LDADD = libbise.a $(BISE_LIBS)
+EXTRA_PROGRAMS += bench/bench_train
+bench_bench_train_SOURCES = %D%/bench_train.c
+bench_bench_train_LDADD = libbise.a $(BISE_LIBS)

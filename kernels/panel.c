@@ -76,6 +76,16 @@ static float fp8_scale(const bise_matrix *w, int32_t n, int32_t k)
     return w->scales[n / w->block * per_row + k / w->block];
 }
 
+/* Where row n in half order stands in the file. */
+static int32_t stored_row(const bise_matrix *w, int32_t n)
+{
+    const int32_t D = w->pair_rows;
+    if (!D)
+        return n;
+    const int32_t at = n % D, half = D / 2;
+    return n - at + 2 * (at % half) + at / half;
+}
+
 /* Decode columns [k0, k0 + k) of one stored row into out as float32; reads the
  * whole blocks around them. */
 static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
@@ -83,7 +93,7 @@ static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
 {
     const bise_dtype_info *d = bise_dtype_get(w->dtype);
     const int32_t bl = (int32_t)d->block_len;
-    const int32_t row = w->row_map ? w->row_map[n] : n;
+    const int32_t row = stored_row(w, n);
     const int32_t b0 = k0 / bl, b1 = (k0 + k + bl - 1) / bl;
     const uint8_t *src = (const uint8_t *)w->data +
                          (size_t)row * w->row_bytes +
@@ -109,7 +119,7 @@ static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
     for (int32_t i = 0; i < g->n; i++) {
         const int32_t n = g->n0 + i;
         if (w->dtype == same && !w->scales) {
-            const int32_t row = w->row_map ? w->row_map[n] : n;
+            const int32_t row = stored_row(w, n);
             s->rows[i] = (const uint8_t *)w->data +
                          (size_t)row * w->row_bytes + (size_t)g->k0 * size;
             continue;
@@ -226,7 +236,7 @@ static void add_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
                 const size_t at = j->transposed ?
                     (size_t)i * (size_t)columns + (size_t)(p + c) :
                     (size_t)(p + c) * (size_t)j->r + (size_t)i;
-                b[i * COLS + c] = c < nc ? j->f[at] : 0;
+                b[i * COLS + c] = c < nc ? j->f_scale * j->f[at] : 0;
             }
         for (int32_t t = 0; t < j->T; t += BISE_PANEL_ROWS) {
             const int m = j->T - t < BISE_PANEL_ROWS ? j->T - t :
@@ -261,6 +271,14 @@ void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
     }
     if (j->e)
         add_low_rank(o, j, s, c0, n);
+}
+
+void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
+                         int32_t g, void *memory)
+{
+    const int32_t columns = bise_panel_columns(j), c0 = g * GROUP;
+    add_low_rank(o, j, memory, c0,
+                 columns - c0 < GROUP ? columns - c0 : GROUP);
 }
 
 void bise_panel_outer(const bise_panel_ops *o, float *out, size_t ldo,

@@ -32,7 +32,9 @@ typedef struct bise_matrix {
     const void *data;
     size_t row_bytes;       /* from one row to the next */
     int32_t N, K;
-    const int32_t *row_map; /* output row n is stored row row_map[n]; or NULL */
+    int32_t pair_rows;      /* head size D of a q or k weight whose stored rows
+                               are interleaved (mistral3.md 2.6), else 0: row
+                               h D + b D/2 + i is stored as h D + 2 i + b */
     /* FP8: weight times scale; scales [ceil(N/block), ceil(K/block)], or one
      * scale for all when block is 0. NULL for other types. */
     const float *scales;
@@ -85,8 +87,9 @@ typedef struct bise_panel_job {
     bool add;              /* add to y instead of setting it */
     /* A float32 addition y += e f with e [T, r] and f given by rows: for the
      * forward f[j] row n = b[n, r] (LoRA B), for the gradient rows of A
-     * [r, K]. NULL e: none. */
+     * [r, K]; f is multiplied by f_scale. NULL e: none. */
     const float *e, *f;
+    float f_scale;
     size_t lde;
     int32_t r;
 } bise_panel_job;
@@ -100,6 +103,10 @@ int32_t bise_panel_groups(const bise_panel_job *j);
  * scratch per thread (64-byte aligned). */
 void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
                     void *scratch);
+
+/* Only the low-rank addition of group g: for a second adapter. */
+void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
+                         int32_t g, void *scratch);
 
 /* out [r, n] += u^T v for u [T, r], v [T, n] (float32, strides ldu, ldv): the
  * gradients of LoRA matrices. Columns [c0, c1) only, c0 a multiple of 32; ut

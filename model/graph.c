@@ -134,6 +134,18 @@ static void plan_moe(bise_graph *g, carver *c)
     g->moe_y = floats(c, T, (uint64_t)f->C);
 }
 
+/* Room for the widest operand of a product as bf16: T rows of a layer, or a
+ * chunk of gradients of logits. */
+static uint16_t *plan_bf16(const bise_graph *g, carver *c)
+{
+    const bise_config *f = g->f;
+    int32_t width = f->C > f->F ? f->C : f->F;
+    width = f->H * f->D > width ? f->H * f->D : width;
+    const uint64_t layer = (uint64_t)g->o.max_tokens * (uint64_t)(width + 32);
+    const uint64_t head = (uint64_t)g->chunk * (uint64_t)(f->V + 32);
+    return carve(c, layer > head ? layer : head, sizeof(uint16_t));
+}
+
 /* Every buffer of the graph. */
 static uint64_t plan(bise_graph *g, void *base)
 {
@@ -143,6 +155,8 @@ static uint64_t plan(bise_graph *g, void *base)
     carver c = { .base = base };
     g->e.scratch = floats(&c, (uint64_t)bise_pool_threads(g->o.pool),
                           g->e.scratch_floats);
+    if (g->o.compute == BISE_COMPUTE_BF16)
+        g->e.x16 = plan_bf16(g, &c);
     plan_layers(g, &c);
     g->normed = floats(&c, T, C);
     g->hidden = floats(&c, T, (uint64_t)f->F);
@@ -353,9 +367,9 @@ static bise_status check_options(const bise_graph *g, bise_error *err)
     if (g->o.max_tokens < 1)
         return bise_fail(err, BISE_EINVAL, "a graph for %d tokens",
                          g->o.max_tokens);
-    if (g->o.compute != BISE_COMPUTE_F32)
+    if (g->o.compute != BISE_COMPUTE_F32 && g->o.compute != BISE_COMPUTE_BF16)
         return bise_fail(err, BISE_EUNSUPPORTED,
-                         "only float32 computation is built");
+                         "int8 computation is not built");
     if (f->kv_lora)
         return bise_fail(err, BISE_EUNSUPPORTED, "family '%s' can be "
                          "converted and quantized, not yet run",
@@ -364,6 +378,19 @@ static bise_status check_options(const bise_graph *g, bise_error *err)
         return bise_fail(err, BISE_EUNSUPPORTED,
                          "training of expert models is not built");
     return BISE_OK;
+}
+
+/* bf16 always goes through panels; float32 where they beat OpenBLAS. */
+static void use_panels(bise_graph *g)
+{
+    const bise_cpu level = g->e.k->level;
+    if (g->o.compute != BISE_COMPUTE_BF16 && level < BISE_CPU_AVX512)
+        return;
+    bise_panel_ops_init(&g->panel, level);
+    g->e.panel = &g->panel;
+    const size_t need = bise_panel_scratch(&g->panel) / sizeof(float);
+    if (g->e.scratch_floats < need)
+        g->e.scratch_floats = need;
 }
 
 /* A graph without its memory. */
@@ -389,6 +416,7 @@ static bise_status prepare(bise_graph **out, const bise_checkpoint *c,
         s = bind_all(g, err);
     if (s != BISE_OK)
         return s;
+    use_panels(g);
     const uint64_t rows = LOGIT_BYTES / sizeof(float) / (uint64_t)g->f->V;
     g->chunk = rows < 8 ? 8 : rows > 256 ? 256 : (int32_t)rows;
     if (g->chunk > o->max_tokens)

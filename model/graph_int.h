@@ -35,6 +35,7 @@ struct bise_graph {
     const bise_config *f;
     bise_graph_options o;
     bise_exec e;
+    bise_panel_ops panel;             /* what e.panel points at */
     graph_layer *layers;
     bise_linear embed, head;          /* head: a copy of embed when tied */
     float *norm;                      /* [C] */

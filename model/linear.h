@@ -14,6 +14,7 @@
 #include "core/pool.h"
 #include "kernels/codec.h"
 #include "kernels/kernels.h"
+#include "kernels/panel.h"
 #include "model/checkpoint.h"
 #include "model/lora.h"
 
@@ -26,6 +27,11 @@ typedef struct bise_exec {
     const bise_kernels *k;
     float *scratch;
     size_t scratch_floats;
+    /* Panel products (matmul_panel.c): NULL leaves float32 to OpenBLAS. With
+     * x16, which holds [T, width + 32] for the widest operand, inputs are
+     * rounded to bf16. */
+    const bise_panel_ops *panel;
+    uint16_t *x16;
     bool training;             /* dropout is active */
     uint64_t seed, step, micro;
 } bise_exec;

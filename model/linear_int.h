@@ -1,4 +1,5 @@
-/* linear_int.h - what linear.c and matmul.c share: access to stored rows. */
+/* linear_int.h - what linear.c, matmul.c and matmul_panel.c share: access to
+ * stored rows, and the products through panels. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_LINEAR_INT_H
 #define BISE_MODEL_LINEAR_INT_H
@@ -11,5 +12,15 @@ const void *bise_linear_stored(const bise_linear *l, int32_t r);
  * the type's block length. */
 void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
                       int32_t first, int32_t n, float *out);
+
+/* True when products of T tokens go through panels. */
+bool bise_panels_used(const bise_exec *e, int32_t T);
+/* The forward of a group as bise_linears_forward, h already made. */
+void bise_panels_forward(const bise_exec *e, const bise_linear *l, int n,
+                         float *const *y, const float *x, int32_t T,
+                         const float *h, bool add);
+/* dx (+)= sum_i dy_i W_i; adapters apart. */
+void bise_panels_backward(const bise_exec *e, const bise_linear *l, int n,
+                          float *dx, float *const *dy, int32_t T, bool add);
 
 #endif

@@ -103,7 +103,7 @@ typedef struct job {
     float *dx, *h, *dh;
     const float *h_saved;
     int32_t T, in, tile, chunks;
-    bool add;
+    bool add, base_done;    /* base_done: dx holds the frozen part already */
 } job;
 
 /* out [t, n] = dropout of x's columns [c0, c0 + n) for tokens t0.. : the same
@@ -244,6 +244,10 @@ void bise_linears_forward(const bise_exec *e, const bise_linear *l, int n,
     job g = { .e = e, .l = l, .n = n, .y = y, .x = x, .h = h, .T = T,
               .in = l->in, .add = add };
     bise_linears_adapters(e, l, n, x, T, h);
+    if (bise_panels_used(e, T)) {
+        bise_panels_forward(e, l, n, y, x, T, h, add);
+        return;
+    }
     size_t tasks = 0;
     for (int i = 0; i < n; i++)
         tasks += (size_t)tiles_of(l[i].out, forward_tile(&l[i]));
@@ -336,7 +340,7 @@ static void backward_cols(const job *g, int32_t c0, int32_t n, float *scratch)
 {
     bool add = g->add;
     int32_t at = 0;
-    if (g->dx)
+    if (g->dx && !g->base_done)
         for (int i = 0; i < g->n; i++, add = true)
             base_dx(g, &g->l[i], g->dy[i], c0, n, add, scratch);
     for (int i = 0; i < g->n; i++)
@@ -388,6 +392,12 @@ void bise_linears_backward(const bise_exec *e, const bise_linear *l, int n,
                       &g);
     else if (!dx)
         return;
+    if (dx && bise_panels_used(e, T)) {
+        bise_panels_backward(e, l, n, dx, dy, T, add);
+        g.base_done = true;
+        if (!branches)
+            return;
+    }
     bise_pool_run(e->pool, (size_t)(tiles_of(g.in, g.tile) + branches),
                   backward_task, &g);
 }

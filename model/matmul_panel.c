@@ -1,0 +1,159 @@
+/* matmul_panel.c - products of linear layers through the panels of
+ * kernels/panel.h, in bf16 or float32: a task is a group of output columns of
+ * one linear for a block of tokens; the weight's tile is decoded and packed
+ * where it is used. Called from matmul.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "model/linear_int.h"
+
+#define THIN_TOKENS 3     /* up to here rows of W are used directly */
+#define TOKEN_BLOCK 2048  /* tokens of a task; fixed, so sums do not change */
+#define ROUND_ROWS 16     /* rows of x rounded to bf16 by a task */
+
+/* The products of one call: a job for each linear. */
+typedef struct panel_run {
+    const bise_exec *e;
+    bise_panel_job jobs[BISE_GROUP_MAX];
+    bise_matrix w[BISE_GROUP_MAX];
+    int32_t groups[BISE_GROUP_MAX]; /* column groups of each */
+    const bise_linear *l;
+    const float *h;                 /* forward: adapters' x A^T */
+    int n;
+    int32_t T, blocks;
+    const float *x;                 /* being rounded: [T, width] */
+    int32_t width;
+} panel_run;
+
+bool bise_panels_used(const bise_exec *e, int32_t T)
+{
+    return e->panel && T > THIN_TOKENS;
+}
+
+static bise_matrix matrix_of(const bise_linear *l)
+{
+    return (bise_matrix){
+        .dtype = l->dtype, .data = l->data, .row_bytes = l->row_bytes,
+        .N = l->out, .K = l->in, .pair_rows = l->pair_rows,
+        .scales = l->scales, .block = l->scale_block,
+    };
+}
+
+/* Row stride of x16: never a multiple of the cache's set span. */
+static size_t stride16(int32_t width)
+{
+    return (size_t)(width + 31) / 32 * 32 + 32;
+}
+
+static void round_task(void *ctx, size_t block, int worker)
+{
+    const panel_run *r = ctx;
+    const int32_t t0 = (int32_t)block * ROUND_ROWS;
+    (void)worker;
+    for (int32_t t = t0; t < r->T && t < t0 + ROUND_ROWS; t++) {
+        uint16_t *to = r->e->x16 + (size_t)t * stride16(r->width);
+        r->e->panel->round_bf16(to, r->x + (size_t)t * (size_t)r->width,
+                                (size_t)r->width);
+        if (r->width % 2)
+            to[r->width] = 0;
+    }
+}
+
+/* Set the input of a job: x [T, width], rounded into x16 when the run is in
+ * bf16 (which ends the use of x16 by earlier jobs). */
+static void set_input(panel_run *r, bise_panel_job *j, const float *x,
+                      int32_t width, bool round)
+{
+    if (!r->e->x16) {
+        j->x = x;
+        j->ldx = (size_t)width;
+        return;
+    }
+    if (round) {
+        r->x = x;
+        r->width = width;
+        bise_pool_run(r->e->pool,
+                      (size_t)((r->T + ROUND_ROWS - 1) / ROUND_ROWS),
+                      round_task, r);
+    }
+    j->x_bf16 = r->e->x16;
+    j->ldx = stride16(width);
+}
+
+/* The part of a job for tokens from t0 on. */
+static bise_panel_job at_block(const bise_panel_job *whole, int32_t t0)
+{
+    bise_panel_job j = *whole;
+    j.T = whole->T - t0 < TOKEN_BLOCK ? whole->T - t0 : TOKEN_BLOCK;
+    j.y += (size_t)t0 * j.ldy;
+    if (j.x)
+        j.x += (size_t)t0 * j.ldx;
+    else
+        j.x_bf16 += (size_t)t0 * j.ldx;
+    return j;
+}
+
+/* Base product of one group, then s h B^T of each branch on it. */
+static void panel_task(void *ctx, size_t index, int worker)
+{
+    const panel_run *r = ctx;
+    const int32_t t0 = (int32_t)(index % (size_t)r->blocks) * TOKEN_BLOCK;
+    int32_t g = (int32_t)(index / (size_t)r->blocks), li = 0, at = 0;
+    while (g >= r->groups[li]) {
+        at += r->l[li].rank;
+        g -= r->groups[li++];
+    }
+    float *scratch = r->e->scratch + (size_t)worker * r->e->scratch_floats;
+    bise_panel_job j = at_block(&r->jobs[li], t0);
+    bise_panel_run(r->e->panel, &j, g, scratch);
+    for (int32_t b = 0; r->h && b < r->l[li].n_branches; b++) {
+        const bise_lora_module *m = r->l[li].branches[b].m;
+        j.e = r->h + (size_t)r->T * (size_t)at + (size_t)t0 * (size_t)m->r;
+        j.lde = (size_t)m->r;
+        j.f = m->b;
+        j.f_scale = m->scale;
+        j.r = m->r;
+        bise_panel_low_rank(r->e->panel, &j, g, scratch);
+        at += m->r;
+    }
+}
+
+/* Hand out all groups of all jobs. */
+static void run_all(panel_run *r)
+{
+    size_t tasks = 0;
+    for (int i = 0; i < r->n; i++) {
+        r->groups[i] = bise_panel_groups(&r->jobs[i]);
+        tasks += (size_t)r->groups[i];
+    }
+    r->blocks = (r->T + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    bise_pool_run(r->e->pool, tasks * (size_t)r->blocks, panel_task, r);
+}
+
+void bise_panels_forward(const bise_exec *e, const bise_linear *l, int n,
+                         float *const *y, const float *x, int32_t T,
+                         const float *h, bool add)
+{
+    panel_run r = { .e = e, .l = l, .h = h, .n = n, .T = T };
+    for (int i = 0; i < n; i++) {
+        r.w[i] = matrix_of(&l[i]);
+        r.jobs[i] = (bise_panel_job){ .w = &r.w[i], .y = y[i], .T = T,
+                                      .ldy = (size_t)l[i].out, .add = add };
+        set_input(&r, &r.jobs[i], x, l[i].in, i == 0);
+    }
+    run_all(&r);
+}
+
+void bise_panels_backward(const bise_exec *e, const bise_linear *l, int n,
+                          float *dx, float *const *dy, int32_t T, bool add)
+{
+    for (int i = 0; i < n; i++) {
+        panel_run r = { .e = e, .l = &l[i], .n = 1, .T = T };
+        r.w[0] = matrix_of(&l[i]);
+        r.jobs[0] = (bise_panel_job){ .w = &r.w[0], .transposed = true,
+                                      .y = dx, .ldy = (size_t)l[i].in,
+                                      .T = T, .add = add || i > 0 };
+        set_input(&r, &r.jobs[0], dy[i], l[i].out, true);
+        run_all(&r);
+    }
+}
