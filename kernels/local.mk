@@ -36,7 +36,7 @@ TESTS += tests/cli/codecs_oracle.sh
 # Operations of the graph, and matrix products.
 libbise_a_SOURCES += %D%/gemm.c %D%/gemm.h %D%/kernels.c %D%/ref/ops_ref.c
 if X86
-libbise_a_SOURCES += %D%/x86/ops_x86.c
+libbise_a_SOURCES += %D%/x86/ops_simd.h %D%/x86/ops_x86.c %D%/x86/ops_x86.h
 endif
 if HAVE_CHECK
 check_PROGRAMS += tests/check_codecs
@@ -49,9 +49,10 @@ endif
 # Instruction sets: one library each, with its own flags; add sources to it.
 if X86
 noinst_LIBRARIES += libkern_avx2.a libkern_avx512.a libkern_avx512bf16.a
-libkern_avx2_a_SOURCES = %D%/x86/panel_avx2.c
+libkern_avx2_a_SOURCES = %D%/x86/panel_avx2.c %D%/x86/ops_avx2.c
 libkern_avx2_a_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
-libkern_avx512_a_SOURCES = %D%/x86/panel_avx512.c %D%/x86/panel_avx512.h
+libkern_avx512_a_SOURCES = %D%/x86/panel_avx512.c %D%/x86/panel_avx512.h \
+  %D%/x86/ops_avx512.c
 avx512_flags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq \
   -mavx512vl -mavx512vnni
 libkern_avx512_a_CFLAGS = $(AM_CFLAGS) $(avx512_flags)
@@ -70,4 +71,11 @@ TESTS += tests/check_panel
 tests_check_panel_SOURCES = tests/check_panel.c
 tests_check_panel_CPPFLAGS = $(test_cppflags)
 tests_check_panel_LDADD = $(test_ldadd)
+endif
+if HAVE_CHECK
+check_PROGRAMS += tests/check_ops
+TESTS += tests/check_ops
+tests_check_ops_SOURCES = tests/check_ops.c
+tests_check_ops_CPPFLAGS = $(test_cppflags)
+tests_check_ops_LDADD = $(test_ldadd)
 endif

@@ -3,9 +3,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/kernels.h"
+#include "kernels/x86/ops_x86.h"
 
 void bise_kernels_init_x86(bise_kernels *k, bise_cpu level)
 {
-    k->level = level;
+    if (level >= BISE_CPU_AVX2)
+        bise_ops_init_avx2(k);
+    if (level >= BISE_CPU_AVX512)
+        bise_ops_init_avx512(k);
 }
