@@ -16,3 +16,4 @@ endif
 # cmd_eval, cmd_generate, cmd_chat
 libcli_a_SOURCES += %D%/cmd_chat.c %D%/cmd_eval.c %D%/cmd_generate.c \
   %D%/generate.h %D%/loaded.c %D%/loaded.h
+libcli_a_SOURCES += %D%/cmd_finetune.c %D%/cmd_report.c

@@ -1,6 +1,9 @@
 # finetune/ - settings, optimizer, schedule, trainer, checkpoints, log, report
-libbise_a_SOURCES += %D%/feed.c %D%/feed.h %D%/optimizer.c %D%/optimizer.h \
-  %D%/runlog.c %D%/runlog.h %D%/schedule.c %D%/schedule.h \
+libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/feed.c %D%/feed.h \
+  %D%/finetune.c %D%/finetune.h %D%/rundir.c %D%/rundir.h %D%/train_loop.c \
+  %D%/optimizer.c %D%/optimizer.h \
+  %D%/report.c %D%/report.h %D%/runlog.c %D%/runlog.h \
+  %D%/schedule.c %D%/schedule.h \
   %D%/settings.c %D%/settings.def %D%/settings.h \
   %D%/trainer.c %D%/trainer.h %D%/trainstate.c %D%/trainstate.h
 if HAVE_CHECK

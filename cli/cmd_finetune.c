@@ -1,0 +1,242 @@
+/* cmd_finetune.c - `bise finetune`: settings from a YAML file and from flags,
+ * the plan, the run, the result. The option table is the table of settings
+ * (finetune/settings.def) plus what is not part of run.yaml. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "cli/command.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "finetune/finetune.h"
+#include "formats/yaml.h"
+
+/* Kinds of settings as kinds of options. MAP is given as text. */
+#define OPT_INT BISE_OPT_INT
+#define OPT_REAL BISE_OPT_FLOAT
+#define OPT_FLAG BISE_OPT_FLAG
+#define OPT_CHOICE BISE_OPT_CHOICE
+#define OPT_TEXT BISE_OPT_STRING
+#define OPT_LIST BISE_OPT_LIST
+#define OPT_MAP BISE_OPT_LIST
+#define OPT_SIZE BISE_OPT_SIZE
+
+static const bise_option options[] = {
+    { "output", BISE_OPT_STRING, "DIR", "output directory", NULL, 'o' },
+    { "config", BISE_OPT_STRING, "RUN.yaml",
+      "settings from a file; flags win over it", NULL, 0 },
+    { "resume", BISE_OPT_FLAG, NULL,
+      "go on from the newest checkpoint of the output directory", NULL, 0 },
+    { "plan", BISE_OPT_FLAG, NULL,
+      "print settings, memory, disk and time, and stop", NULL, 0 },
+#define BISE_SETTINGS_FLAGS
+#define BISE_SETTING(kind, field, name, def, low, high, value, hold, help) \
+    { name, OPT_##kind, value, help, def, 0 },
+#include "finetune/settings.def"
+#undef BISE_SETTING
+    { .name = NULL },
+};
+
+/* A list option as an array of texts. */
+static bise_json *list_value(const struct bise_args *a, const char *name)
+{
+    int n = 0;
+    const char *const *texts = bise_opt_list(a, name, &n);
+    bise_json *list = bise_json_new_array();
+    for (int i = 0; i < n; i++)
+        (void)bise_json_append(list, bise_json_new_string(texts[i]));
+    return list;
+}
+
+/* "NAME=N" of every value of a map option, joined by commas. */
+static bise_status set_map(bise_settings *s, const struct bise_args *a,
+                           const char *name, bise_error *err)
+{
+    int n = 0;
+    const char *const *texts = bise_opt_list(a, name, &n);
+    bise_str all = { 0 };
+    for (int i = 0; i < n; i++)
+        bise_str_printf(&all, "%s%s", i ? "," : "", texts[i]);
+    const bise_status st = bise_settings_set(s, name, bise_str_get(&all), err);
+    bise_str_fini(&all);
+    return st;
+}
+
+/* Flags over what the file said. */
+static bise_status set_flags(bise_settings *s, const struct bise_args *a,
+                             bise_error *err)
+{
+    size_t n;
+    const bise_setting_row *row = bise_settings_table(&n);
+    bise_status st = BISE_OK;
+    for (size_t i = 0; i < n && !st; i++) {
+        const char *name = row[i].name;
+        if (!bise_opt_given(a, name))
+            continue;
+        if (row[i].kind == BISE_SET_LIST)
+            st = bise_settings_put(s, name, list_value(a, name), err);
+        else if (row[i].kind == BISE_SET_MAP)
+            st = set_map(s, a, name, err);
+        else if (row[i].kind == BISE_SET_FLAG)
+            st = bise_settings_put(s, name, bise_json_new_bool(true), err);
+        else
+            st = bise_settings_set(s, name, bise_opt_str(a, name, NULL), err);
+    }
+    if (!st && bise_arg_count(a))
+        st = bise_settings_set(s, "model", bise_arg(a, 0), err);
+    return st;
+}
+
+/* The file, the flags, the defaults. A resumed run without --config takes the
+ * run.yaml of its directory. */
+static bise_status make_settings(bise_settings *s, const struct bise_args *a,
+                                 bool resume, bise_error *err)
+{
+    const char *config = bise_opt_str(a, "config", NULL);
+    const char *dir = bise_opt_str(a, "output", NULL);
+    char *kept = NULL;
+    if (!config && resume && dir) {
+        kept = bise_path_join(dir, "run.yaml");
+        if (kept && bise_file_exists(kept))
+            config = kept;
+    }
+    bise_status st = config ? bise_settings_load(s, config, err) : BISE_OK;
+    bise_free(kept);
+    if (!st)
+        st = set_flags(s, a, err);
+    return st ? st : bise_settings_resolve(s, err);
+}
+
+/* "2 h 05 min" of a number of seconds. */
+static const char *format_seconds(char out[48], double s)
+{
+    if (s >= 3600)
+        snprintf(out, 48, "%.0f h %02.0f min", floor(s / 3600),
+                 floor(fmod(s, 3600) / 60));
+    else if (s >= 60)
+        snprintf(out, 48, "%.0f min %02.0f s", floor(s / 60), fmod(s, 60));
+    else
+        snprintf(out, 48, "%.1f s", s);
+    return out;
+}
+
+static void put_bytes(bise_context *ctx, bise_json *o, const char *key,
+                      const char *title, uint64_t bytes)
+{
+    char text[32];
+    (void)bise_json_set(o, key, bise_json_new_int((int64_t)bytes));
+    bise_print(ctx, "%-18s %s\n", title, bise_format_bytes(text, bytes));
+}
+
+/* --plan: what would happen, and stop. */
+static void print_plan(bise_context *ctx, const bise_settings *s,
+                       const bise_finetune_plan *p)
+{
+    bise_json *o = bise_json_new_object();
+    bise_str yaml = { 0 };
+    char text[48];
+    const uint64_t own = p->activation_bytes + p->adapter_bytes +
+                         p->optimizer_bytes;
+    for (size_t i = 0, n; i < (bise_settings_table(&n), n); i++) {
+        const char *name = bise_settings_table(&n)[i].name;
+        const bise_json *v = bise_json_get(s->values, name);
+        bise_json *one = bise_json_new_object();
+        if (v && bise_json_set(one, name, bise_json_copy(v)) == 0)
+            bise_yaml_dump(&yaml, one);
+        bise_json_free(one);
+    }
+    bise_print(ctx, "%s\n", bise_str_get(&yaml));
+    bise_str_fini(&yaml);
+    bise_print(ctx, "%-18s %" PRIu64 " (warm-up %" PRIu64 ")\n", "steps",
+               p->feed.steps, p->warmup);
+    bise_print(ctx, "%-18s %" PRIu64 "\n", "trained values", p->parameters);
+    bise_print(ctx, "%-18s %d\n", "tokens in a pass", (int)p->pass_tokens);
+    put_bytes(ctx, o, "activation_bytes", "activations", p->activation_bytes);
+    put_bytes(ctx, o, "adapter_bytes", "adapter", p->adapter_bytes);
+    put_bytes(ctx, o, "optimizer_bytes", "optimizer", p->optimizer_bytes);
+    put_bytes(ctx, o, "weights_bytes", "weights (mapped)", p->weights_bytes);
+    put_bytes(ctx, o, "memory_bytes", "memory peak", own + p->weights_bytes);
+    put_bytes(ctx, o, "memory_limit", "memory allowed", p->memory_limit);
+    put_bytes(ctx, o, "disk_bytes", "disk", p->disk_bytes);
+    bise_print(ctx, "%-18s about %s\n", "time",
+               format_seconds(text, p->seconds));
+    (void)bise_json_set(o, "steps", bise_json_new_int((int64_t)p->feed.steps));
+    (void)bise_json_set(o, "seconds", bise_json_new_real(p->seconds));
+    (void)bise_json_set(o, "settings", bise_json_copy(s->values));
+    bise_result_set(ctx, "plan", o);
+}
+
+/* Keys of cli.md 2, and a short text. */
+static void give_result(bise_context *ctx, const bise_settings *s,
+                        const bise_train_state *st)
+{
+    const double speed = st->seconds > 0 ? (double)st->tokens / st->seconds
+                                         : 0;
+    bise_json *r = ctx->result;
+    (void)bise_json_set(r, "steps", bise_json_new_int((int64_t)st->step));
+    (void)bise_json_set(r, "tokens", bise_json_new_int((int64_t)st->tokens));
+    (void)bise_json_set(r, "supervised_tokens",
+                        bise_json_new_int((int64_t)st->supervised));
+    (void)bise_json_set(r, "tokens_per_second", bise_json_new_real(speed));
+    (void)bise_json_set(r, "loss_first", bise_json_new_real(st->loss_first));
+    (void)bise_json_set(r, "loss_last", bise_json_new_real(st->loss_last));
+    (void)bise_json_set(r, "eval_loss_first",
+                        bise_json_new_real(st->eval_first));
+    (void)bise_json_set(r, "eval_loss_last",
+                        bise_json_new_real(st->eval_last));
+    (void)bise_json_set(r, "adapter", bise_json_new_string(s->output));
+    bise_print(ctx, "steps            %" PRIu64 "\n", st->step);
+    bise_print(ctx, "tokens           %" PRIu64 " (%" PRIu64 " trained), %.0f "
+               "a second\n", st->tokens, st->supervised, speed);
+    bise_print(ctx, "loss             %.4f -> %.4f\n", st->loss_first,
+               st->loss_last);
+    if (isfinite(st->eval_last))
+        bise_print(ctx, "evaluation loss  %.4f -> %.4f\n", st->eval_first,
+                   st->eval_last);
+    bise_print(ctx, "adapter          %s\nreport           %s/report.html\n",
+               s->output, s->output);
+}
+
+static bise_status run(bise_context *ctx, bise_error *err)
+{
+    bise_settings s = { 0 };
+    bise_finetune f = { 0 };
+    bise_train_state state;
+    const bise_finetune_options o = {
+        .resume = bise_opt_given(ctx->args, "resume"), .force = ctx->force,
+        .pool = ctx->pool, .progress = ctx->progress };
+    const bool plan = bise_opt_given(ctx->args, "plan");
+    bise_status st = make_settings(&s, ctx->args, o.resume, err);
+    /* A missing output is told before the data is read. */
+    if (!st && !plan && !s.output)
+        st = bise_fail(err, BISE_EINVAL, "no output directory given")
+                 ? bise_error_hint(err, "-o DIR") : BISE_OK;
+    if (!st)
+        st = bise_finetune_open(&f, &s, &o, err);
+    if (!st && plan)
+        print_plan(ctx, &s, &f.plan);
+    else if (!st)
+        st = bise_finetune_train(&f, &state, err);
+    if (!st && !plan)
+        give_result(ctx, &s, &state);
+    bise_finetune_close(&f);
+    bise_settings_fini(&s);
+    return st;
+}
+
+const bise_command bise_cmd_finetune = {
+    .name = "finetune",
+    .args = "MODEL --data F... -o DIR",
+    .help = "train a LoRA adapter",
+    .details = "Settings come from flags and from a YAML file with the same "
+               "names (--config); flags win. The resolved settings are "
+               "written to DIR/run.yaml, which starts the same run again. "
+               "DIR gets a PEFT adapter, a log, a report and checkpoints.",
+    .options = options,
+    .min_args = 0,
+    .max_args = 1,
+    .run = run,
+};

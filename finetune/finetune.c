@@ -1,0 +1,373 @@
+/* finetune.c - opens what a run needs and plans it: model, tokenizer, data,
+ * adapter, graph options, memory, disk. Nothing large is read or allocated but
+ * the adapter; training itself is in train_loop.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "finetune/finetune.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/cpu.h"
+#include "core/mem.h"
+#include "kernels/gemm.h"
+
+/* Position of text in "a|b|c". */
+static int choice(const char *text, const char *choices)
+{
+    int at = 0;
+    const size_t n = strlen(text);
+    for (const char *p = choices; *p; at++) {
+        const size_t len = strcspn(p, "|");
+        if (len == n && memcmp(p, text, n) == 0)
+            return at;
+        p += len + (p[len] == '|');
+    }
+    return 0;
+}
+
+/* Open a list of files as a dataset. */
+static bise_status open_data(bise_dataset **out, const bise_finetune *f,
+                             const bise_chat *chat, const bise_json *list,
+                             const char *split, bise_error *err)
+{
+    const size_t n = bise_json_size(list);
+    const char **files = bise_alloc_array(n, sizeof *files);
+    if (!files)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < n; i++)
+        files[i] = bise_json_string(bise_json_at(list, i), NULL);
+    const bise_dataset_options o = {
+        .files = files, .n_files = (int32_t)n, .split = split,
+        .tokenizer = f->tokenizer, .chat = chat,
+        .train_on = (bise_train_on)choice(f->s->train_on,
+                                          "assistant|all|last"),
+        .max_len = (int32_t)f->s->max_len,
+        .too_long = (bise_too_long)choice(f->s->too_long, "cut|drop|error"),
+        .pool = f->o.pool, .progress = f->o.progress,
+    };
+    const bise_status s = bise_dataset_open(out, &o, err);
+    bise_free(files);
+    return s;
+}
+
+/* Tell about rows that were cut or left out. */
+static void tell_data(const bise_finetune *f, const char *what,
+                      const bise_dataset *d)
+{
+    const bise_dataset_stats *st = bise_dataset_stats_of(d);
+    bise_progress_say(f->o.progress, "%s: %llu samples, %llu tokens, %llu "
+                      "trained", what, (unsigned long long)st->samples,
+                      (unsigned long long)st->tokens,
+                      (unsigned long long)st->supervised);
+    if (st->truncated)
+        bise_progress_say(f->o.progress, "%s: %llu samples cut at %lld tokens",
+                          what, (unsigned long long)st->truncated,
+                          (long long)f->s->max_len);
+    if (st->dropped || st->no_target)
+        bise_progress_say(f->o.progress, "%s: left out %llu samples that are "
+                          "too long, %llu without a trained token", what,
+                          (unsigned long long)st->dropped,
+                          (unsigned long long)st->no_target);
+}
+
+static bise_status open_inputs(bise_finetune *f, bise_error *err)
+{
+    const bise_settings *s = f->s;
+    const bise_chat *chat = NULL;
+    if (!s->model)
+        return bise_fail(err, BISE_EINVAL, "no model given");
+    if (!s->data || !bise_json_size(s->data))
+        return bise_fail(err, BISE_EINVAL, "no training data given")
+                   ? bise_error_hint(err, "--data FILE.jsonl") : BISE_OK;
+    if (bise_checkpoint_open(&f->base, s->model, f->o.progress, err) ||
+        bise_tokenizer_open(&f->tokenizer, f->base.store, f->o.progress, err) ||
+        bise_chat_for(&chat, f->tokenizer, NULL, err) ||
+        open_data(&f->train, f, chat, s->data, "train", err))
+        return err->status;
+    tell_data(f, "training data", f->train);
+    if (!s->eval_data || !bise_json_size(s->eval_data))
+        return BISE_OK;
+    if (open_data(&f->eval, f, chat, s->eval_data, "valid", err))
+        return err->status;
+    tell_data(f, "evaluation data", f->eval);
+    return BISE_OK;
+}
+
+static bise_status make_adapter(bise_finetune *f, bise_error *err)
+{
+    const bise_settings *s = f->s;
+    const bise_lora_options o = {
+        .r = (int32_t)s->lora_r, .alpha = s->lora_alpha,
+        .dropout = s->lora_dropout, .rslora = s->rslora, .target = s->target,
+        .rank_pattern = s->rank_pattern, .alpha_pattern = s->alpha_pattern,
+        .seed = (uint64_t)s->seed,
+    };
+    return bise_lora_new(&f->lora, &f->base.config, &o, true, err);
+}
+
+/* Bytes of all tensors of the model. */
+static uint64_t weights_bytes(const bise_checkpoint *c)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->weights[i].role.kind != BISE_ROLE_OPAQUE)
+            n += c->weights[i].tensor->bytes;
+    return n;
+}
+
+/* Steps between two events: as given, or a tenth of the run. */
+static uint64_t every(int64_t option, uint64_t steps)
+{
+    const uint64_t tenth = (steps + 9) / 10;
+    return option ? (uint64_t)option : tenth;
+}
+
+/* Work of the run: 4 products of each weight a trained token (forward and
+ * input gradient), and a third when activations are computed again. */
+static double count_flops(const bise_finetune *f)
+{
+    const bise_dataset_stats *st = bise_dataset_stats_of(f->train);
+    const bise_feed_plan *p = &f->plan.feed;
+    const double per_row = (double)st->tokens / (double)st->samples;
+    double tokens = (double)p->steps * (double)p->step_tokens;
+    if (p->step_packs)
+        tokens = (double)p->steps * (double)p->step_packs *
+                 (p->pack.packing ? (double)p->pack.max_tokens
+                                  : (double)p->pack.rows_per_pack * per_row);
+    const bool again = strcmp(f->s->checkpointing, "on") == 0;
+    return (again ? 6.0 : 4.0) * tokens *
+           (double)bise_config_parameters(&f->base.config);
+}
+
+/* Longest pass of training or evaluation in tokens. */
+static int32_t longest_pass(const bise_finetune *f)
+{
+    int32_t n = f->plan.feed.pass_tokens;
+    if (f->eval) {
+        const int32_t longest = bise_dataset_stats_of(f->eval)->longest;
+        const int32_t max_len = (int32_t)f->s->max_len;
+        const int32_t need = longest < max_len ? longest : max_len;
+        n = need > n ? need : n;
+    }
+    return n;
+}
+
+/* Longest sample of either set. */
+static int32_t longest_sample(const bise_finetune *f)
+{
+    int32_t n = bise_dataset_stats_of(f->train)->longest;
+    if (f->eval && bise_dataset_stats_of(f->eval)->longest > n)
+        n = bise_dataset_stats_of(f->eval)->longest;
+    return n < (int32_t)f->s->max_len ? n : (int32_t)f->s->max_len;
+}
+
+static void plan_graph(bise_finetune *f)
+{
+    f->loras[0] = &f->lora;
+    f->plan.pass_tokens = longest_pass(f);
+    f->graph_options = (bise_graph_options){
+        .max_tokens = f->plan.pass_tokens, .max_seq = longest_sample(f),
+        .train = true,
+        .checkpointing = (bise_ckpt_mode)choice(f->s->checkpointing,
+                                                "auto|on|off"),
+        .loras = f->loras, .n_loras = 1,
+        .dropout_seed = (uint64_t)f->s->seed, .pool = f->o.pool,
+    };
+}
+
+/* Refuse a plan that is larger than the memory. */
+static bise_status check_memory(const bise_finetune_plan *p, bise_error *err)
+{
+    const uint64_t need = p->activation_bytes + p->adapter_bytes +
+                          p->optimizer_bytes;
+    char a[32], b[32];
+    if (need <= p->memory_limit)
+        return BISE_OK;
+    return bise_fail(err, BISE_ENOMEM, "the run needs %s of memory, %s may be "
+                     "used", bise_format_bytes(a, need),
+                     bise_format_bytes(b, p->memory_limit))
+               ? bise_error_hint(err, "of it activations take %s for %d tokens"
+                                 " in a pass: try --checkpointing on, a "
+                                 "smaller --micro-batch or --max-len",
+                                 bise_format_bytes(a, p->activation_bytes),
+                                 (int)p->pass_tokens)
+               : BISE_OK;
+}
+
+/* One product of the size of a layer's, for the speed of this machine. */
+typedef struct trial {
+    float *x, *w, *y; /* [M, N] each */
+} trial;
+
+enum { TRIAL = 384 };
+
+static void trial_task(void *ctx, size_t index, int worker)
+{
+    const trial *t = ctx;
+    const size_t n = (size_t)TRIAL * TRIAL;
+    bise_gemm_nt(TRIAL, TRIAL, TRIAL, 1, t->x, TRIAL, t->w, TRIAL, 0,
+                 t->y + index * n, TRIAL);
+    (void)worker;
+}
+
+/* Floating point operations a second in matrix products of all threads: the
+ * best of a few short trials. */
+static double measure_speed(bise_pool *pool)
+{
+    const size_t n = (size_t)TRIAL * TRIAL;
+    const size_t threads = (size_t)bise_pool_threads(pool);
+    trial t = { bise_alloc_aligned(n * sizeof(float)),
+                bise_alloc_aligned(n * sizeof(float)),
+                bise_alloc_aligned(n * threads * sizeof(float)) };
+    double best = 1e9;
+    for (int i = 0; i < 5 && t.x && t.w && t.y; i++) {
+        const uint64_t start = bise_clock_ns();
+        bise_pool_run(pool, threads, trial_task, &t);
+        const double s = (double)(bise_clock_ns() - start) * 1e-9;
+        const double rate = 2.0 * (double)(n * TRIAL * threads) / s;
+        best = rate > best ? rate : best;
+    }
+    bise_free_aligned(t.x);
+    bise_free_aligned(t.w);
+    bise_free_aligned(t.y);
+    return best;
+}
+
+static bise_status make_plan(bise_finetune *f, bise_error *err)
+{
+    bise_finetune_plan *p = &f->plan;
+    const bise_settings *s = f->s;
+    if (bise_feed_plan_make(&p->feed, s, f->train, err))
+        return err->status;
+    plan_graph(f);
+    p->warmup = bise_schedule_warmup(s->warmup, p->feed.steps);
+    p->parameters = f->lora.n_values;
+    p->adapter_bytes = p->parameters * 2 * sizeof(float);
+    p->optimizer_bytes = bise_optimizer_bytes(
+        (bise_optimizer_kind)choice(s->optimizer, "adamw|lion"),
+        p->parameters);
+    p->weights_bytes = weights_bytes(&f->base);
+    p->memory_limit = s->memory ? s->memory : bise_memory_available();
+    /* One checkpoint: the adapter twice (PEFT's file and ours) and moments. */
+    const uint64_t checkpoint = p->adapter_bytes + p->optimizer_bytes;
+    p->disk_bytes = (uint64_t)(s->keep + 1) * checkpoint +
+                    p->parameters * sizeof(float);
+    p->eval_every = every(s->eval_every, p->feed.steps);
+    p->save_every = every(s->save_every, p->feed.steps);
+    p->seconds = count_flops(f) / measure_speed(f->o.pool);
+    /* The arena gets what the adapter and its moments leave. */
+    const uint64_t fixed = p->adapter_bytes + p->optimizer_bytes;
+    f->graph_options.memory_bytes = p->memory_limit > fixed
+                                        ? p->memory_limit - fixed : 1;
+    if (bise_graph_plan(&p->activation_bytes, &f->base, &f->graph_options,
+                        err))
+        return err->status;
+    return check_memory(p, err);
+}
+
+bise_status bise_finetune_open(bise_finetune *f, const bise_settings *s,
+                               const bise_finetune_options *o,
+                               bise_error *err)
+{
+    memset(f, 0, sizeof *f);
+    f->s = s;
+    f->o = *o;
+    if (open_inputs(f, err) || make_adapter(f, err) || make_plan(f, err)) {
+        bise_finetune_close(f);
+        return err->status;
+    }
+    return BISE_OK;
+}
+
+void bise_finetune_close(bise_finetune *f)
+{
+    bise_lora_fini(&f->lora);
+    bise_dataset_close(f->eval);
+    bise_dataset_close(f->train);
+    bise_tokenizer_free(f->tokenizer);
+    bise_checkpoint_close(&f->base);
+    memset(f, 0, sizeof *f);
+}
+
+static void put_text(bise_json *o, const char *key, const char *text)
+{
+    (void)bise_json_set(o, key, bise_json_new_string(text));
+}
+
+static void put_int(bise_json *o, const char *key, uint64_t v)
+{
+    (void)bise_json_set(o, key, bise_json_new_int((int64_t)v));
+}
+
+/* Facts of a dataset; files by their base names only. */
+static bise_json *data_facts(const bise_json *files, const bise_dataset *d)
+{
+    const bise_dataset_stats *st = bise_dataset_stats_of(d);
+    bise_json *o = bise_json_new_object(), *list = bise_json_new_array();
+    for (size_t i = 0; i < bise_json_size(files); i++)
+        (void)bise_json_append(list, bise_json_new_string(bise_path_base(
+            bise_json_string(bise_json_at(files, i), NULL))));
+    (void)bise_json_set(o, "files", list);
+    put_text(o, "format", st->format);
+    put_int(o, "rows", st->rows);
+    put_int(o, "samples", st->samples);
+    put_int(o, "tokens", st->tokens);
+    put_int(o, "trained_tokens", st->supervised);
+    put_int(o, "longest", (uint64_t)st->longest);
+    put_int(o, "cut", st->truncated);
+    put_int(o, "left_out", st->dropped + st->no_target);
+    put_text(o, "digest", bise_dataset_digest(d));
+    return o;
+}
+
+static bise_json *model_facts(const bise_finetune *f)
+{
+    bise_json *o = bise_json_new_object();
+    const bise_checkpoint *c = &f->base;
+    put_text(o, "name", c->base_name);
+    put_text(o, "licence", c->licence[0] ? c->licence : "unknown");
+    put_text(o, "family", bise_family_name(c->config.family));
+    put_text(o, "format", bise_store_format(c->store));
+    put_int(o, "parameters", bise_config_parameters(&c->config));
+    put_int(o, "layers", (uint64_t)c->config.L);
+    put_int(o, "hidden", (uint64_t)c->config.C);
+    put_int(o, "vocabulary", (uint64_t)c->config.V);
+    return o;
+}
+
+static bise_json *machine_facts(const bise_finetune *f)
+{
+    bise_json *o = bise_json_new_object();
+    char text[32];
+    put_text(o, "processor", bise_cpu_model());
+    put_text(o, "instruction_set", bise_cpu_name(bise_cpu_level()));
+    put_int(o, "cores", (uint64_t)bise_cpu_cores());
+    put_int(o, "threads", (uint64_t)bise_pool_threads(f->o.pool));
+    put_text(o, "free_memory",
+             bise_format_bytes(text, bise_memory_available()));
+    put_text(o, "program", "bise " PACKAGE_VERSION " (" BISE_COMMIT ")");
+    return o;
+}
+
+bise_json *bise_finetune_facts(const bise_finetune *f)
+{
+    bise_json *o = bise_json_new_object(), *a = bise_json_new_object();
+    char text[32];
+    put_text(o, "started", bise_clock_iso(text));
+    (void)bise_json_set(o, "model", model_facts(f));
+    put_int(a, "trained_values", f->plan.parameters);
+    put_int(a, "modules", f->lora.n);
+    put_int(a, "steps", f->plan.feed.steps);
+    put_int(a, "warm_up_steps", f->plan.warmup);
+    put_int(a, "tokens_in_a_pass", (uint64_t)f->plan.feed.pass_tokens);
+    (void)bise_json_set(o, "adapter", a);
+    (void)bise_json_set(o, "data", data_facts(f->s->data, f->train));
+    if (f->eval)
+        (void)bise_json_set(o, "evaluation_data",
+                            data_facts(f->s->eval_data, f->eval));
+    (void)bise_json_set(o, "machine", machine_facts(f));
+    return o;
+}

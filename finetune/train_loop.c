@@ -1,0 +1,308 @@
+/* train_loop.c - the loop of a run: steps, evaluations, log lines, checkpoints,
+ * and the files that appear at the end. A run that stops for any reason leaves
+ * the newest whole checkpoint; one that is asked to stop saves first. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "finetune/finetune.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "finetune/report.h"
+#include "finetune/rundir.h"
+#include "finetune/runlog.h"
+#include "finetune/trainstate.h"
+
+/* What the loop holds open. */
+typedef struct loop {
+    bise_finetune *f;
+    bise_rundir dir;
+    bise_graph *graph;
+    bise_trainer trainer;
+    bise_feed feed;
+    bise_runlog *log;
+    bise_fingerprint origin;
+    uint64_t saved;           /* step of the newest checkpoint */
+    bool has_saved, resumed;
+} loop;
+
+static bise_schedule_kind schedule_kind(const char *name)
+{
+    return strcmp(name, "linear") == 0     ? BISE_SCHEDULE_LINEAR
+           : strcmp(name, "constant") == 0 ? BISE_SCHEDULE_CONSTANT
+                                           : BISE_SCHEDULE_COSINE;
+}
+
+static bise_status make_trainer(loop *l, bise_error *err)
+{
+    bise_finetune *f = l->f;
+    const bise_settings *s = f->s;
+    if (bise_graph_new(&l->graph, &f->base, &f->graph_options, err))
+        return err->status;
+    const bise_trainer_options o = {
+        .lora = &f->lora, .graph = l->graph, .clip = s->clip,
+        .progress = f->o.progress,
+        .optimizer = {
+            .kind = strcmp(s->optimizer, "lion") == 0 ? BISE_OPTIMIZER_LION
+                                                      : BISE_OPTIMIZER_ADAMW,
+            .beta1 = s->beta1, .beta2 = s->beta2, .eps = 1e-8,
+            .weight_decay = s->weight_decay, .pool = f->o.pool },
+        .schedule = { .kind = schedule_kind(s->schedule), .lr = s->lr,
+                      .lr_min = s->lr_min, .steps = f->plan.feed.steps,
+                      .warmup = f->plan.warmup },
+    };
+    if (bise_trainer_init(&l->trainer, &o, err))
+        return err->status;
+    return bise_feed_init(&l->feed, &f->plan.feed, f->train, err);
+}
+
+/* Fingerprints, and the newest checkpoint when resuming. */
+static bise_status restore(loop *l, bise_error *err)
+{
+    bise_finetune *f = l->f;
+    char *path = NULL;
+    uint64_t step = 0;
+    l->origin.settings = f->s;
+    snprintf(l->origin.data, sizeof l->origin.data, "%s",
+             bise_dataset_digest(f->train));
+    if (bise_base_digest(l->origin.base, &f->base, err))
+        return err->status;
+    if (!f->o.resume)
+        return BISE_OK;
+    if (bise_trainstate_latest(&path, &step, l->dir.checkpoints, err))
+        return err->status;
+    if (!path) {
+        bise_progress_say(f->o.progress, "no checkpoint yet: starting at the "
+                                         "first step");
+        return BISE_OK;
+    }
+    const bise_status s = bise_trainstate_load(&l->trainer, &l->origin, path,
+                                               err);
+    bise_free(path);
+    if (s)
+        return s;
+    l->saved = step;
+    l->has_saved = l->resumed = true;
+    bise_progress_say(f->o.progress, "resuming after step %" PRIu64, step);
+    return BISE_OK;
+}
+
+static bise_status write_settings(const loop *l, bise_error *err)
+{
+    bise_str text = { 0 };
+    bise_str_puts(&text, "# bise finetune --config THIS starts this run "
+                         "again\n");
+    bise_status s = bise_settings_dump(&text, l->f->s, err);
+    if (!s)
+        s = bise_file_write(l->dir.settings, bise_str_get(&text), text.len,
+                            err);
+    bise_str_fini(&text);
+    return s;
+}
+
+/* Write checkpoints/STEP unless it is there, and drop old ones. */
+static bise_status save(loop *l, bise_error *err)
+{
+    const uint64_t step = l->trainer.state.step;
+    if (l->has_saved && l->saved == step)
+        return BISE_OK;
+    char *path = bise_rundir_step(&l->dir, step);
+    if (!path)
+        return bise_fail_nomem(err);
+    const bise_status s = bise_trainstate_save(&l->trainer, &l->f->base,
+                                               &l->origin, path, err);
+    bise_free(path);
+    if (s)
+        return s;
+    l->saved = step;
+    l->has_saved = true;
+    return bise_trainstate_prune(l->dir.checkpoints, (size_t)l->f->s->keep,
+                                 err);
+}
+
+static double seconds_since(uint64_t start)
+{
+    return (double)(bise_clock_ns() - start) * 1e-9;
+}
+
+/* Evaluate into the state; NaN in *loss when there is no evaluation data. */
+static bise_status evaluate(loop *l, double *loss, bise_error *err)
+{
+    bise_train_state *st = &l->trainer.state;
+    *loss = NAN;
+    if (!l->f->eval)
+        return BISE_OK;
+    if (bise_trainer_evaluate(&l->trainer, l->f->eval, l->f->plan.pass_tokens,
+                              loss, err))
+        return err->status;
+    if (isnan(st->eval_first))
+        st->eval_first = *loss;
+    st->eval_last = *loss;
+    return BISE_OK;
+}
+
+/* The line of step 0: evaluation before training, and the facts of the run. */
+static bise_status log_start(loop *l, bise_error *err)
+{
+    double loss;
+    if (evaluate(l, &loss, err))
+        return err->status;
+    bise_json *facts = bise_finetune_facts(l->f);
+    const bise_logline line = {
+        .loss = NAN, .lr = NAN, .grad_norm = NAN, .tokens_per_second = NAN,
+        .eval_loss = loss, .peak_rss_bytes = bise_peak_rss_bytes() };
+    const bise_status s = bise_runlog_add(l->log, &line, facts, err);
+    bise_json_free(facts);
+    if (!s && isfinite(loss))
+        bise_progress_say(l->f->o.progress, "evaluation loss before training "
+                          "%.4f", loss);
+    return s;
+}
+
+/* Feed and finish one step; the cursor moves only when it is done. */
+static bise_status one_step(loop *l, bise_step_report *r, double *seconds,
+                            bise_error *err)
+{
+    const uint64_t start = bise_clock_ns();
+    bise_train_state *st = &l->trainer.state;
+    bool more = true;
+    bise_trainer_begin(&l->trainer);
+    bise_feed_begin(&l->feed, st->cursor);
+    for (;;) {
+        bise_batch b;
+        if (bise_feed_next(&l->feed, &b, &more, err))
+            return err->status;
+        if (!more)
+            break;
+        if (bise_trainer_add(&l->trainer, &b, err))
+            return err->status;
+    }
+    if (bise_trainer_finish(&l->trainer, r, err))
+        return err->status;
+    st->cursor = l->feed.cursor;
+    *seconds = seconds_since(start);
+    st->seconds += *seconds;
+    return BISE_OK;
+}
+
+/* Log the step, with its evaluation when one is due. */
+static bise_status after_step(loop *l, const bise_step_report *r,
+                              double seconds, bise_error *err)
+{
+    const bise_finetune_plan *p = &l->f->plan;
+    const bise_train_state *st = &l->trainer.state;
+    bise_logline line = {
+        .step = r->step, .loss = r->loss, .lr = r->lr,
+        .grad_norm = r->grad_norm, .seconds = st->seconds, .eval_loss = NAN,
+        .tokens_per_second = (double)r->tokens / seconds,
+        .tokens = st->tokens, .supervised = st->supervised,
+        .peak_rss_bytes = bise_peak_rss_bytes() };
+    const bool due = r->step % p->eval_every == 0 || r->step == p->feed.steps;
+    if (due && evaluate(l, &line.eval_loss, err)) {
+        /* Stopped while evaluating: the step itself is done and is logged. */
+        bise_error second;
+        bise_error_init(&second);
+        line.eval_loss = NAN;
+        const bise_status s = bise_runlog_add(l->log, &line, NULL, &second);
+        (void)s;                        /* the first error is the one told */
+        return err->status;
+    }
+    if (r->skipped)
+        bise_progress_say(l->f->o.progress, "step %" PRIu64 " left out: its "
+                          "gradient is not finite", r->step);
+    if (isfinite(line.eval_loss))
+        bise_progress_say(l->f->o.progress, "step %" PRIu64 ": loss %.4f, "
+                          "evaluation loss %.4f", r->step, r->loss,
+                          line.eval_loss);
+    return bise_runlog_add(l->log, &line, NULL, err);
+}
+
+static bise_status run_steps(loop *l, bise_error *err)
+{
+    const bise_finetune_plan *p = &l->f->plan;
+    const bise_train_state *st = &l->trainer.state;
+    char remark[64];
+    while (st->step < p->feed.steps) {
+        bise_step_report r;
+        double seconds = 0;
+        if (one_step(l, &r, &seconds, err) ||
+            after_step(l, &r, seconds, err))
+            return err->status;
+        if (r.step % p->save_every == 0 && save(l, err))
+            return err->status;
+        snprintf(remark, sizeof remark, "loss %.4f", r.loss);
+        if (bise_progress_step(l->f->o.progress, "finetune", r.step,
+                               p->feed.steps, "steps", remark, err))
+            return err->status;
+    }
+    return save(l, err);
+}
+
+/* The files that make the directory a finished one; the adapter comes last. */
+static bise_status publish(loop *l, bise_error *err)
+{
+    bise_str card = { 0 };
+    bise_rundir_card(&card, l->f, &l->trainer.state);
+    bise_status s = bise_str_ok(&card) ? BISE_OK : bise_fail_nomem(err);
+    if (!s)
+        s = bise_file_write(l->dir.card, bise_str_get(&card), card.len, err);
+    bise_str_fini(&card);
+    if (!s)
+        s = bise_report_write(l->dir.dir, err);
+    if (!s)
+        s = bise_lora_save_peft(&l->f->lora, &l->f->base,
+                                l->f->base.base_name, l->dir.dir, err);
+    return s;
+}
+
+/* Everything after the directory is claimed. */
+static bise_status train(loop *l, bise_error *err)
+{
+    if (make_trainer(l, err) || restore(l, err) || write_settings(l, err) ||
+        bise_runlog_open(&l->log, l->dir.log,
+                         l->resumed ? (int64_t)l->trainer.state.step : -1,
+                         err))
+        return err->status;
+    if (!l->resumed && log_start(l, err))
+        return err->status;
+    if (run_steps(l, err) == BISE_OK)
+        return publish(l, err);
+    /* Asked to stop: keep the work since the last checkpoint. */
+    if (err->status == BISE_ECANCEL && l->trainer.state.step) {
+        bise_error second;
+        bise_error_init(&second);
+        if (save(l, &second) == BISE_OK)
+            return bise_error_hint(err, "the state after step %" PRIu64
+                                   " is saved; --resume goes on",
+                                   l->trainer.state.step);
+    }
+    return err->status;
+}
+
+bise_status bise_finetune_train(bise_finetune *f, bise_train_state *state,
+                                bise_error *err)
+{
+    loop l = { .f = f };
+    bise_error second;
+    if (!f->s->output)
+        return bise_fail(err, BISE_EINVAL, "no output directory given")
+                   ? bise_error_hint(err, "-o DIR") : BISE_OK;
+    if (bise_rundir_open(&l.dir, f->s->output, f->o.resume, f->o.force, err))
+        return err->status;
+    bise_status s = train(&l, err);
+    *state = l.trainer.state;
+    bise_error_init(&second);
+    if (bise_runlog_close(l.log, s ? &second : err) && !s)
+        s = err->status;
+    bise_feed_fini(&l.feed);
+    bise_trainer_fini(&l.trainer);
+    bise_graph_free(l.graph);
+    bise_rundir_close(&l.dir);
+    return s;
+}
