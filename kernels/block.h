@@ -145,6 +145,18 @@ static inline void bise_unpack_scales_q3(uint8_t *code, const uint8_t *s)
     }
 }
 
+/* IQ4_XS: eight 6-bit scale codes (value + 32) into their two fields. */
+static inline void bise_pack_scales_xs(bise_iq4_xs *y, const int *code)
+{
+    uint16_t high = 0;
+    memset(y->scales_l, 0, sizeof y->scales_l);
+    for (int b = 0; b < 8; b++) {
+        y->scales_l[b / 2] |= (uint8_t)((code[b] & 15) << b % 2 * 4);
+        high |= (uint16_t)((code[b] >> 4) << 2 * b);
+    }
+    bise_store_le16(y->scales_h, high);
+}
+
 static inline void bise_pack_q3_k(bise_q3_k *y, const uint8_t *L)
 {
     /* codes 0..7: the top bit goes to hmask, bit i/32 of byte i%32 */

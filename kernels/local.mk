@@ -1,6 +1,7 @@
 # kernels/ - compute kernels and block codecs: ref/ is the truth, x86/ is fast.
 # Each instruction set is a convenience library with its own flags, linked into
 # libbise.a by its objects.
+EXTRA_libbise_a_DEPENDENCIES =
 libbise_a_SOURCES += %D%/codec.h %D%/kernels.h
 # Block codecs (codecs.def): one file per type.
 libbise_a_SOURCES += %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
@@ -15,7 +16,8 @@ libbise_a_SOURCES += %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
 if X86
 # SIMD codecs: the same sources once per instruction set. No FMA: the bytes of
 # the encoders depend on the rounding of every product.
-bise_codec_simd = %D%/x86/chunk.h %D%/x86/codec_k.c %D%/x86/codec_x86.h \
+bise_codec_simd = %D%/x86/chunk.h %D%/x86/codec_iq4.c \
+  %D%/x86/codec_k.c %D%/x86/codec_x86.h %D%/x86/iq4_vec.h \
   %D%/x86/search_vec.h %D%/x86/vec.h
 noinst_LIBRARIES += libcodecs_avx2.a libcodecs_avx512.a
 libcodecs_avx2_a_SOURCES = $(bise_codec_simd)
@@ -27,6 +29,8 @@ libcodecs_avx512_a_CFLAGS = $(AM_CFLAGS) $(bise_codec_opt) -mavx512f \
   -mavx512bw -mavx512dq -mavx512vl -mf16c -mprefer-vector-width=512
 libbise_a_SOURCES += %D%/x86/codecs_x86.c
 libbise_a_LIBADD += $(libcodecs_avx2_a_OBJECTS) $(libcodecs_avx512_a_OBJECTS)
+EXTRA_libbise_a_DEPENDENCIES += $(libcodecs_avx2_a_OBJECTS) \
+  $(libcodecs_avx512_a_OBJECTS)
 endif
 check_PROGRAMS += tests/codec_tool
 tests_codec_tool_SOURCES = tests/codec_tool.c

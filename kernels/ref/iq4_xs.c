@@ -12,18 +12,6 @@
 #include "kernels/ref/rounding.h"
 #include "kernels/ref/search.h"
 
-/* 6-bit scale codes (value + 32) of factor d into their two fields. */
-static void pack_scales(bise_iq4_xs *y, const int *code)
-{
-    uint16_t high = 0;
-    memset(y->scales_l, 0, sizeof y->scales_l);
-    for (int b = 0; b < 8; b++) {
-        y->scales_l[b / 2] |= (uint8_t)((code[b] & 15) << b % 2 * 4);
-        high |= (uint16_t)((code[b] >> 4) << 2 * b);
-    }
-    bise_store_le16(y->scales_h, high);
-}
-
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {
@@ -48,7 +36,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
         bise_pack_nibbles(y.qs + 16 * b, L, 16);
     }
     bise_store_half(y.d, d);
-    pack_scales(&y, code);
+    bise_pack_scales_xs(&y, code);
     memcpy(dst, &y, sizeof y);
 }
 

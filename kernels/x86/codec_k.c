@@ -418,6 +418,7 @@ ENCODER(q4_k)
 ENCODER(q5_k)
 ENCODER(q6_k)
 
+/* Install the K-quant encoders of this instruction set. */
 void BISE_ISA_NAME(bise_codecs_k)(bise_codec *table)
 {
     table[BISE_DTYPE_Q2_K].encode = encode_q2_k;

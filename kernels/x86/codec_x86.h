@@ -11,5 +11,8 @@
 /* K-quant encoders (codec_k.c). */
 void bise_codecs_k_avx2(bise_codec *table);
 void bise_codecs_k_avx512(bise_codec *table);
+/* IQ4_NL and IQ4_XS encoders (codec_iq4.c). */
+void bise_codecs_iq4_avx2(bise_codec *table);
+void bise_codecs_iq4_avx512(bise_codec *table);
 
 #endif

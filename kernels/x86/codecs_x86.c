@@ -8,8 +8,12 @@
 
 void bise_codecs_init_x86(bise_codec *table, bise_cpu level)
 {
-    if (level >= BISE_CPU_AVX2)
+    if (level >= BISE_CPU_AVX2) {
         bise_codecs_k_avx2(table);
-    if (level >= BISE_CPU_AVX512)
+        bise_codecs_iq4_avx2(table);
+    }
+    if (level >= BISE_CPU_AVX512) {
         bise_codecs_k_avx512(table);
+        bise_codecs_iq4_avx512(table);
+    }
 }
