@@ -4,6 +4,10 @@ libbise_a_SOURCES += %D%/crypto.c %D%/crypto.h %D%/formats.def %D%/gguf.c \
   %D%/safetensors.c %D%/safetensors.h %D%/shape.c %D%/shape.h \
   %D%/source.c %D%/source.h %D%/store.c %D%/store.h %D%/store_gguf.c \
   %D%/store_hf.c %D%/store_native.c %D%/yaml.c %D%/yaml.h
+libbise_a_SOURCES += %D%/archive.h %D%/archive_read.c \
+  %D%/archive_source.c %D%/archive_write.c %D%/planes.c %D%/planes.h \
+  %D%/tarhead.c %D%/tarhead.h %D%/xxh64.c %D%/xxh64.h %D%/zframe.c \
+  %D%/zframe.h
 libbise_a_SOURCES += %D%/inflate.c %D%/inflate.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_safetensors tests/check_gguf \

@@ -12,6 +12,7 @@
 #include "core/bytes.h"
 #include "core/file.h"
 #include "core/mem.h"
+#include "formats/archive.h"
 #include "formats/layout.h"
 
 #define MAX_SHARDS 100000
@@ -304,8 +305,14 @@ bise_status bise_store_take_source(bise_store **out, bise_source *src,
 bise_status bise_store_open(bise_store **out, const char *path, bise_error *err)
 {
     bise_source *src = NULL;
-    const bise_status st = bise_source_open_path(&src, path, err);
-    return st == BISE_OK ? bise_store_take_source(out, src, path, err) : st;
+    const bool packed = bise_archive_probe(path);
+    bise_status st = packed ? bise_archive_source(&src, path, err) :
+        bise_source_open_path(&src, path, err);
+    if (st == BISE_OK)
+        st = bise_store_take_source(out, src, path, err);
+    if (st == BISE_OK && packed)
+        (*out)->kind = BISE_STORE_ARCHIVE;
+    return st;
 }
 
 void bise_store_close(bise_store *s)
@@ -424,7 +431,7 @@ const char *bise_store_file_at(const bise_store *s, size_t i)
 bool bise_store_has_file(const bise_store *s, const char *name)
 {
     /* A GGUF stands alone; its folder is no part of it. */
-    if (s->src->single && s->format && s->format->kind == BISE_STORE_GGUF)
+    if (s->src->single && s->format->kind == BISE_STORE_GGUF)
         return false;
     return bise_source_has(s->src, name);
 }

@@ -1,0 +1,78 @@
+/* cmd_pack.c - bise pack: files and folders into one archive that tar and zstd
+ * unpack and bise reads without unpacking. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <inttypes.h>
+
+#include "cli/command.h"
+#include "core/mem.h"
+#include "core/str.h"
+#include "deploy/pack.h"
+
+static const bise_option options[] = {
+    { .name = "o", .type = BISE_OPT_STRING,
+      .value = "OUT.tar.zst", .help = "archive to write" },
+    { .name = "level", .type = BISE_OPT_INT, .value = "N",
+      .help = "zstd level, 1 to 19", .fallback = "3" },
+    { .name = "plain", .type = BISE_OPT_FLAG,
+      .help = "keep 16-bit weights in their order, not as byte planes" },
+    { .name = NULL }
+};
+
+/* One line for people. */
+static void show(const bise_context *ctx, const char *out,
+                 const bise_pack_result *r)
+{
+    char a[32], b[32];
+    bise_print(ctx, "%s: %zu files, %s, packed to %s (%.1f %%)\n", out, r->n,
+               bise_format_bytes(a, r->bytes), bise_format_bytes(b, r->packed),
+               r->bytes ? 100.0 * (double)r->packed / (double)r->bytes : 100);
+    if (r->planes)
+        bise_progress_say(ctx->progress, "16-bit weights of %zu file%s are "
+                          "stored as byte planes: unpack with bise (or pack "
+                          "with --plain for tar)", r->planes,
+                          r->planes > 1 ? "s" : "");
+}
+
+static bise_status run(bise_context *ctx, bise_error *err)
+{
+    const struct bise_args *a = ctx->args;
+    const char *out = bise_opt_str(a, "o", NULL);
+    const int64_t level = bise_opt_int(a, "level", 3);
+    const size_t n = (size_t)bise_arg_count(a);
+    if (!out)
+        return bise_fail(err, BISE_EINVAL, "an output is needed: -o "
+                         "OUT.tar.zst");
+    if (level < 1 || level > 19)
+        return bise_fail(err, BISE_EINVAL, "--level is %" PRId64
+                         ", 1 to 19 are allowed", level);
+    const char **paths = bise_alloc_array(n + 1, sizeof *paths);
+    if (!paths)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < n; i++)
+        paths[i] = bise_arg(a, (int)i);
+    const bise_pack_options o = {
+        .level = (int)level, .plain = bise_opt_given(a, "plain"),
+        .force = ctx->force, .pool = ctx->pool, .progress = ctx->progress
+    };
+    bise_pack_result r = { 0 };
+    const bise_status s = bise_pack(paths, n, out, &o, &r, err);
+    bise_free(paths);
+    if (s != BISE_OK)
+        return s;
+    bise_result_set(ctx, "output", bise_json_new_string(out));
+    bise_result_set(ctx, "bytes", bise_json_new_int((int64_t)r.bytes));
+    bise_result_set(ctx, "packed_bytes", bise_json_new_int((int64_t)r.packed));
+    bise_result_set(ctx, "files", r.files);
+    show(ctx, out, &r);
+    return BISE_OK;
+}
+
+const bise_command bise_cmd_pack = {
+    .name = "pack", .args = "PATH... -o OUT.tar.zst",
+    .help = "pack files and folders into a verifiable archive",
+    .details = "The archive is a tar file of independent zstd frames with a "
+        "manifest of\nsha256 sums. It can be given wherever a MODEL is read.",
+    .options = options, .min_args = 1, .max_args = -1, .run = run
+};

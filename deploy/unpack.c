@@ -1,0 +1,204 @@
+/* unpack.c - write the files of an archive into NAME.part/ and give the folder
+ * its name when all are there and right. Names were checked when the archive
+ * was opened; files are created anew, never through links. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "deploy/archive_walk.h"
+#include "deploy/pack.h"
+#include "formats/crypto.h"
+
+#define FREE_BYTES (UINT64_C(1) << 30) /* always allowed */
+#define RATIO 1000                     /* and this many times the archive */
+
+typedef struct writer {
+    const char *root;
+    char *path;          /* of the open file */
+    int fd;
+    bise_json *files;
+} writer;
+
+static bise_status close_file(writer *w, const bise_member *m, bise_error *err)
+{
+    char hex[65];
+    const int r = close(w->fd);
+    w->fd = -1;
+    if (r != 0)
+        return bise_fail_errno(err, w->path, "cannot close");
+    bise_free(w->path);
+    w->path = NULL;
+    bise_json *v = bise_json_new_object();
+    int bad = bise_json_set(v, "path", bise_json_new_string(m->path));
+    bad |= bise_json_set(v, "bytes", bise_json_new_int((int64_t)m->bytes));
+    bad |= bise_json_set(v, "sha256", bise_json_new_string(
+                             bise_hex32(hex, m->sha256)));
+    bad |= bise_json_append(w->files, v);
+    return bad ? bise_fail_nomem(err) : BISE_OK;
+}
+
+/* Create a file with its folders; nothing may be there. */
+static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    w->path = bise_path_join(w->root, m->path);
+    if (!w->path)
+        return bise_fail_nomem(err);
+    char *slash = strrchr(w->path, '/');
+    if (strchr(m->path, '/')) {
+        *slash = 0;
+        if (!bise_is_dir(w->path))
+            s = bise_mkdir(w->path, err);
+        *slash = '/';
+    }
+    if (s != BISE_OK || bise_ends_with(m->path, "/"))
+        return s;
+    w->fd = open(w->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                 m->mode);
+    return w->fd < 0 ? bise_fail_errno(err, w->path, "cannot create") : BISE_OK;
+}
+
+static bise_status put_data(void *ctx, const bise_member *m, const void *data,
+                            size_t n, bool first, bool last, bise_error *err)
+{
+    writer *w = ctx;
+    const char *p = data;
+    bise_status s = first ? open_file(w, m, err) : BISE_OK;
+    while (s == BISE_OK && n) {
+        const ssize_t k = write(w->fd, p, n);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return bise_fail_errno(err, w->path, "cannot write");
+        p += k;
+        n -= (size_t)k;
+    }
+    if (s == BISE_OK && last && w->fd >= 0)
+        s = close_file(w, m, err);
+    else if (last) {
+        bise_free(w->path);                     /* a folder */
+        w->path = NULL;
+    }
+    return s;
+}
+
+/* A damaged file ends unpacking. */
+static bise_status stop(void *ctx, const bise_member *m, const bise_error *what,
+                        bise_error *err)
+{
+    (void)ctx;
+    *err = *what;
+    err->path[0] = 0;
+    return bise_error_in(err, m->path, NULL);
+}
+
+/* Bombs: more than a plausible multiple of the archive. */
+static bise_status check_size(const bise_archive *a, const char *dir,
+                              uint64_t max_bytes, bise_error *err)
+{
+    uint64_t total = 0, limit = max_bytes;
+    for (size_t i = 0; i < a->n; i++)
+        total += a->members[i].bytes;           /* each is below 2^63 / n */
+    if (!limit) {
+        limit = a->map.size > UINT64_MAX / RATIO ? UINT64_MAX :
+            a->map.size * RATIO;
+        if (limit < FREE_BYTES)
+            limit = FREE_BYTES;
+    }
+    if (total > limit) {
+        bise_status s = bise_fail(err, BISE_EFORMAT, "%" PRIu64 " bytes out of "
+                                  "an archive of %" PRIu64 ", at most %" PRIu64
+                                  " are unpacked", total, a->map.size, limit);
+        return s = bise_error_hint(err, "give --max-size when you trust it");
+    }
+    const uint64_t room = bise_disk_free(dir);
+    if (total > room) {
+        bise_status s = bise_fail(err, BISE_EIO, "disk full: %" PRIu64
+                                  " bytes needed, %" PRIu64 " free", total,
+                                  room);
+        err->sys_errno = ENOSPC;
+        return s = bise_error_in(err, dir, NULL);
+    }
+    return BISE_OK;
+}
+
+/* The tar view of the archive must agree with the manifest's. */
+static bise_status check_headers(const bise_archive *a, bise_error *err)
+{
+    bise_unpacker *u = bise_unpacker_new();
+    bise_status s = u ? BISE_OK : bise_fail_nomem(err);
+    for (size_t i = 0; i < a->n && s == BISE_OK; i++)
+        s = bise_archive_check_header(a, i, u, err);
+    bise_unpacker_free(u);
+    return s;
+}
+
+static bise_status unpack_into(const bise_archive *a, bise_outdir *d,
+                               const bise_unpack_options *o,
+                               bise_pack_result *result, bise_error *err)
+{
+    writer w = { .root = d->part_path, .fd = -1 };
+    const bise_walk_sink sink = { put_data, stop, &w };
+    w.files = bise_json_new_array();
+    bise_status s = bise_archive_walk(a, &sink, "unpack", o->pool, o->progress,
+                                      err);
+    if (w.fd >= 0)
+        close(w.fd);
+    bise_free(w.path);
+    if (s != BISE_OK) {
+        bise_json_free(w.files);
+        return s;
+    }
+#ifdef __linux__
+    const int fd = open(d->part_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (syncfs(fd) != 0)                    /* all files at once */
+            s = bise_fail_errno(err, d->part_path, "cannot sync");
+        close(fd);
+    }
+#endif
+    for (size_t i = 0; i < a->n; i++) {
+        result->bytes += a->members[i].bytes;
+        result->planes += a->members[i].planes;
+    }
+    result->files = w.files;
+    result->n = bise_json_size(w.files);
+    return s;
+}
+
+bise_status bise_unpack(const char *archive, const char *dir,
+                        const bise_unpack_options *o, bise_pack_result *result,
+                        bise_error *err)
+{
+    bise_archive a;
+    bise_outdir d = { 0 };
+    memset(result, 0, sizeof *result);
+    bise_status s = bise_archive_open(&a, archive, err);
+    if (s != BISE_OK)
+        return s;
+    result->packed = a.map.size;
+    s = check_size(&a, dir, o->max_bytes, err);
+    if (s == BISE_OK)
+        s = check_headers(&a, err);
+    if (s == BISE_OK)
+        s = bise_outdir_open(&d, dir, o->force, err);
+    if (s == BISE_OK) {
+        s = unpack_into(&a, &d, o, result, err);
+        if (s == BISE_OK)
+            s = bise_outdir_commit(&d, err);
+        else
+            bise_outdir_drop(&d);
+    }
+    bise_archive_close(&a);
+    if (s != BISE_OK) {
+        bise_json_free(result->files);
+        result->files = NULL;
+        return bise_error_in(err, archive, NULL);
+    }
+    return BISE_OK;
+}

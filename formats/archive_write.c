@@ -1,0 +1,494 @@
+/* archive_write.c - the writing half of archive.h. Data is collected in slots
+ * of at most 4 MiB; a batch of slots is hashed and compressed by the pool and
+ * then written in order. The manifest stands first although the hashes in it
+ * are known last: its frame is stored raw, has a fixed size, and is patched. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "formats/archive.h"
+#include "formats/crypto.h"
+#include "formats/tarhead.h"
+#include "formats/xxh64.h"
+
+#define MAX_SLOTS 256
+#define BATCH (UINT64_C(24) << 20)  /* bytes of data in a batch */
+#define SLACK (64u << 10)           /* tar headers beside the data */
+
+/* One slot: [prefix | content | padding] of a frame, or of two when the low
+ * plane is split off. Content is hashed as it is and may be reordered. */
+typedef struct slot {
+    size_t at, prefix, content, padding; /* in the batch's buffer */
+    size_t member;
+    uint64_t file_at;                    /* position of content in its file */
+    size_t out_at, out_n[2], in_n[2];    /* packed frames, bytes in them */
+    uint32_t check[2];
+} slot;
+
+struct bise_archive_writer {
+    bise_out *out;
+    bise_member *members;
+    size_t n;
+    int level;
+    int64_t mtime;
+    bise_pool *pool;
+    bise_zcoder **coders;   /* one for each worker */
+    uint8_t **scratch;      /* the same: a reordered chunk */
+    uint8_t *in, *packed;   /* batch buffers */
+    size_t in_n, in_cap, packed_n, packed_cap;
+    slot slots[MAX_SLOTS];
+    size_t n_slots;
+    bise_sha256 *hash;      /* of the member being hashed */
+    bise_frame *frames;
+    size_t n_frames, cap_frames;
+    size_t member;          /* whose data comes next */
+    uint64_t member_at;     /* how much of it is in closed slots */
+    bool open;              /* the last slot is being filled: */
+    size_t filled;          /* so far */
+    bise_str manifest;      /* member as written first */
+    bool failed;            /* a task ran out of memory */
+};
+
+void bise_manifest_put(bise_str *out, const bise_member *members, size_t n,
+                       int64_t mtime)
+{
+    char hex[65];
+    bise_str_printf(out, "{\n  \"bise_archive\": 1,\n  \"mtime\": %" PRId64
+                    ",\n  \"files\": [", mtime);
+    for (size_t i = 0; i < n; i++) {
+        const bise_member *m = &members[i];
+        bise_str_puts(out, i ? ",\n    {\"path\": " : "\n    {\"path\": ");
+        bise_str_put_json(out, m->path, strlen(m->path));
+        bise_str_printf(out, ", \"bytes\": %" PRIu64, m->bytes);
+        if (!bise_ends_with(m->path, "/"))
+            bise_str_printf(out, ", \"sha256\": \"%s\"",
+                            bise_hex32(hex, m->sha256));
+        if (m->format) {
+            bise_str_puts(out, ", \"format\": ");
+            bise_str_put_json(out, m->format, strlen(m->format));
+        }
+        bise_str_printf(out, ", \"mode\": \"%04o\", \"offset\": %" PRIu64,
+                        m->mode, m->offset);
+        if (m->planes)
+            bise_str_printf(out, ", \"planes\": true, \"stored\": %" PRIu64,
+                            m->stored);
+        bise_str_putc(out, '}');
+    }
+    bise_str_puts(out, "\n  ]\n}\n");
+}
+
+/* The tar header of a member, and of byte planes their header, into out. */
+static void put_prefix(bise_str *out, const bise_member *m, int64_t mtime)
+{
+    bise_str name = { 0 };
+    bise_str_printf(&name, "%s%s", m->path, m->planes ? ".planes" : "");
+    if (!bise_str_ok(&name))
+        out->failed = true;
+    bise_tarhead_put(out, &(bise_tarhead){ .name = bise_str_get(&name),
+                                           .bytes = m->stored,
+                                           .mode = m->mode, .mtime = mtime });
+    if (m->planes)
+        bise_planes_put_head(out, &m->map);
+    bise_str_fini(&name);
+}
+
+/* Where each member's data will stand after the manifest member. */
+static bise_status place_members(bise_archive_writer *w, bise_error *err)
+{
+    uint64_t at = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        bise_member *m = &w->members[i];
+        const uint64_t head = m->planes ? bise_planes_head_bytes(&m->map) : 0;
+        bise_str prefix = { 0 };
+        m->stored = head + m->bytes;
+        put_prefix(&prefix, m, w->mtime);
+        const bool ok = bise_str_ok(&prefix);
+        at += prefix.len - head;
+        bise_str_fini(&prefix);
+        if (!ok)
+            return bise_fail_nomem(err);
+        m->offset = at;
+        at += m->stored + bise_tar_padding(m->stored);
+    }
+    return BISE_OK;
+}
+
+/* The manifest member: header, text, padding. */
+static void build_manifest(bise_str *out, const bise_archive_writer *w)
+{
+    bise_str text = { 0 };
+    bise_manifest_put(&text, w->members, w->n, w->mtime);
+    bise_tarhead_put(out, &(bise_tarhead){ .name = BISE_MANIFEST,
+                                           .bytes = text.len, .mode = 0644,
+                                           .mtime = w->mtime });
+    bise_str_add(out, bise_str_get(&text), text.len);
+    while (out->len % 512 && bise_str_ok(out))
+        bise_str_putc(out, 0);
+    if (!bise_str_ok(&text))
+        out->failed = true;
+    bise_str_fini(&text);
+}
+
+/* Remember a frame that was written. */
+static bise_status add_frame(bise_archive_writer *w, size_t packed,
+                             size_t bytes, uint32_t check, bise_error *err)
+{
+    void *list = w->frames;
+    if (bise_grow(&list, &w->cap_frames, w->n_frames + 1, sizeof *w->frames))
+        return bise_fail_nomem(err);
+    w->frames = list;
+    w->frames[w->n_frames++] = (bise_frame){ .packed = (uint32_t)packed,
+                                             .bytes = (uint32_t)bytes,
+                                             .check = check };
+    return BISE_OK;
+}
+
+/* Write a frame that is stored raw, at once. The manifest may be larger than
+ * what one frame should hold: it is cut into several. */
+static bise_status write_stored(bise_archive_writer *w, const char *data,
+                                size_t n, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    uint8_t *frame = bise_alloc(bise_zframe_bound(BISE_ARCHIVE_UNIT));
+    if (!frame)
+        return bise_fail_nomem(err);
+    for (size_t at = 0; at < n && s == BISE_OK; at += BISE_ARCHIVE_UNIT) {
+        const size_t k = n - at < BISE_ARCHIVE_UNIT ? n - at :
+            BISE_ARCHIVE_UNIT;
+        const size_t packed = bise_zframe_store(frame, data + at, k);
+        s = bise_out_write(w->out, frame, packed, err);
+        if (s == BISE_OK)
+            s = add_frame(w, packed, k, (uint32_t)bise_xxh64(data + at, k),
+                          err);
+    }
+    bise_free(frame);
+    return s;
+}
+
+static bise_status alloc_writer(bise_archive_writer *w, bise_error *err)
+{
+    const size_t workers = (size_t)bise_pool_threads(w->pool);
+    w->in_cap = (size_t)BATCH + BISE_ARCHIVE_UNIT + MAX_SLOTS * SLACK / 16;
+    w->packed_cap = w->in_cap + w->in_cap / 128 + MAX_SLOTS * 4096;
+    w->in = bise_alloc(w->in_cap);
+    w->packed = bise_alloc(w->packed_cap);
+    w->coders = bise_alloc_array(workers, sizeof *w->coders);
+    w->scratch = bise_alloc_array(workers, sizeof *w->scratch);
+    if (!w->in || !w->packed || !w->coders || !w->scratch)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < workers; i++) {
+        w->coders[i] = bise_zcoder_new();
+        w->scratch[i] = bise_alloc(BISE_ARCHIVE_UNIT + SLACK);
+        if (!w->coders[i] || !w->scratch[i])
+            return bise_fail_nomem(err);
+    }
+    return BISE_OK;
+}
+
+bise_status bise_archive_create(bise_archive_writer **out, const char *path,
+                                bise_member *members, size_t n,
+                                const bise_archive_options *o, bise_error *err)
+{
+    bise_archive_writer *w = bise_alloc(sizeof *w);
+    if (!w)
+        return bise_fail_nomem(err);
+    w->members = members;
+    w->n = n;
+    w->level = o->level ? o->level : 3;
+    w->pool = o->pool;
+    w->mtime = getenv("SOURCE_DATE_EPOCH") ? bise_clock_epoch() : 0;
+    if (w->mtime < 0)
+        w->mtime = 0;
+    bise_status s = alloc_writer(w, err);
+    if (s == BISE_OK)
+        s = place_members(w, err);
+    if (s == BISE_OK)
+        s = bise_out_open(&w->out, path, 0, o->force, err);
+    if (s == BISE_OK) {
+        build_manifest(&w->manifest, w);
+        s = bise_str_ok(&w->manifest) ?
+            write_stored(w, w->manifest.data, w->manifest.len, err) :
+            bise_fail_nomem(err);
+    }
+    if (s != BISE_OK) {
+        bise_archive_abandon(w);
+        return s;
+    }
+    *out = w;
+    return BISE_OK;
+}
+
+void bise_archive_abandon(bise_archive_writer *w)
+{
+    if (!w)
+        return;
+    bise_out_drop(w->out);
+    for (int i = 0; i < bise_pool_threads(w->pool); i++) {
+        if (w->coders)
+            bise_zcoder_free(w->coders[i]);
+        if (w->scratch)
+            bise_free(w->scratch[i]);
+    }
+    bise_free(w->coders);
+    bise_free(w->scratch);
+    bise_free(w->in);
+    bise_free(w->packed);
+    bise_free(w->frames);
+    bise_sha256_free(w->hash);
+    bise_str_fini(&w->manifest);
+    bise_free(w);
+}
+
+/* Task 0 of a batch: hash the contents in order. */
+static void hash_slots(bise_archive_writer *w)
+{
+    for (size_t i = 0; i < w->n_slots; i++) {
+        const slot *s = &w->slots[i];
+        bise_member *m = &w->members[s->member];
+        if (s->file_at == 0 && !w->hash)
+            w->hash = bise_sha256_new();
+        if (!w->hash) {
+            w->failed = true;
+            return;
+        }
+        bise_sha256_add(w->hash, w->in + s->at + s->prefix, s->content);
+        if (s->content == m->bytes - s->file_at) {
+            bise_sha256_finish(w->hash, m->sha256);
+            w->hash = NULL;
+        }
+    }
+}
+
+/* Pack one piece of a slot as its frame number f; adds to the packed size. */
+static void pack_piece(bise_archive_writer *w, slot *s, int f,
+                       const uint8_t *data, size_t n, int level, int worker)
+{
+    uint8_t *to = w->packed + s->out_at + (f ? s->out_n[0] : 0);
+    s->in_n[f] = n;
+    s->check[f] = (uint32_t)bise_xxh64(data, n);
+    s->out_n[f] = level ? bise_zframe_pack(w->coders[worker], to, data, n,
+                                           level) :
+        bise_zframe_store(to, data, n);
+    if (!s->out_n[f])
+        w->failed = true;
+}
+
+/* Pack a slot; of byte planes the low one goes into a frame of its own, stored
+ * raw: its bits look random, so that trying would only cost time. */
+static void pack_slot(bise_archive_writer *w, slot *s, int worker)
+{
+    const bise_member *m = &w->members[s->member];
+    const size_t total = s->prefix + s->content + s->padding;
+    uint8_t *in = w->in + s->at, *tmp = w->scratch[worker];
+    if (!m->planes || !s->content) {
+        pack_piece(w, s, 0, in, total, w->level, worker);
+        return;
+    }
+    memcpy(tmp, in, s->prefix);
+    const size_t head = s->prefix +
+        bise_planes_split(tmp + s->prefix, in + s->prefix, s->content,
+                          s->file_at, &m->map);
+    memcpy(tmp + s->prefix + s->content, in + s->prefix + s->content,
+           s->padding);
+    pack_piece(w, s, 0, tmp, head, w->level > 3 ? w->level : 1, worker);
+    if (total > head)
+        pack_piece(w, s, 1, tmp + head, total - head, 0, worker);
+}
+
+static void batch_task(void *ctx, size_t index, int worker)
+{
+    bise_archive_writer *w = ctx;
+    if (index == 0)
+        hash_slots(w);
+    else
+        pack_slot(w, &w->slots[index - 1], worker);
+}
+
+/* Hash, pack and write the slots collected so far. */
+static bise_status flush(bise_archive_writer *w, bise_error *err)
+{
+    if (!w->n_slots)
+        return BISE_OK;
+    bise_pool_run(w->pool, w->n_slots + 1, batch_task, w);
+    if (w->failed)
+        return bise_fail_nomem(err);
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < w->n_slots && s == BISE_OK; i++) {
+        const slot *sl = &w->slots[i];
+        s = bise_out_write(w->out, w->packed + sl->out_at,
+                           sl->out_n[0] + sl->out_n[1], err);
+        for (int f = 0; f < 2 && s == BISE_OK; f++)
+            if (sl->out_n[f])
+                s = add_frame(w, sl->out_n[f], sl->in_n[f], sl->check[f],
+                              err);
+    }
+    w->n_slots = w->in_n = w->packed_n = 0;
+    return s;
+}
+
+/* Open a slot for the next piece of the current member: its header alone when
+ * the member is large, else header and data together. */
+static bise_status open_slot(bise_archive_writer *w, slot **out,
+                             bise_error *err)
+{
+    const bise_member *m = &w->members[w->member];
+    const bool large = m->bytes > BISE_ARCHIVE_UNIT;
+    bise_str prefix = { 0 };
+    if (w->member_at == 0)
+        put_prefix(&prefix, m, w->mtime);
+    const uint64_t left = m->bytes - w->member_at;
+    const size_t room = prefix.len + BISE_ARCHIVE_UNIT + 512;
+    bise_status s = bise_str_ok(&prefix) ? BISE_OK : bise_fail_nomem(err);
+    if (s == BISE_OK && prefix.len > w->in_cap - BISE_ARCHIVE_UNIT - 512)
+        s = bise_fail(err, BISE_EUNSUPPORTED, "header of '%s' is too long",
+                      m->path);
+    if (s == BISE_OK && (w->n_slots + 2 > MAX_SLOTS ||
+                         w->in_n + room > w->in_cap || w->in_n > BATCH))
+        s = flush(w, err);
+    if (s == BISE_OK && large && w->member_at == 0) {
+        /* the header of a large member is a frame of its own */
+        slot *h = &w->slots[w->n_slots++];
+        *h = (slot){ .at = w->in_n, .prefix = prefix.len, .member = w->member,
+                     .out_at = w->packed_n };
+        memcpy(w->in + w->in_n, prefix.data, prefix.len);
+        w->in_n += prefix.len;
+        w->packed_n += bise_zframe_bound(prefix.len) + 64;
+        prefix.len = 0;
+    }
+    if (s == BISE_OK) {
+        slot *n = &w->slots[w->n_slots++];
+        *n = (slot){ .at = w->in_n, .prefix = prefix.len,
+                     .member = w->member, .file_at = w->member_at,
+                     .out_at = w->packed_n };
+        n->content = left < BISE_ARCHIVE_UNIT ? (size_t)left :
+            BISE_ARCHIVE_UNIT;
+        if (n->content == left)
+            n->padding = (size_t)bise_tar_padding(m->stored);
+        if (prefix.len)
+            memcpy(w->in + n->at, prefix.data, prefix.len);
+        memset(w->in + n->at + n->prefix + n->content, 0, n->padding);
+        *out = n;
+    }
+    bise_str_fini(&prefix);
+    return s;
+}
+
+/* Close the slot whose content is complete. */
+static void close_slot(bise_archive_writer *w, const slot *s)
+{
+    const size_t total = s->prefix + s->content + s->padding;
+    w->in_n += total;
+    w->packed_n += bise_zframe_bound(total) + 64;
+    w->member_at += s->content;
+    if (w->member_at == w->members[w->member].bytes) {
+        w->member++;
+        w->member_at = 0;
+    }
+}
+
+/* Members without data (empty files, folders) need no write call. */
+static bise_status put_empty(bise_archive_writer *w, bise_error *err)
+{
+    while (w->member < w->n && w->members[w->member].bytes == 0) {
+        slot *s = NULL;
+        const bise_status st = open_slot(w, &s, err);
+        if (st != BISE_OK)
+            return st;
+        close_slot(w, s);
+    }
+    return BISE_OK;
+}
+
+bise_status bise_archive_write(bise_archive_writer *w, const void *data,
+                               size_t n, bise_error *err)
+{
+    const uint8_t *p = data;
+    while (n) {
+        slot *s = NULL;
+        bise_status st = w->open ? BISE_OK : put_empty(w, err);
+        if (st == BISE_OK && w->member == w->n)
+            st = bise_fail(err, BISE_EINVAL, "%zu bytes after the last member "
+                           "of an archive", n);
+        if (st == BISE_OK && !w->open) {
+            st = open_slot(w, &s, err);
+            w->open = st == BISE_OK;
+            w->filled = 0;
+        }
+        if (st != BISE_OK)
+            return st;
+        s = &w->slots[w->n_slots - 1];
+        const size_t room = s->content - w->filled, k = n < room ? n : room;
+        memcpy(w->in + s->at + s->prefix + w->filled, p, k);
+        w->filled += k;
+        p += k;
+        n -= k;
+        if (w->filled == s->content) {
+            close_slot(w, s);
+            w->open = false;
+        }
+    }
+    return BISE_OK;
+}
+
+/* The manifest again, now with the hashes, over the first one. */
+static bise_status patch_manifest(bise_archive_writer *w, bise_error *err)
+{
+    bise_str text = { 0 };
+    build_manifest(&text, w);
+    bise_status s = bise_str_ok(&text) && text.len == w->manifest.len ?
+        BISE_OK : bise_fail_nomem(err);
+    uint8_t *frame = bise_alloc(bise_zframe_bound(BISE_ARCHIVE_UNIT));
+    if (!frame)
+        s = bise_fail_nomem(err);
+    uint64_t to = 0;
+    for (size_t at = 0, i = 0; s == BISE_OK && at < text.len;
+         at += BISE_ARCHIVE_UNIT, i++) {
+        const size_t k = w->frames[i].bytes;
+        const size_t packed = bise_zframe_store(frame, text.data + at, k);
+        w->frames[i].check = (uint32_t)bise_xxh64(text.data + at, k);
+        s = bise_out_patch(w->out, to, frame, packed, err);
+        to += packed;
+    }
+    bise_free(frame);
+    bise_str_fini(&text);
+    return s;
+}
+
+bise_status bise_archive_finish(bise_archive_writer *w, bise_error *err)
+{
+    static const char end[1024];                /* two zero blocks */
+    bise_str table = { 0 };
+    bise_status s = w->open ? BISE_OK : put_empty(w, err);
+    if (s == BISE_OK && w->member < w->n)
+        s = bise_fail(err, BISE_EINVAL, "data of '%s' is missing",
+                      w->members[w->member].path);
+    if (s == BISE_OK)
+        s = flush(w, err);
+    if (s == BISE_OK)
+        s = write_stored(w, end, sizeof end, err);
+    if (s == BISE_OK)
+        s = patch_manifest(w, err);
+    if (s == BISE_OK) {
+        bise_zframe_put_table(&table, w->frames, w->n_frames);
+        s = bise_str_ok(&table) ?
+            bise_out_write(w->out, table.data, table.len, err) :
+            bise_fail_nomem(err);
+        bise_str_fini(&table);
+    }
+    if (s == BISE_OK) {
+        bise_out *out = w->out;
+        w->out = NULL;
+        s = bise_out_commit(out, err);
+    }
+    bise_archive_abandon(w);
+    return s;
+}
+
+uint64_t bise_archive_packed(const bise_archive_writer *w)
+{
+    return bise_out_tell(w->out);
+}
