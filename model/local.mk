@@ -13,6 +13,21 @@ libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/backprop.c \
   %D%/matmul_panel.c %D%/moe.c \
   %D%/sampler.c %D%/score.c %D%/score.h
 if HAVE_CHECK
+check_PROGRAMS += tests/check_attention
+TESTS += tests/check_attention
+tests_check_attention_SOURCES = tests/check_attention.c
+tests_check_attention_CPPFLAGS = $(test_cppflags)
+tests_check_attention_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_sampler
+TESTS += tests/check_sampler
+tests_check_sampler_SOURCES = tests/check_sampler.c
+tests_check_sampler_CPPFLAGS = $(test_cppflags)
+tests_check_sampler_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_score
+TESTS += tests/check_score
+tests_check_score_SOURCES = tests/check_score.c
+tests_check_score_CPPFLAGS = $(test_cppflags)
+tests_check_score_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_graph
 TESTS += tests/check_graph
 tests_check_graph_SOURCES = tests/check_graph.c

@@ -212,7 +212,9 @@ uint64_t bise_score_windows(size_t n, const bise_window_options *o)
         w = n / (size_t)o->ctx;
     else if (n < 2)
         w = 0;
-    else /* starts 0, stride, ... below n - 1 */
+    else if (o->stride > 0) /* a last single id has context */
+        w = (n - 1) / (size_t)stride_of(o) + 1;
+    else /* starts 0, step, ... below n - 1: one id alone is no window */
         w = (n - 2) / (size_t)stride_of(o) + 1;
     return o->chunks > 0 && w > (uint64_t)o->chunks ? (uint64_t)o->chunks : w;
 }
