@@ -1,5 +1,5 @@
 # finetune/ - settings, optimizer, schedule, trainer, checkpoints, log, report
-libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/feed.c %D%/feed.h \
+libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/evaluate.c %D%/feed.c %D%/feed.h \
   %D%/finetune.c %D%/finetune.h %D%/rundir.c %D%/rundir.h %D%/train_loop.c \
   %D%/optimizer.c %D%/optimizer.h \
   %D%/report.c %D%/report.h %D%/runlog.c %D%/runlog.h \
@@ -7,12 +7,29 @@ libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/feed.c %D%/feed.h \
   %D%/settings.c %D%/settings.def %D%/settings.h \
   %D%/trainer.c %D%/trainer.h %D%/trainstate.c %D%/trainstate.h
 if HAVE_CHECK
-check_PROGRAMS += tests/check_optimizer tests/check_runlog
-TESTS += tests/check_optimizer tests/check_runlog
+finetune_tests = tests/check_optimizer tests/check_runlog tests/check_trainer
+check_PROGRAMS += $(finetune_tests)
+TESTS += $(finetune_tests)
 tests_check_optimizer_SOURCES = tests/check_optimizer.c
 tests_check_optimizer_CPPFLAGS = $(test_cppflags)
 tests_check_optimizer_LDADD = $(test_ldadd)
 tests_check_runlog_SOURCES = tests/check_runlog.c
 tests_check_runlog_CPPFLAGS = $(test_cppflags)
 tests_check_runlog_LDADD = $(test_ldadd)
+tests_check_trainer_SOURCES = tests/check_trainer.c
+tests_check_trainer_CPPFLAGS = $(test_cppflags)
+tests_check_trainer_LDADD = $(test_ldadd)
 endif
+EXTRA_DIST += \
+  tests/golden/train/ministral3/adapter-end/adapter_config.json \
+  tests/golden/train/ministral3/adapter-end/adapter_model.safetensors \
+  tests/golden/train/ministral3/adapter-start/adapter_config.json \
+  tests/golden/train/ministral3/adapter-start/adapter_model.safetensors \
+  tests/golden/train/ministral3/batches.safetensors \
+  tests/golden/train/ministral3/steps.json \
+  tests/golden/train/window/adapter-end/adapter_config.json \
+  tests/golden/train/window/adapter-end/adapter_model.safetensors \
+  tests/golden/train/window/adapter-start/adapter_config.json \
+  tests/golden/train/window/adapter-start/adapter_model.safetensors \
+  tests/golden/train/window/batches.safetensors \
+  tests/golden/train/window/steps.json

@@ -65,16 +65,10 @@ void bise_trainer_begin(bise_trainer *t)
     memset(t->o.lora->grads, 0, t->o.lora->n_values * sizeof(float));
 }
 
-/* Has the user asked to stop? */
-static bool cancelled(const bise_trainer *t)
-{
-    return t->o.progress && t->o.progress->cancel && *t->o.progress->cancel;
-}
-
 bise_status bise_trainer_add(bise_trainer *t, const bise_batch *b,
                              bise_error *err)
 {
-    if (cancelled(t))
+    if (bise_trainer_cancelled(t))
         return bise_fail(err, BISE_ECANCEL, "interrupted");
     uint64_t supervised = 0;
     for (int32_t i = 0; i < b->T; i++)
@@ -138,37 +132,4 @@ bise_status bise_trainer_finish(bise_trainer *t, bise_step_report *out,
     s->loss_last = r.loss;
     *out = r;
     return BISE_OK;
-}
-
-bise_status bise_trainer_evaluate(bise_trainer *t, const bise_dataset *d,
-                                  int32_t max_tokens, double *loss,
-                                  bise_error *err)
-{
-    const bise_pack_options po = { .max_tokens = max_tokens, .packing = true };
-    bise_packer *p = NULL;
-    bise_cursor at = { 0 };
-    double sum = 0, empty;
-    uint64_t targets = 0, packs = 0;
-    bise_status s = bise_packer_new(&p, d, &po, err);
-    if (!s)
-        s = bise_packer_count(p, 0, &packs, &empty, err);
-    /* One pass in file order; the cursor leaves epoch 0 after the last. */
-    for (uint64_t i = 0; i < packs && !s; i++) {
-        bise_pack k;
-        s = cancelled(t) ? bise_fail(err, BISE_ECANCEL, "interrupted")
-                         : bise_packer_next(p, &at, &k, err);
-        if (s)
-            break;
-        const bise_batch b = { .ids = k.ids, .seg = k.seg, .T = k.T,
-                               .n_seg = k.n_seg, .targets = k.targets };
-        s = bise_graph_loss(t->o.graph, &b, &sum, NULL, err);
-        targets += (uint64_t)k.supervised;
-    }
-    bise_packer_free(p);
-    if (!s && !targets)
-        s = bise_fail(err, BISE_EINVAL, "evaluation data has no token to "
-                                        "score");
-    if (!s)
-        *loss = sum / (double)targets;
-    return s;
 }

@@ -5,6 +5,7 @@
 #ifndef BISE_FINETUNE_TRAINER_H
 #define BISE_FINETUNE_TRAINER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/error.h"
@@ -72,6 +73,11 @@ BISE_NODISCARD bise_status bise_trainer_add(bise_trainer *t,
 BISE_NODISCARD bise_status bise_trainer_finish(bise_trainer *t,
                                                bise_step_report *out,
                                                bise_error *err);
+/* Has the user asked to stop? */
+static inline bool bise_trainer_cancelled(const bise_trainer *t)
+{
+    return t->o.progress && t->o.progress->cancel && *t->o.progress->cancel;
+}
 /* Mean loss over all samples of a dataset: in file order, packed up to
  * max_tokens, no dropout, weighted by tokens. */
 BISE_NODISCARD bise_status bise_trainer_evaluate(bise_trainer *t,
