@@ -37,3 +37,22 @@ endif
 # adapters
 libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_load.c \
   %D%/lora_save.c
+EXTRA_DIST += tests/tiny_model.h
+if HAVE_CHECK
+check_PROGRAMS += tests/check_config tests/check_role tests/check_checkpoint \
+  tests/check_lora
+TESTS += tests/check_config tests/check_role tests/check_checkpoint \
+  tests/check_lora
+tests_check_lora_SOURCES = tests/check_lora.c
+tests_check_lora_CPPFLAGS = $(test_cppflags)
+tests_check_lora_LDADD = $(test_ldadd)
+tests_check_config_SOURCES = tests/check_config.c
+tests_check_config_CPPFLAGS = $(test_cppflags)
+tests_check_config_LDADD = $(test_ldadd)
+tests_check_role_SOURCES = tests/check_role.c
+tests_check_role_CPPFLAGS = $(test_cppflags)
+tests_check_role_LDADD = $(test_ldadd)
+tests_check_checkpoint_SOURCES = tests/check_checkpoint.c
+tests_check_checkpoint_CPPFLAGS = $(test_cppflags)
+tests_check_checkpoint_LDADD = $(test_ldadd)
+endif

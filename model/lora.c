@@ -174,9 +174,13 @@ static bise_status check_names(const target *t, const bise_config *c,
     return BISE_OK;
 }
 
-/* The model's linear layers, experts one by one. Returns an array to free. */
-static bise_role *linear_roles(const bise_config *c, size_t *n)
+/* The model's linear layers, experts one by one, a tied head too (it is refused
+ * by name later). Returns an array to free. */
+static bise_role *linear_roles(const bise_config *config, size_t *n)
 {
+    bise_config untied = *config;
+    const bise_config *c = &untied;
+    untied.tied = false;
     const size_t all = bise_config_roles(c, NULL, 0);
     const size_t each = (size_t)(c->E > 1 ? c->E : 1);
     bise_role *in = bise_alloc_array(all, sizeof *in);

@@ -3,7 +3,8 @@
 # seeds under `make check`; --enable-fuzzers links libFuzzer instead (clang):
 #   build/tests/fuzz/fuzz_gguf -max_total_time=60 tests/fuzz/seeds/gguf
 # To add one: three lines below, the .c file, at least one seed.
-EXTRA_DIST += tests/fuzz/make_seeds.py tests/fuzz/seeds tests/fuzz/replay.c
+EXTRA_DIST += tests/fuzz/make_seeds.py tests/fuzz/model_seeds.py \
+  tests/fuzz/seeds tests/fuzz/replay.c
 if FUZZERS
 fuzz_main =
 fuzz_ldadd = libbise.a $(BISE_LIBS) $(LIB_FUZZING_ENGINE)
@@ -28,6 +29,14 @@ tests_fuzz_fuzz_yaml_LDADD = $(fuzz_ldadd)
 fuzz_targets += tests/fuzz/fuzz_index
 tests_fuzz_fuzz_index_SOURCES = tests/fuzz/fuzz_index.c $(fuzz_main)
 tests_fuzz_fuzz_index_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_config
+tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c $(fuzz_main)
+tests_fuzz_fuzz_config_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_adapter
+tests_fuzz_fuzz_adapter_SOURCES = tests/fuzz/fuzz_adapter.c $(fuzz_main)
+tests_fuzz_fuzz_adapter_LDADD = $(fuzz_ldadd)
 
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
