@@ -7,7 +7,8 @@ libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/evaluate.c %D%/feed.c %D%/feed.
   %D%/settings.c %D%/settings.def %D%/settings.h \
   %D%/trainer.c %D%/trainer.h %D%/trainstate.c %D%/trainstate.h
 if HAVE_CHECK
-finetune_tests = tests/check_optimizer tests/check_runlog tests/check_trainer
+finetune_tests = tests/check_optimizer tests/check_report tests/check_runlog \
+  tests/check_settings tests/check_trainer
 check_PROGRAMS += $(finetune_tests)
 TESTS += $(finetune_tests)
 tests_check_optimizer_SOURCES = tests/check_optimizer.c
@@ -16,6 +17,12 @@ tests_check_optimizer_LDADD = $(test_ldadd)
 tests_check_runlog_SOURCES = tests/check_runlog.c
 tests_check_runlog_CPPFLAGS = $(test_cppflags)
 tests_check_runlog_LDADD = $(test_ldadd)
+tests_check_report_SOURCES = tests/check_report.c
+tests_check_report_CPPFLAGS = $(test_cppflags)
+tests_check_report_LDADD = $(test_ldadd)
+tests_check_settings_SOURCES = tests/check_settings.c
+tests_check_settings_CPPFLAGS = $(test_cppflags)
+tests_check_settings_LDADD = $(test_ldadd)
 tests_check_trainer_SOURCES = tests/check_trainer.c
 tests_check_trainer_CPPFLAGS = $(test_cppflags)
 tests_check_trainer_LDADD = $(test_ldadd)

@@ -136,9 +136,12 @@ static bise_status norm_number(const bise_setting_row *r, const bise_json *v,
 static bise_status norm_list(const bise_setting_row *r, const bise_json *v,
                              bise_json **out, bise_error *err)
 {
+    const bool alone = bise_json_typeof(v) == BISE_JSON_STRING;
+    if (!alone && bise_json_typeof(v) != BISE_JSON_ARRAY)
+        return wrong_type(r, "a list of texts", v, err);
     bise_json *list = bise_json_new_array();
     const size_t n = bise_json_size(v);
-    if (bise_json_typeof(v) == BISE_JSON_STRING)
+    if (alone)
         (void)bise_json_append(list, bise_json_copy(v));
     for (size_t i = 0; i < n; i++) {
         const bise_json *item = bise_json_at(v, i);
