@@ -15,7 +15,7 @@
 static const char *const role_names[] = { "system", "user", "assistant",
                                           "tool" };
 
-const char *bise_role_name(bise_role r)
+const char *bise_chat_role_name(bise_role r)
 {
     return role_names[r];
 }
