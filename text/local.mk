@@ -1,5 +1,6 @@
 # text/ - tokenizers, chat formats, datasets, packing
-libbise_a_SOURCES += %D%/chat.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
+libbise_a_SOURCES += %D%/chat.c %D%/chat.h %D%/chat_turns.c \
+  %D%/chat_turns.h %D%/pyjson.c %D%/pyjson.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
   %D%/hf_tokenizer.c %D%/merge.c %D%/merge.h %D%/split.c %D%/split.h \
   %D%/spm.c %D%/spm_model.c %D%/tekken.c %D%/tokenizer.c %D%/tokenizer.h \
   %D%/tokenizer_open.c %D%/vocab.c %D%/vocab.h

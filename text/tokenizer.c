@@ -293,6 +293,11 @@ int32_t bise_tokenizer_pad(const bise_tokenizer *t)
     return t->pad;
 }
 
+const char *bise_tokenizer_settings(const bise_tokenizer *t)
+{
+    return t->settings;
+}
+
 const char *bise_tokenizer_source(const bise_tokenizer *t)
 {
     return t->source;
