@@ -8,9 +8,22 @@ libbise_a_SOURCES += %D%/dataset.c %D%/dataset.h %D%/order.c %D%/order.h \
   %D%/pack.c %D%/pack.h %D%/rows.c %D%/rows.h %D%/scan.c %D%/scan.h \
   %D%/schema.c %D%/schema.h %D%/sources.c %D%/sources.h %D%/spool.c \
   %D%/spool.h %D%/token_cache.c %D%/token_cache.h
+nodist_libbise_a_SOURCES = %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
+EXTRA_DIST += %D%/spm_model.proto tests/golden/chat/mistral-common.jsonl
+BUILT_SOURCES += %D%/spm_model.pb-c.h
+CLEANFILES += %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
+# Runs where the .proto is, so that the names inside have no path.
+%D%/spm_model.pb-c.c: %D%/spm_model.proto
+	$(AM_V_GEN)$(MKDIR_P) %D% && out=`cd %D% && pwd` && \
+	  cd $(srcdir)/%D% && $(PROTOC_C) --c_out="$$out" spm_model.proto
+%D%/spm_model.pb-c.h: %D%/spm_model.pb-c.c
+	@:
 if HAVE_CHECK
-check_PROGRAMS += tests/check_tokenizer tests/check_split
-TESTS += tests/check_tokenizer tests/check_split
+check_PROGRAMS += tests/check_tokenizer tests/check_split tests/check_chat
+TESTS += tests/check_tokenizer tests/check_split tests/check_chat
+tests_check_chat_SOURCES = tests/check_chat.c
+tests_check_chat_CPPFLAGS = $(test_cppflags)
+tests_check_chat_LDADD = $(test_ldadd)
 tests_check_tokenizer_SOURCES = tests/check_tokenizer.c
 tests_check_tokenizer_CPPFLAGS = $(test_cppflags)
 tests_check_tokenizer_LDADD = $(test_ldadd)
