@@ -44,8 +44,12 @@ if X86
 libbise_a_SOURCES += %D%/x86/ops_simd.h %D%/x86/ops_x86.c %D%/x86/ops_x86.h
 endif
 if HAVE_CHECK
-check_PROGRAMS += tests/check_codecs
-TESTS += tests/check_codecs
+check_PROGRAMS += tests/check_codecs tests/kernelcheck/codec_slots
+TESTS += tests/check_codecs tests/kernelcheck/codec_slots
+tests_kernelcheck_codec_slots_SOURCES = tests/kernelcheck/codec_slots.c \
+  tests/kernelcheck/inputs.c tests/kernelcheck/inputs.h
+tests_kernelcheck_codec_slots_CPPFLAGS = $(test_cppflags)
+tests_kernelcheck_codec_slots_LDADD = $(test_ldadd)
 tests_check_codecs_SOURCES = tests/check_codecs.c
 tests_check_codecs_CPPFLAGS = $(test_cppflags)
 tests_check_codecs_LDADD = $(test_ldadd)
