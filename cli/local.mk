@@ -17,5 +17,5 @@ endif
 libcli_a_SOURCES += %D%/cmd_chat.c %D%/cmd_eval.c %D%/cmd_generate.c \
   %D%/generate.h %D%/loaded.c %D%/loaded.h
 libcli_a_SOURCES += %D%/cmd_finetune.c %D%/cmd_report.c
-# cmd_pack, cmd_unpack
-libcli_a_SOURCES += %D%/cmd_pack.c %D%/cmd_unpack.c
+# cmd_pack, cmd_unpack, cmd_verify
+libcli_a_SOURCES += %D%/cmd_pack.c %D%/cmd_unpack.c %D%/cmd_verify.c

@@ -124,6 +124,15 @@ static int run_command(const bise_args *a, bise_term *t, bise_error *err)
     if (s == BISE_OK)
         s = a->command->run(&ctx, err);
     bise_pool_free(ctx.pool);
+    if (s != BISE_OK && a->json && bise_json_size(ctx.result)) {
+        /* what was found before the failure stands beside the error */
+        bise_json *e = bise_error_json(err);
+        bise_result_set(&ctx, "error", bise_json_ref(bise_json_get(e, "error")));
+        bise_json_free(e);
+        bise_term_end(t);
+        print_json(ctx.result);
+        return exit_code(err->status);
+    }
     if (s != BISE_OK) {
         bise_json_free(ctx.result);
         return fail(a, t, err);

@@ -16,16 +16,17 @@ libbise_a_SOURCES += %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
 if X86
 # SIMD codecs: the same sources once per instruction set. No FMA: the bytes of
 # the encoders depend on the rounding of every product.
-bise_codec_simd = %D%/x86/chunk.h %D%/x86/codec_iq4.c \
+bise_codec_simd = %D%/x86/chunk.h %D%/x86/codec_decode.c %D%/x86/codec_float.c \
+  %D%/x86/codec_iq4.c \
   %D%/x86/codec_k.c %D%/x86/codec_x86.h %D%/x86/iq4_vec.h \
   %D%/x86/search_vec.h %D%/x86/vec.h
 noinst_LIBRARIES += libcodecs_avx2.a libcodecs_avx512.a
 libcodecs_avx2_a_SOURCES = $(bise_codec_simd)
 libcodecs_avx2_a_CPPFLAGS = $(AM_CPPFLAGS) -DBISE_ISA=avx2
-libcodecs_avx2_a_CFLAGS = $(AM_CFLAGS) $(bise_codec_opt) -mavx2 -mf16c
+libcodecs_avx2_a_CFLAGS = $(AM_CFLAGS) -mavx2 -mf16c
 libcodecs_avx512_a_SOURCES = $(bise_codec_simd)
 libcodecs_avx512_a_CPPFLAGS = $(AM_CPPFLAGS) -DBISE_ISA=avx512
-libcodecs_avx512_a_CFLAGS = $(AM_CFLAGS) $(bise_codec_opt) -mavx512f \
+libcodecs_avx512_a_CFLAGS = $(AM_CFLAGS) -mavx512f \
   -mavx512bw -mavx512dq -mavx512vl -mf16c -mprefer-vector-width=512
 libbise_a_SOURCES += %D%/x86/codecs_x86.c
 libbise_a_LIBADD += $(libcodecs_avx2_a_OBJECTS) $(libcodecs_avx512_a_OBJECTS)
@@ -43,8 +44,12 @@ if X86
 libbise_a_SOURCES += %D%/x86/ops_simd.h %D%/x86/ops_x86.c %D%/x86/ops_x86.h
 endif
 if HAVE_CHECK
-check_PROGRAMS += tests/check_codecs
-TESTS += tests/check_codecs
+check_PROGRAMS += tests/check_codecs tests/kernelcheck/codec_slots
+TESTS += tests/check_codecs tests/kernelcheck/codec_slots
+tests_kernelcheck_codec_slots_SOURCES = tests/kernelcheck/codec_slots.c \
+  tests/kernelcheck/inputs.c tests/kernelcheck/inputs.h
+tests_kernelcheck_codec_slots_CPPFLAGS = $(test_cppflags)
+tests_kernelcheck_codec_slots_LDADD = $(test_ldadd)
 tests_check_codecs_SOURCES = tests/check_codecs.c
 tests_check_codecs_CPPFLAGS = $(test_cppflags)
 tests_check_codecs_LDADD = $(test_ldadd)

@@ -15,11 +15,6 @@
 static const char *const role_names[] = { "system", "user", "assistant",
                                           "tool" };
 
-const char *bise_chat_role_name(bise_role r)
-{
-    return role_names[r];
-}
-
 void bise_turns_fini(bise_turns *t)
 {
     for (size_t i = 0; i < t->n; i++) {

@@ -97,6 +97,5 @@ void bise_turns_fini(bise_turns *t);
 
 /* May this be the name of a function: 1 to 64 of a-z A-Z 0-9 _ -? */
 bool bise_is_function_name(const char *s);
-const char *bise_chat_role_name(bise_role r);
 
 #endif

@@ -8,11 +8,13 @@
 
 #include "kernels/codec.h"
 
-/* K-quant encoders (codec_k.c). */
-void bise_codecs_k_avx2(bise_codec *table);
-void bise_codecs_k_avx512(bise_codec *table);
-/* IQ4_NL and IQ4_XS encoders (codec_iq4.c). */
-void bise_codecs_iq4_avx2(bise_codec *table);
-void bise_codecs_iq4_avx512(bise_codec *table);
+#define BISE_CODEC_SETS(isa) \
+    void bise_codecs_k_##isa(bise_codec *table); \
+    void bise_codecs_iq4_##isa(bise_codec *table); \
+    void bise_codecs_float_##isa(bise_codec *table); \
+    void bise_codecs_decode_##isa(bise_codec *table); \
+    void bise_codecs_simple_##isa(bise_codec *table)
+BISE_CODEC_SETS(avx2);
+BISE_CODEC_SETS(avx512);
 
 #endif
