@@ -1,3 +1,10 @@
 # convert/ - plans from layout to layout, adapters between formats
 libbise_a_SOURCES += %D%/config_out.c %D%/convert.h %D%/gguf_keys.c \
   %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
+if HAVE_CHECK
+check_PROGRAMS += tests/check_convert
+TESTS += tests/check_convert
+tests_check_convert_SOURCES = tests/check_convert.c
+tests_check_convert_CPPFLAGS = $(test_cppflags)
+tests_check_convert_LDADD = $(test_ldadd)
+endif

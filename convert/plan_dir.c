@@ -92,8 +92,8 @@ static bise_status add_same(bise_plan *p, const bise_weights *w,
     return s;
 }
 
-/* Name of a role in another layout; stacked experts are written one by one
- * where the layout has no name for the stack. */
+/* A role in another layout. Experts are written one by one, except for the
+ * families whose HF files stack them, gate and up of each fused. */
 static bise_status add_role(bise_plan *p, const bise_weights *w,
                             bise_role role, bise_names names,
                             const bise_convert_options *o, bise_error *err)
@@ -107,8 +107,13 @@ static bise_status add_role(bise_plan *p, const bise_weights *w,
                         role.kind == BISE_ROLE_EXP_DOWN;
     if (role.kind == BISE_ROLE_HEAD && g->tied)
         return BISE_OK;
-    if (expert && role.expert < 0 &&
-        !bise_role_name_in(name, role, names, g->family)) {
+    const bool stacked = expert && names == BISE_NAMES_HF &&
+                         g->family == BISE_FAMILY_MISTRAL4;
+    if (stacked && role.kind == BISE_ROLE_EXP_UP)
+        return BISE_OK;                         /* inside gate_up */
+    if (stacked && role.kind == BISE_ROLE_EXP_GATE)
+        role.kind = BISE_ROLE_EXP_GATE_UP;
+    if (expert && role.expert < 0 && !stacked) {
         bise_status s = BISE_OK;
         for (int32_t e = 0; e < g->E && s == BISE_OK; e++) {
             role.expert = e;

@@ -1,3 +1,10 @@
 # quantize/ - type mixtures, importance matrices, quantized plans
 libbise_a_SOURCES += %D%/imatrix.c %D%/imatrix.h %D%/mixture.c \
   %D%/mixture.h %D%/mixtures.def %D%/quantize.c %D%/quantize.h
+if HAVE_CHECK
+check_PROGRAMS += tests/check_mixture
+TESTS += tests/check_mixture
+tests_check_mixture_SOURCES = tests/check_mixture.c
+tests_check_mixture_CPPFLAGS = $(test_cppflags)
+tests_check_mixture_LDADD = $(test_ldadd)
+endif
