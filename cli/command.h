@@ -40,6 +40,7 @@ typedef struct bise_context {
     bise_pool *pool;              /* threads workers */
     const bise_progress *progress;
     bise_json *result;            /* fill; printed under --json */
+    bool problems;                /* set: the result stands, the exit is 1 */
 } bise_context;
 
 typedef struct bise_command {

@@ -147,7 +147,7 @@ static int run_command(const bise_args *a, bise_term *t, bise_error *err)
     } else {
         bise_json_free(ctx.result);
     }
-    return 0;
+    return ctx.problems ? 1 : 0;
 }
 
 /* Everything but the check of stdout. */

@@ -213,9 +213,7 @@ static void trial_task(void *ctx, size_t index, int worker)
     (void)worker;
 }
 
-/* Floating point operations a second in matrix products of all threads: the
- * best of a few short trials. */
-static double measure_speed(bise_pool *pool)
+double bise_finetune_speed(bise_pool *pool)
 {
     const size_t n = (size_t)TRIAL * TRIAL;
     const size_t threads = (size_t)bise_pool_threads(pool);
@@ -257,7 +255,7 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
                     p->parameters * sizeof(float);
     p->eval_every = every(s->eval_every, p->feed.steps);
     p->save_every = every(s->save_every, p->feed.steps);
-    p->seconds = count_flops(f) / measure_speed(f->o.pool);
+    p->seconds = count_flops(f) / bise_finetune_speed(f->o.pool);
     /* The arena gets what the adapter and its moments leave. */
     const uint64_t fixed = p->adapter_bytes + p->optimizer_bytes;
     f->graph_options.memory_bytes = p->memory_limit > fixed

@@ -65,6 +65,9 @@ BISE_NODISCARD bise_status bise_finetune_train(bise_finetune *f,
                                                bise_train_state *state,
                                                bise_error *err);
 void bise_finetune_close(bise_finetune *f);
+/* Floating point operations a second in matrix products of all threads, for
+ * estimates of time: the best of a few short trials (some 20 ms). */
+double bise_finetune_speed(bise_pool *pool);
 /* Facts of the run for the log and the report: model, data, machine. */
 bise_json *bise_finetune_facts(const bise_finetune *f);
 

@@ -32,8 +32,7 @@ typedef struct building {
     bise_dataset_stats stats;
 } building;
 
-/* Add the format of a file to the list of formats once. */
-static void note_format(bise_dataset_stats *st, const char *name)
+void bise_dataset_note_format(bise_dataset_stats *st, const char *name)
 {
     const size_t used = strlen(st->format), n = strlen(name);
     for (const char *p = st->format; (p = strstr(p, name)); p++)
@@ -109,7 +108,7 @@ static bise_status take_row(void *ctx, const bise_scan_row *row,
     b->stats.rows++;
     if (row->reason)
         return bise_scan_fail(row, row->reason, err);
-    note_format(&b->stats, bise_schema_name(row->schema));
+    bise_dataset_note_format(&b->stats, bise_schema_name(row->schema));
     const bool pair = bise_schema_is_pair(row->schema);
     if (pair && !b->o->pairs)
         return bise_scan_fail(row, "a pair of a chosen and a rejected answer "

@@ -87,6 +87,8 @@ int32_t bise_dataset_len(const bise_dataset *d, uint64_t i);
 int32_t bise_dataset_source_count(const bise_dataset *d);
 const bise_dataset_source *bise_dataset_source_at(const bise_dataset *d,
                                                   int32_t i);
+/* Add a row's format to the list in the statistics, once. */
+void bise_dataset_note_format(bise_dataset_stats *st, const char *name);
 /* sha256 over files, tokenizer and settings: 64 hex digits. */
 const char *bise_dataset_digest(const bise_dataset *d);
 

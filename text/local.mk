@@ -4,10 +4,11 @@ libbise_a_SOURCES += %D%/chat.c %D%/chat.h %D%/chat_turns.c \
   %D%/hf_tokenizer.c %D%/merge.c %D%/merge.h %D%/split.c %D%/split.h \
   %D%/spm.c %D%/spm_model.c %D%/tekken.c %D%/tokenizer.c %D%/tokenizer.h \
   %D%/tokenizer_open.c %D%/vocab.c %D%/vocab.h
-libbise_a_SOURCES += %D%/dataset.c %D%/dataset.h %D%/order.c %D%/order.h \
-  %D%/pack.c %D%/pack.h %D%/rows.c %D%/rows.h %D%/scan.c %D%/scan.h \
-  %D%/schema.c %D%/schema.h %D%/sources.c %D%/sources.h %D%/spool.c \
-  %D%/spool.h %D%/token_cache.c %D%/token_cache.h
+libbise_a_SOURCES += %D%/audit.c %D%/audit.h %D%/dataset.c %D%/dataset.h \
+  %D%/order.c %D%/order.h %D%/pack.c %D%/pack.h %D%/rows.c %D%/rows.h \
+  %D%/scan.c %D%/scan.h %D%/schema.c %D%/schema.h %D%/sources.c \
+  %D%/sources.h %D%/spool.c %D%/spool.h %D%/token_cache.c \
+  %D%/token_cache.h
 nodist_libbise_a_SOURCES = %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
 EXTRA_DIST += %D%/spm_model.proto tests/golden/chat/mistral-common.jsonl
 BUILT_SOURCES += %D%/spm_model.pb-c.h
@@ -30,4 +31,24 @@ tests_check_tokenizer_LDADD = $(test_ldadd)
 tests_check_split_SOURCES = tests/check_split.c
 tests_check_split_CPPFLAGS = $(test_cppflags)
 tests_check_split_LDADD = $(test_ldadd)
+endif
+EXTRA_DIST += tests/cli/data.sh tests/cli/data_counts.py
+TESTS += tests/cli/data.sh
+if HAVE_CHECK
+check_PROGRAMS += tests/check_rows tests/check_dataset tests/check_pack \
+  tests/check_audit
+TESTS += tests/check_rows tests/check_dataset tests/check_pack \
+  tests/check_audit
+tests_check_rows_SOURCES = tests/check_rows.c
+tests_check_rows_CPPFLAGS = $(test_cppflags)
+tests_check_rows_LDADD = $(test_ldadd)
+tests_check_dataset_SOURCES = tests/check_dataset.c tests/data_fixture.h
+tests_check_dataset_CPPFLAGS = $(test_cppflags)
+tests_check_dataset_LDADD = $(test_ldadd)
+tests_check_pack_SOURCES = tests/check_pack.c tests/data_fixture.h
+tests_check_pack_CPPFLAGS = $(test_cppflags)
+tests_check_pack_LDADD = $(test_ldadd)
+tests_check_audit_SOURCES = tests/check_audit.c tests/data_fixture.h
+tests_check_audit_CPPFLAGS = $(test_cppflags)
+tests_check_audit_LDADD = libcli.a $(test_ldadd)
 endif

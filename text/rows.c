@@ -21,7 +21,7 @@
 
 typedef enum { START, LINES, ARRAY, AFTER_ARRAY, BROKEN } rows_mode;
 
-struct bise_rows {
+struct bise_row_reader {
     bise_inflate *in;
     char *buf;
     size_t len, cap;
@@ -42,7 +42,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-static bise_status push(bise_rows *r, size_t end, const char *fault,
+static bise_status push(bise_row_reader *r, size_t end, const char *fault,
                         bise_error *err)
 {
     if (bise_grow((void **)&r->rows, &r->cap_rows, r->n_rows + 1,
@@ -59,7 +59,7 @@ static bise_status push(bise_rows *r, size_t end, const char *fault,
 }
 
 /* The row in progress begins behind position end. */
-static void begin_row(bise_rows *r, size_t end)
+static void begin_row(bise_row_reader *r, size_t end)
 {
     r->start = end;
     r->at = end;
@@ -69,7 +69,7 @@ static void begin_row(bise_rows *r, size_t end)
 }
 
 /* The stream's structure is broken at the row in progress: say so once. */
-static bise_status broken(bise_rows *r, const char *fault, bise_error *err)
+static bise_status broken(bise_row_reader *r, const char *fault, bise_error *err)
 {
     const bise_status s = push(r, r->at < r->len ? r->at : r->len, fault, err);
     r->mode = BROKEN;
@@ -77,7 +77,7 @@ static bise_status broken(bise_rows *r, const char *fault, bise_error *err)
 }
 
 /* Skip a byte order mark and blanks; decide between lines and an array. */
-static void find_mode(bise_rows *r)
+static void find_mode(bise_row_reader *r)
 {
     if (r->base + r->at == 0 && r->len >= 3 &&
         !memcmp(r->buf, "\xef\xbb\xbf", 3))
@@ -100,7 +100,7 @@ static bool all_blank(const char *p, size_t n)
     return !n;
 }
 
-static bise_status cut_lines(bise_rows *r, bise_error *err)
+static bise_status cut_lines(bise_row_reader *r, bise_error *err)
 {
     /* the second condition is a last line without a newline */
     while ((r->at < r->len || (r->eof && r->start < r->len)) &&
@@ -123,7 +123,7 @@ static bise_status cut_lines(bise_rows *r, bise_error *err)
 }
 
 /* One byte of an array element: follow strings and nesting. */
-static void element_byte(bise_rows *r, char c)
+static void element_byte(bise_row_reader *r, char c)
 {
     if (r->blank && !is_blank(c)) {     /* blanks are not part of the row */
         r->blank = false;
@@ -147,7 +147,7 @@ static void element_byte(bise_rows *r, char c)
     r->line += c == '\n';
 }
 
-static bise_status cut_array(bise_rows *r, bise_error *err)
+static bise_status cut_array(bise_row_reader *r, bise_error *err)
 {
     for (; r->at < r->len && r->n_rows < BATCH_ROWS; r->at++) {
         const char c = r->buf[r->at];
@@ -178,7 +178,7 @@ static bise_status cut_array(bise_rows *r, bise_error *err)
     return BISE_OK;
 }
 
-static bise_status cut(bise_rows *r, bise_error *err)
+static bise_status cut(bise_row_reader *r, bise_error *err)
 {
     bise_status s = BISE_OK;
     if (r->mode == START)
@@ -198,7 +198,7 @@ static bise_status cut(bise_rows *r, bise_error *err)
 }
 
 /* Fill the free part of the buffer. */
-static bise_status fill(bise_rows *r, bise_error *err)
+static bise_status fill(bise_row_reader *r, bise_error *err)
 {
     while (!r->eof && r->len < r->cap) {
         size_t got;
@@ -215,7 +215,7 @@ static bise_status fill(bise_rows *r, bise_error *err)
 
 /* Move the row in progress to the front, and double the buffer when that row
  * fills it. */
-static bise_status make_room(bise_rows *r, bise_error *err)
+static bise_status make_room(bise_row_reader *r, bise_error *err)
 {
     memmove(r->buf, r->buf + r->start, r->len - r->start);
     r->base += r->start;
@@ -234,7 +234,7 @@ static bise_status make_room(bise_rows *r, bise_error *err)
     return BISE_OK;
 }
 
-bise_status bise_rows_batch(bise_rows *r, const bise_raw_row **rows, size_t *n,
+bise_status bise_rows_batch(bise_row_reader *r, const bise_raw_row **rows, size_t *n,
                             bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -254,10 +254,10 @@ bise_status bise_rows_batch(bise_rows *r, const bise_raw_row **rows, size_t *n,
     return s;
 }
 
-bise_status bise_rows_new_take(bise_rows **out, bise_inflate *in,
+bise_status bise_rows_new_take(bise_row_reader **out, bise_inflate *in,
                                bise_error *err)
 {
-    bise_rows *r = bise_alloc(sizeof *r);
+    bise_row_reader *r = bise_alloc(sizeof *r);
     if (r) {
         r->in = in;
         r->cap = BATCH_BYTES;
@@ -274,19 +274,19 @@ bise_status bise_rows_new_take(bise_rows **out, bise_inflate *in,
     return BISE_OK;
 }
 
-bise_status bise_rows_open(bise_rows **out, const char *path, bise_error *err)
+bise_status bise_rows_open(bise_row_reader **out, const char *path, bise_error *err)
 {
     bise_inflate *in = NULL;
     const bise_status s = bise_inflate_open(&in, path, err);
     return s == BISE_OK ? bise_rows_new_take(out, in, err) : s;
 }
 
-uint64_t bise_rows_consumed(const bise_rows *r)
+uint64_t bise_rows_consumed(const bise_row_reader *r)
 {
     return bise_inflate_consumed(r->in);
 }
 
-void bise_rows_close(bise_rows *r)
+void bise_rows_close(bise_row_reader *r)
 {
     if (!r)
         return;

@@ -23,21 +23,21 @@ typedef struct bise_raw_row {
     const char *fault; /* the file's structure breaks here, or NULL */
 } bise_raw_row;
 
-typedef struct bise_rows bise_rows;
+typedef struct bise_row_reader bise_row_reader;
 
 /* Cut the stream in; takes it, also on failure. */
-BISE_NODISCARD bise_status bise_rows_new_take(bise_rows **out,
+BISE_NODISCARD bise_status bise_rows_new_take(bise_row_reader **out,
                                               bise_inflate *in,
                                               bise_error *err);
-BISE_NODISCARD bise_status bise_rows_open(bise_rows **out, const char *path,
+BISE_NODISCARD bise_status bise_rows_open(bise_row_reader **out, const char *path,
                                           bise_error *err);
-void bise_rows_close(bise_rows *r);
+void bise_rows_close(bise_row_reader *r);
 /* The next rows, as many as fit the buffer of a few MiB; *n is 0 at the end.
  * Borrowed until the next call. Blank lines are skipped. */
-BISE_NODISCARD bise_status bise_rows_batch(bise_rows *r,
+BISE_NODISCARD bise_status bise_rows_batch(bise_row_reader *r,
                                            const bise_raw_row **rows,
                                            size_t *n, bise_error *err);
 /* Bytes of the file consumed so far. */
-uint64_t bise_rows_consumed(const bise_rows *r);
+uint64_t bise_rows_consumed(const bise_row_reader *r);
 
 #endif

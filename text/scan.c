@@ -7,6 +7,7 @@
 
 #include "text/scan.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -71,21 +72,20 @@ bise_status bise_scan_fail(const bise_scan_row *row, const char *reason,
     return s == BISE_OK ? s : bise_error_in(err, row->file, NULL);
 }
 
-/* jansson counts lines within the row; the file's line stands before it. */
-static const char *without_line(const char *text)
-{
-    static const char in[] = "invalid JSON at line 1, ";
-    return bise_starts_with(text, in) ? text + sizeof in - 1 : NULL;
-}
-
+/* The reason as a copy (bise_free). The JSON parser counts lines within the
+ * row, whose line in the file stands before it already; and it has words of
+ * its own for invalid UTF-8. */
 static char *reason_of(const bise_error *e)
 {
+    static const char in[] = "invalid JSON at line 1, ";
+    const bool json = bise_starts_with(e->text, in);
+    const char *rest = json ? e->text + sizeof in - 1 : e->text;
     bise_str s = { 0 };
-    const char *rest = without_line(e->text);
-    if (rest)
-        bise_str_printf(&s, "invalid JSON at %s", rest);
-    else
-        bise_str_puts(&s, e->text);
+    if (json)
+        bise_str_printf(&s, "invalid %s at ",
+                        strstr(rest, "unable to decode byte") ? "UTF-8" :
+                                                                "JSON");
+    bise_str_puts(&s, rest);
     return bise_str_take(&s);
 }
 
@@ -228,7 +228,7 @@ static bise_status emit_batch(scan *sc, int32_t source, const char *file,
 }
 
 /* One file; done counts the bytes of the files before it. Takes rows. */
-static bise_status scan_file_take(scan *sc, bise_rows *rows, int32_t source,
+static bise_status scan_file_take(scan *sc, bise_row_reader *rows, int32_t source,
                                   const char *file, uint64_t done,
                                   uint64_t total, bise_error *err)
 {
@@ -268,7 +268,7 @@ bise_status bise_scan(const bise_sources *sources,
     bise_status s = BISE_OK;
     uint64_t done = 0;
     for (int32_t i = 0; s == BISE_OK && i < sources->n; i++) {
-        bise_rows *rows = NULL;
+        bise_row_reader *rows = NULL;
         const bise_source *f = &sources->v[i];
         s = bise_rows_open(&rows, f->path, err);
         if (s == BISE_OK)
@@ -285,7 +285,7 @@ bise_status bise_scan_stream_take(bise_inflate *in, const char *name,
                                   bise_scan_fn *fn, void *ctx, bise_error *err)
 {
     scan sc = { .o = o, .fn = fn, .ctx = ctx };
-    bise_rows *rows = NULL;
+    bise_row_reader *rows = NULL;
     bise_status s = bise_rows_new_take(&rows, in, err);
     if (s == BISE_OK)
         s = scan_file_take(&sc, rows, 0, name, 0, 0, err);

@@ -127,6 +127,15 @@ static bise_status check_messages(const bise_json *list, bise_error *err)
             return bise_fail(err, BISE_EFORMAT,
                              "message %zu (%s) has no 'content'", i + 1, role);
     }
+    size_t first = 0;
+    while (first < n && is_role(bise_json_at(list, first), "system"))
+        first++;
+    if (first < n && !is_role(bise_json_at(list, first), "user"))
+        return bise_fail(err, BISE_EFORMAT,
+                         "message %zu is the %s's, but the user speaks first",
+                         first + 1,
+                         bise_json_string(bise_json_get(
+                             bise_json_at(list, first), "role"), NULL));
     if (!is_role(bise_json_at(list, n - 1), "assistant"))
         return bise_fail(err, BISE_EFORMAT,
                          "the last message is not the assistant's: nothing "

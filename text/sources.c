@@ -124,11 +124,12 @@ static bise_status split_weight(char **path, double *weight, const char *name,
     if (*end)
         return BISE_OK;
     if (!(w > 0) || !isfinite(w)) {
+        const bise_status s =
+            bise_fail(err, BISE_EINVAL, "weight '%s' of '%s' is not above 0",
+                      colon + 1, name);
         bise_free(*path);
         *path = NULL;
-        return bise_fail(err, BISE_EINVAL,
-                         "weight '%s' of '%s' is not above 0", colon + 1,
-                         name);
+        return s;
     }
     *colon = 0;
     *weight = w;

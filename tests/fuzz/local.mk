@@ -38,6 +38,11 @@ fuzz_targets += tests/fuzz/fuzz_adapter
 tests_fuzz_fuzz_adapter_SOURCES = tests/fuzz/fuzz_adapter.c $(fuzz_main)
 tests_fuzz_fuzz_adapter_LDADD = $(fuzz_ldadd)
 
+fuzz_targets += tests/fuzz/fuzz_rows
+tests_fuzz_fuzz_rows_SOURCES = tests/fuzz/fuzz_rows.c $(fuzz_main)
+tests_fuzz_fuzz_rows_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_rows_LDADD = $(fuzz_ldadd)
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)

@@ -1,0 +1,91 @@
+#!/bin/sh
+# data.sh - `bise data`: counts and keys of check, exit codes, the cleaned file,
+# messages of bad rows, compressed and weighted files, show in a pipe, equal
+# output for any number of threads; with the judges, counts of mistral-common.
+# SPDX-License-Identifier: Apache-2.0
+bise=${bise:-${top_builddir:-build}/bise}
+top=${top_srcdir:-.}
+model=$top/examples/tiny-mistral3
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+
+fail() { echo "FAIL: $*"; failed=1; }
+# has TEXT WHAT: the last output holds TEXT
+has() { grep -qF -- "$1" "$tmp/out" || { fail "$2: no '$1' in:"; cat "$tmp/out"; }; }
+# run CODE ARGS...: exit code and output of bise
+run() {
+    want=$1; shift
+    "$bise" "$@" >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    [ $got = "$want" ] || { fail "exit $got, not $want: $*"; cat "$tmp/err"; }
+}
+
+# --- check
+run 0 data check "$top/examples/sql/train.jsonl" --model "$model"
+has "1,000 (0 bad)" "rows"
+has "steps of a run" "estimate"
+[ "$(awk 'length > 80' "$tmp/out" | grep -v / | wc -l)" = 0 ] || fail "lines over 80 columns"
+run 0 data check "$top/examples/sql" --model "$model" --json
+for key in format rows bad tokens supervised_tokens longest truncated; do
+    has "\"$key\":" "JSON"
+done
+has '"rows":1000' "rows"
+
+# every bad row, in order, and exit 1; training would stop at the first
+printf '%s\n' '{"text":"a b c"}' '{"text":' '' '{"messages":[]}' \
+    '{"text":"a b c"}' '{"x":1}' >"$tmp/bad.jsonl"
+run 1 data check "$tmp/bad.jsonl" --model "$model"
+has "bad.jsonl:2: invalid JSON" "bad row"
+has "bad.jsonl:4: the message list is empty" "bad row"
+has "bad.jsonl:6: no known format" "bad row"
+has "bad.jsonl:5 repeats" "duplicate"
+run 1 data check "$tmp/bad.jsonl" --model "$model" --json
+has '"line":4,"reason":"the message list is empty"' "JSON"
+run 0 data check "$tmp/bad.jsonl" --model "$model" --write "$tmp/clean.jsonl"
+[ "$(cat "$tmp/clean.jsonl")" = '{"text":"a b c"}' ] || fail "cleaned file"
+run 1 data check "$tmp/bad.jsonl" --model "$model" --write "$tmp/clean.jsonl"
+run 0 data check "$tmp/bad.jsonl" --model "$model" --write "$tmp/clean.jsonl" --force
+
+# compressed, weighted and together
+gzip -c "$top/examples/sql/valid.jsonl" >"$tmp/rows.gz"
+run 0 data check "$tmp/rows.gz:0.5" "$top/examples/sql/train.jsonl" --model "$model" --json
+has '"rows":1100' "two files"
+head -c 3000 "$tmp/rows.gz" >"$tmp/cut.gz"
+run 1 data check "$tmp/cut.gz" --model "$model"
+grep -q "cut.gz" "$tmp/err" || fail "cut gzip: no path in the message"
+
+# wrong use
+run 2 data check "$tmp/bad.jsonl"
+run 2 data chekc "$tmp/bad.jsonl" --model "$model"
+run 1 data check "$tmp/absent.jsonl" --model "$model"
+
+# --- show: brackets in a pipe, the trained part only
+printf '%s\n' '{"prompt":"Hello","completion":"Good day"}' >"$tmp/one.jsonl"
+run 0 data show "$tmp/one.jsonl" --model "$model"
+has "[INST]Hello[/INST][[Good day</s>]]" "show"
+run 0 data show "$tmp/one.jsonl" --model "$model" --train-on all
+has "<s>[[[INST]Hello[/INST]Good day</s>]]" "show --train-on all"
+run 0 data show "$top/examples/sql/train.jsonl" --model "$model/tekken.json" -n 2
+[ "$(grep -c '^---' "$tmp/out")" = 2 ] || fail "show -n 2"
+
+# --- threads change nothing
+for n in 1 2 5; do
+    "$bise" --threads $n data check "$top/examples/sql/train.jsonl" --model \
+        "$model" | grep -v "steps of a run" >"$tmp/threads.$n"
+done
+cmp "$tmp/threads.1" "$tmp/threads.2" && cmp "$tmp/threads.1" "$tmp/threads.5" ||
+    fail "output depends on threads"
+
+# --- counts of mistral-common
+shared=${BISE_SHARED:-$top/../shared}
+gsm=$shared/data/instruct/gsm8k-train.jsonl
+if [ -n "$BISE_JUDGES" ] && [ -f "$gsm" ]; then
+    "$BISE_JUDGES" "$top/tests/cli/data_counts.py" "$model/tekken.json" "$gsm" \
+        >"$tmp/want" || fail "data_counts.py"
+    run 0 data check "$gsm" --model "$model" --max-len 0 --json
+    has "$(cat "$tmp/want")" "counts of mistral-common"
+else
+    echo "skipped: counts of mistral-common (BISE_JUDGES, BISE_SHARED)"
+fi
+exit $failed

@@ -1,0 +1,60 @@
+/* data_fixture.h - what the tests of datasets and packs share: a temporary
+ * folder with row files, the example tokenizer, and options with defaults. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BISE_TESTS_DATA_FIXTURE_H
+#define BISE_TESTS_DATA_FIXTURE_H
+
+#include <string.h>
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/str.h"
+#include "tests/check_main.h"
+#include "text/dataset.h"
+
+static char fixture_dir[64];
+static bise_tokenizer *fixture_tok;
+static const bise_chat *fixture_chat;
+
+static void fixture_setup(void)
+{
+    bise_error err;
+    strcpy(fixture_dir, "/tmp/bise-data-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(fixture_dir));
+    ck_ok(bise_tokenizer_load(&fixture_tok,
+                              BISE_SRCDIR "/examples/tiny-mistral3/tekken.json",
+                              &err));
+    ck_ok(bise_chat_for(&fixture_chat, fixture_tok, NULL, &err));
+}
+
+static void fixture_teardown(void)
+{
+    bise_tokenizer_free(fixture_tok);
+    bise_remove_tree(fixture_dir);
+}
+
+/* Write a file into the folder; gives its path (bise_free). */
+static char *fixture_file(const char *name, const char *text)
+{
+    bise_error err;
+    char *path = bise_path_join(fixture_dir, name);
+    ck_ok(bise_file_write(path, text, strlen(text), &err));
+    return path;
+}
+
+/* Open one file with the fixture's tokenizer; max_len 0 = no limit. */
+BISE_UNUSED
+static bise_status fixture_open(bise_dataset **d, const char *path,
+                                int32_t max_len, bise_too_long too_long,
+                                bise_error *err)
+{
+    const bise_dataset_options o = {
+        .files = &path, .n_files = 1, .tokenizer = fixture_tok,
+        .chat = fixture_chat, .max_len = max_len, .too_long = too_long,
+        .cache_dir = fixture_dir,
+    };
+    bise_error_init(err);
+    return bise_dataset_open(d, &o, err);
+}
+
+#endif
