@@ -12,16 +12,18 @@
 typedef struct chunk {
     const float *x[W];  /* weights of the block in each lane */
     const float *qw[W]; /* importance of its columns, NULL without */
+    float sigma2[W];    /* mean square of its row, where asked for */
     int count;          /* lanes that hold a block of their own */
 } chunk;
 
 /* Encode the blocks of a chunk into count blocks at dst. */
 typedef void chunk_fn(uint8_t *dst, const chunk *c);
 
+/* row_sigma2: mean squares of the rows, or NULL. */
 BISE_INLINE void encode_chunks(void *dst, const float *src, size_t rows,
                                size_t cols, const float *imatrix,
                                size_t block_len, size_t block_bytes,
-                               chunk_fn *fn)
+                               const float *row_sigma2, chunk_fn *fn)
 {
     const size_t per_row = cols / block_len, total = rows * per_row;
     uint8_t *out = dst;
@@ -33,6 +35,8 @@ BISE_INLINE void encode_chunks(void *dst, const float *src, size_t rows,
             const size_t at = b + (size_t)k;
             c.x[lane] = src + at * block_len;
             c.qw[lane] = imatrix ? imatrix + at % per_row * block_len : NULL;
+            if (row_sigma2)
+                c.sigma2[lane] = row_sigma2[at / per_row];
         }
         fn(out, &c);
     }

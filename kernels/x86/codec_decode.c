@@ -11,19 +11,6 @@
 #include "kernels/block.h"
 #include "kernels/x86/vec.h"
 
-typedef __m128i b16; /* 16 bytes */
-
-BISE_INLINE b16 b_load(const void *p)
-{
-    return _mm_loadu_si128(p);
-}
-
-/* (a >> shift) & mask in every byte, shift + bits of mask <= 8. */
-BISE_INLINE b16 b_field(b16 a, int shift, int mask)
-{
-    return _mm_and_si128(_mm_srli_epi16(a, shift), _mm_set1_epi8((char)mask));
-}
-
 BISE_INLINE b16 b_less(b16 a, int v)
 {
     return _mm_sub_epi8(a, _mm_set1_epi8((char)v));

@@ -109,7 +109,7 @@ static void chunk_iq4_xs_weighted(uint8_t *dst, const chunk *c)
 static void encode_iq4_nl(void *dst, const float *src, size_t rows,
                           size_t cols, const float *imatrix)
 {
-    encode_chunks(dst, src, rows, cols, imatrix, 32, sizeof(bise_q4_0),
+    encode_chunks(dst, src, rows, cols, imatrix, 32, sizeof(bise_q4_0), NULL,
                   imatrix ? chunk_iq4_nl_weighted : chunk_iq4_nl_plain);
 }
 
@@ -117,7 +117,7 @@ static void encode_iq4_xs(void *dst, const float *src, size_t rows,
                           size_t cols, const float *imatrix)
 {
     encode_chunks(dst, src, rows, cols, imatrix, BISE_QK, sizeof(bise_iq4_xs),
-                  imatrix ? chunk_iq4_xs_weighted : chunk_iq4_xs_plain);
+                  NULL, imatrix ? chunk_iq4_xs_weighted : chunk_iq4_xs_plain);
 }
 
 /* Install the IQ4 encoders of this instruction set. */

@@ -407,7 +407,7 @@ static void chunk_q6_k_weighted(uint8_t *dst, const chunk *c)
                               size_t cols, const float *imatrix) \
     { \
         encode_chunks(dst, src, rows, cols, imatrix, BISE_QK, \
-                      sizeof(bise_##name), \
+                      sizeof(bise_##name), NULL, \
                       imatrix ? chunk_##name##_weighted : \
                                 chunk_##name##_plain); \
     }

@@ -159,18 +159,76 @@ BISE_INLINE void v_load_columns(vf *out, const float *const *row, size_t off,
     }
 }
 
-/* 16 int codes as bytes (their low 8 bits, values must fit). */
-BISE_INLINE void v_store_bytes16(uint8_t *p, const vi *q)
+/* n + 1 in the lanes of m. */
+BISE_INLINE vi vi_count(vi n, vm m)
 {
 #ifdef __AVX512F__
-    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(q[0]));
+    return _mm512_mask_add_epi32(n, m, n, vi_set(1));
 #else
-    __m256i a = _mm256_packs_epi32(q[0], q[1]);
-    a = _mm256_permute4x64_epi64(a, 0xd8);
-    a = _mm256_packus_epi16(a, a);
-    a = _mm256_permute4x64_epi64(a, 0xd8);
-    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(a));
+    return vi_sub(n, vi_bits(m));
 #endif
+}
+
+typedef __m128i b16; /* 16 bytes */
+
+BISE_INLINE b16 b_load(const void *p)
+{
+    return _mm_loadu_si128(p);
+}
+
+BISE_INLINE void b_store(void *p, b16 a)
+{
+    _mm_storeu_si128(p, a);
+}
+
+/* (a >> shift) & mask in every byte, shift + bits of mask <= 8. */
+BISE_INLINE b16 b_field(b16 a, int shift, int mask)
+{
+    return _mm_and_si128(_mm_srli_epi16(a, shift), _mm_set1_epi8((char)mask));
+}
+
+/* The low 8 bits of 16 ints. */
+BISE_INLINE b16 v_bytes16(const vi *q)
+{
+#ifdef __AVX512F__
+    return _mm512_cvtepi32_epi8(q[0]);
+#else
+    const vi low = vi_set(255);
+    const vi a = _mm256_packs_epi32(vi_and(q[0], low), vi_and(q[1], low));
+    const b16 even = _mm256_castsi256_si128(a);
+    const b16 odd = _mm256_extracti128_si256(a, 1);
+    const b16 b = _mm_packus_epi16(even, odd);
+    return _mm_shuffle_epi32(b, 0xd8);
+#endif
+}
+
+BISE_INLINE void v_store_bytes16(uint8_t *p, const vi *q)
+{
+    b_store(p, v_bytes16(q));
+}
+
+/* Lane l: the least or largest lane of v[l]. The v are overwritten. */
+BISE_INLINE vf v_reduce(vf *v, int largest)
+{
+#define V_PICK(a, b) (largest ? v_max(a, b) : v_min(a, b))
+    for (int i = 0; i < W; i += 2)
+        v[i / 2] = V_PICK(VOP(unpacklo_ps)(v[i], v[i + 1]),
+                          VOP(unpackhi_ps)(v[i], v[i + 1]));
+    for (int i = 0; i < W / 2; i += 2)
+        v[i / 2] = V_PICK(v_unpack_pd(v[i], v[i + 1], 0),
+                          v_unpack_pd(v[i], v[i + 1], 1));
+    /* v[i]: four results in each 128-bit part, to be joined over the parts */
+#ifdef __AVX512F__
+    for (int i = 0; i < 2; i++)
+        v[i] = V_PICK(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x88),
+                      _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xdd));
+    return V_PICK(_mm512_shuffle_f32x4(v[0], v[1], 0x88),
+                  _mm512_shuffle_f32x4(v[0], v[1], 0xdd));
+#else
+    return V_PICK(_mm256_permute2f128_ps(v[0], v[1], 0x20),
+                  _mm256_permute2f128_ps(v[0], v[1], 0x31));
+#endif
+#undef V_PICK
 }
 
 #endif
