@@ -26,3 +26,5 @@ libcli_a_SOURCES += %D%/cmd_pack.c %D%/cmd_unpack.c
 libcli_a_SOURCES += %D%/cmd_tokenize.c
 TESTS += tests/cli/tokenize.sh
 EXTRA_DIST += tests/cli/tokenize.sh
+TESTS += tests/cli/eval.sh tests/cli/generate.sh
+EXTRA_DIST += tests/cli/eval.sh tests/cli/generate.sh
