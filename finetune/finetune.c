@@ -125,18 +125,36 @@ static uint64_t every(int64_t option, uint64_t steps)
     return option ? (uint64_t)option : tenth;
 }
 
-/* Work of the run: 4 products of each weight a trained token (forward and
- * input gradient), and a third when activations are computed again. */
-static double count_flops(const bise_finetune *f)
+/* Inputs of a step on average. */
+static double step_tokens(const bise_finetune *f)
 {
     const bise_dataset_stats *st = bise_dataset_stats_of(f->train);
     const bise_feed_plan *p = &f->plan.feed;
     const double per_row = (double)st->tokens / (double)st->samples;
-    double tokens = (double)p->steps * (double)p->step_tokens;
-    if (p->step_packs)
-        tokens = (double)p->steps * (double)p->step_packs *
-                 (p->pack.packing ? (double)p->pack.max_tokens
-                                  : (double)p->pack.rows_per_pack * per_row);
+    if (!p->step_packs)
+        return (double)p->step_tokens;
+    return (double)p->step_packs *
+           (p->pack.packing ? (double)p->pack.max_tokens
+                            : (double)p->pack.rows_per_pack * per_row);
+}
+
+/* Steps between evaluations: as given, or a tenth of the run, but so many that
+ * twice as many tokens are trained as evaluated. */
+static uint64_t eval_every(const bise_finetune *f)
+{
+    const uint64_t n = every(f->s->eval_every, f->plan.feed.steps);
+    if (f->s->eval_every || !f->eval)
+        return n;
+    const double tokens = (double)bise_dataset_stats_of(f->eval)->tokens;
+    const uint64_t least = (uint64_t)ceil(2 * tokens / step_tokens(f));
+    return n < least ? least : n;
+}
+
+/* Work of the run: 4 products of each weight a trained token (forward and
+ * input gradient), and a third when activations are computed again. */
+static double count_flops(const bise_finetune *f)
+{
+    const double tokens = (double)f->plan.feed.steps * step_tokens(f);
     const bool again = strcmp(f->s->checkpointing, "on") == 0;
     return (again ? 6.0 : 4.0) * tokens *
            (double)bise_config_parameters(&f->base.config);
@@ -253,7 +271,7 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
     const uint64_t checkpoint = p->adapter_bytes + p->optimizer_bytes;
     p->disk_bytes = (uint64_t)(s->keep + 1) * checkpoint +
                     p->parameters * sizeof(float);
-    p->eval_every = every(s->eval_every, p->feed.steps);
+    p->eval_every = eval_every(f);
     p->save_every = every(s->save_every, p->feed.steps);
     p->seconds = count_flops(f) / bise_finetune_speed(f->o.pool);
     /* The arena gets what the adapter and its moments leave. */

@@ -40,3 +40,5 @@ EXTRA_DIST += \
   tests/golden/train/window/adapter-start/adapter_model.safetensors \
   tests/golden/train/window/batches.safetensors \
   tests/golden/train/window/steps.json
+EXTRA_DIST += tests/cli/finetune.sh
+TESTS += tests/cli/finetune.sh

@@ -19,6 +19,9 @@
 #include "finetune/runlog.h"
 #include "finetune/trainstate.h"
 
+/* Longest time between checkpoints unless --save-every says otherwise. */
+enum { SAVE_SECONDS = 600 };
+
 /* What the loop holds open. */
 typedef struct loop {
     bise_finetune *f;
@@ -29,6 +32,7 @@ typedef struct loop {
     bise_runlog *log;
     bise_fingerprint origin;
     uint64_t saved;           /* step of the newest checkpoint */
+    uint64_t save_time;       /* clock of it, or of the start */
     bool has_saved, resumed;
 } loop;
 
@@ -121,6 +125,7 @@ static bise_status save(loop *l, bise_error *err)
     if (s)
         return s;
     l->saved = step;
+    l->save_time = bise_clock_ns();
     l->has_saved = true;
     return bise_trainstate_prune(l->dir.checkpoints, (size_t)l->f->s->keep,
                                  err);
@@ -234,7 +239,9 @@ static bise_status run_steps(loop *l, bise_error *err)
         if (one_step(l, &r, &seconds, err) ||
             after_step(l, &r, seconds, err))
             return err->status;
-        if (r.step % p->save_every == 0 && save(l, err))
+        const bool late = !l->f->s->save_every &&
+                          seconds_since(l->save_time) > SAVE_SECONDS;
+        if ((r.step % p->save_every == 0 || late) && save(l, err))
             return err->status;
         snprintf(remark, sizeof remark, "loss %.4f", r.loss);
         if (bise_progress_step(l->f->o.progress, "finetune", r.step,
@@ -288,7 +295,7 @@ static bise_status train(loop *l, bise_error *err)
 bise_status bise_finetune_train(bise_finetune *f, bise_train_state *state,
                                 bise_error *err)
 {
-    loop l = { .f = f };
+    loop l = { .f = f, .save_time = bise_clock_ns() };
     bise_error second;
     if (!f->s->output)
         return bise_fail(err, BISE_EINVAL, "no output directory given")
