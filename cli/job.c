@@ -22,8 +22,8 @@ static bise_status check_licence(const bise_job *j, const bise_context *ctx,
     const char *want = bise_opt_str(ctx->args, "require-licence", NULL);
     if (!want || strcasecmp(want, j->model.licence) == 0)
         return BISE_OK;
-    bise_status s = bise_fail(err, BISE_EINVAL, "the licence is '%s', '%s' is "
-                              "required",
+    bise_status s = bise_fail(err, BISE_EUNSUPPORTED, "the licence is '%s', "
+                              "'%s' is required",
                               j->model.licence[0] ? j->model.licence
                                                   : "unknown", want);
     s = bise_error_in(err, bise_arg(ctx->args, 0), NULL);

@@ -8,3 +8,6 @@ tests_check_convert_SOURCES = tests/check_convert.c
 tests_check_convert_CPPFLAGS = $(test_cppflags)
 tests_check_convert_LDADD = $(test_ldadd)
 endif
+TESTS += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh
+EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
+  tests/judge_outputs.py

@@ -6,6 +6,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "convert/convert.h"
@@ -199,6 +200,16 @@ static bise_dtype main_type(const bise_plan *p)
     return BISE_DTYPE_BF16;
 }
 
+/* The order of the safetensors library: wider types first, then by name, so
+ * that converting there and back gives the same file. */
+static int by_name(const void *a, const void *b)
+{
+    const bise_plan_tensor *x = a, *y = b;
+    const uint32_t bx = bise_dtype_get(x->dtype)->block_bytes;
+    const uint32_t by = bise_dtype_get(y->dtype)->block_bytes;
+    return bx != by ? (bx > by ? -1 : 1) : strcmp(x->name, y->name);
+}
+
 bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
                                   const bise_convert_options *o,
                                   bise_error *err)
@@ -218,6 +229,8 @@ bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
     else
         s = add_roles(p, &w, o->to == BISE_TO_HF ? BISE_NAMES_HF
                                                  : BISE_NAMES_NATIVE, o, err);
+    if (s == BISE_OK && o->to != bise_convert_layout_of(c))
+        qsort(p->tensors, p->n, sizeof *p->tensors, by_name);
     if (s == BISE_OK)
         s = add_sides(p, c, o, o->to, main_type(p), err);
     return s;

@@ -8,3 +8,5 @@ tests_check_mixture_SOURCES = tests/check_mixture.c
 tests_check_mixture_CPPFLAGS = $(test_cppflags)
 tests_check_mixture_LDADD = $(test_ldadd)
 endif
+TESTS += tests/cli/quantize.sh
+EXTRA_DIST += tests/cli/quantize.sh

@@ -130,12 +130,13 @@ static bise_status check_tensor(const bise_plan_tensor *t,
                       strcmp(t->name, "token_embd.weight") == 0;
     if (t->dtype == BISE_DTYPE_Q2_K && o->mixture->file_type == 21 &&
         !t->imatrix && !ends) {
-        s = bise_fail(err, BISE_EINVAL, "Q2_K in a Q2_K_S file needs an "
+        s = bise_fail(err, BISE_EUNSUPPORTED, "Q2_K in a Q2_K_S file needs an "
                       "imatrix");
         s = bise_error_hint(err, "make one with bise calibrate");
     } else if (stored != BISE_DTYPE_NONE && bise_dtype_is_quant(stored) &&
                stored != t->dtype && !o->allow_requantize) {
-        s = bise_fail(err, BISE_EINVAL, "the input is quantized already (%s)",
+        s = bise_fail(err, BISE_EUNSUPPORTED,
+                      "the input is quantized already (%s)",
                       bise_dtype_get(stored)->name);
         s = bise_error_hint(err, "start from the original weights, or give "
                             "--allow-requantize");
@@ -239,7 +240,7 @@ bise_status bise_quantize_plan(bise_plan *p, const bise_config *g,
     bise_status s = retype(p, &m, o, &count, err);
     if (s == BISE_OK && o->imatrix && count.imatrix == 0 &&
         bise_dtype_is_quant(o->mixture->base)) {
-        s = bise_fail(err, BISE_EINVAL, "no tensor of the model has an entry "
+        s = bise_fail(err, BISE_EFORMAT, "no tensor of the model has an entry "
                       "in the imatrix");
         s = bise_error_hint(err, "it was made for another model");
         s = bise_error_in(err, o->imatrix_path, NULL);

@@ -1,0 +1,95 @@
+#!/bin/sh
+# quantize.sh - bise quantize on the embedded model: every type, options that
+# choose types, dry runs, equal files for any thread count and from any layout,
+# refusals, and interruptions that leave nothing whole.
+# SPDX-License-Identifier: Apache-2.0
+top_srcdir=${top_srcdir:-.}
+top_builddir=${top_builddir:-build}
+bise=$top_builddir/bise
+model=$top_srcdir/examples/tiny-mistral3
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+fail() { echo "FAIL: $*"; cat "$dir/err" 2>/dev/null; exit 1; }
+ok() { "$bise" -q "$@" >"$dir/out" 2>"$dir/err" || fail "bise $*"; }
+no() {
+    want=$1 words=$2; shift 2
+    "$bise" -q "$@" >"$dir/out" 2>"$dir/err"; got=$?
+    [ "$got" = "$want" ] || fail "bise $*: exit $got, not $want"
+    grep -q -e "$words" "$dir/err" || fail "bise $*: no '$words'"
+}
+type_of() { # tensor name, in the dry run in $dir/out
+    awk -v n="$1" '$NF == n { sub("[*]", "", $3); print $3 }' "$dir/out"
+}
+
+# choosing types
+ok quantize "$model" --type Q4_K_M --dry-run
+[ "$(type_of token_embd.weight)" = Q6_K ] || fail "tied embedding"
+[ "$(type_of blk.0.attn_q.weight)" = Q4_K ] || fail attn_q
+[ "$(type_of blk.2.attn_v.weight)" = Q6_K ] || fail "attn_v of block 2"
+[ "$(type_of blk.0.attn_norm.weight)" = F32 ] || fail norm
+awk 'length > 80 { exit 1 }' "$dir/out" || fail "wider than 80 columns"
+ok quantize "$model" --type Q4_K_M --pure --dry-run
+[ "$(type_of token_embd.weight)" = Q4_K ] || fail pure
+ok quantize "$model" --type Q4_K_M --dry-run --tensor-type 'ffn_down=Q8_0' \
+    --tensor-type 'blk\.1\.=Q5_K' --token-embedding-type Q4_0
+[ "$(type_of blk.1.ffn_down.weight)" = Q8_0 ] || fail "first rule wins"
+[ "$(type_of blk.1.attn_q.weight)" = Q5_K ] || fail "second rule"
+[ "$(type_of blk.2.attn_q.weight)" = Q4_K ] || fail "no rule"
+[ "$(type_of token_embd.weight)" = Q4_0 ] || fail "--token-embedding-type"
+
+# the same file from any layout and with any number of threads
+ok --threads 1 quantize "$model" -o "$dir/1.gguf" --type Q4_K_M
+for n in 2 3 8; do
+    ok --threads $n quantize "$model" -o "$dir/$n.gguf" --type Q4_K_M
+    cmp "$dir/1.gguf" "$dir/$n.gguf" || fail "threads $n"
+done
+ok convert "$model" -o "$dir/b.gguf" --dtype bf16
+ok quantize "$dir/b.gguf" -o "$dir/g.gguf" --type Q4_K_M
+cmp "$dir/1.gguf" "$dir/g.gguf" || fail "from GGUF"
+BISE_CPU=ref "$bise" -q quantize "$model" -o "$dir/ref.gguf" --type Q4_K_M \
+    >/dev/null 2>"$dir/err" || fail ref
+cmp "$dir/1.gguf" "$dir/ref.gguf" || fail "BISE_CPU=ref"
+
+# every type that needs no imatrix
+for t in F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q3_K_M Q3_K_L \
+    Q4_K_S Q5_K_S Q5_K_M Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4_MOE; do
+    ok -f quantize "$model" -o "$dir/q.gguf" --type $t
+done
+"$bise" --json -f quantize "$model" -o "$dir/q.gguf" --type IQ4_XS \
+    >"$dir/out" 2>"$dir/err" || fail json
+for key in type bits_per_weight bytes_in bytes_out tensors rmse; do
+    grep -q "\"$key\":" "$dir/out" || fail "no key $key"
+done
+
+# refusals
+no 2 'Q4_K_M' quantize "$model" -o "$dir/x.gguf" --type Q4_K_XXL
+no 1 'allow-requantize' quantize "$dir/1.gguf" -o "$dir/x.gguf" --type Q8_0
+ok quantize "$dir/1.gguf" -o "$dir/x.gguf" --type Q8_0 --allow-requantize
+rm "$dir/x.gguf"
+no 1 'imatrix' quantize "$model" -o "$dir/x.gguf" --type Q2_K_S
+no 1 'imatrix' quantize "$model" -o "$dir/x.gguf" --type Q4_K_M \
+    --imatrix "$model/config.json"
+
+# killed at any moment: nothing under the output's name
+for i in 1 2 3 4 5 6; do
+    "$bise" -q --threads 1 quantize "$model" -o "$dir/k.gguf" --type Q2_K \
+        >/dev/null 2>&1 &
+    pid=$!
+    sleep 0.0$i
+    kill -9 $pid 2>/dev/null && [ -e "$dir/k.gguf" ] &&
+        ! "$bise" -q quantize "$dir/k.gguf" --type Q2_K --dry-run >/dev/null &&
+        fail "a broken file looks whole"
+    wait $pid 2>/dev/null
+    rm -f "$dir/k.gguf" "$dir/k.gguf.part"
+done
+"$bise" -q --threads 1 quantize "$model" -o "$dir/k.gguf" --type Q2_K \
+    >/dev/null 2>"$dir/err" &
+pid=$!
+sleep 0.05
+if kill -INT $pid 2>/dev/null; then
+    wait $pid; got=$?
+    [ $got = 130 ] || [ $got = 0 ] || fail "SIGINT: exit $got"
+    [ $got = 0 ] || [ ! -e "$dir/k.gguf" ] || fail "SIGINT left a file"
+    [ ! -e "$dir/k.gguf.part" ] || fail "SIGINT left a .part"
+fi
+exit 0
