@@ -20,8 +20,6 @@ libcli_a_SOURCES += %D%/cmd_finetune.c %D%/cmd_report.c
 # cmd_pack, cmd_unpack, cmd_verify
 libcli_a_SOURCES += %D%/cmd_pack.c %D%/cmd_unpack.c %D%/cmd_verify.c
 libcli_a_SOURCES += %D%/cmd_data.c %D%/data_print.c %D%/data_print.h
-# cmd_pack, cmd_unpack
-libcli_a_SOURCES += %D%/cmd_pack.c %D%/cmd_unpack.c
 # cmd_tokenize
 libcli_a_SOURCES += %D%/cmd_tokenize.c
 TESTS += tests/cli/tokenize.sh
