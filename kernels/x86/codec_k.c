@@ -117,7 +117,8 @@ BISE_INLINE void code_scales(coded *k, const search *s, int n, int nmax,
 }
 
 /* Codes 0..255 of scale bytes of lane l. */
-BISE_INLINE void lane_bytes(uint8_t *out, int32_t (*code)[W], int lane, int n)
+BISE_INLINE void lane_bytes(uint8_t *out, const int32_t (*code)[W], int lane,
+                            int n)
 {
     for (int j = 0; j < n; j++)
         out[j] = (uint8_t)code[j][lane];
@@ -220,8 +221,8 @@ BISE_INLINE void write_k4(uint8_t *d, uint8_t *dmin, uint8_t *packed,
     uint8_t sc[8], mn[8];
     bise_store_half(d, k->d[lane]);
     bise_store_half(dmin, k->dmin[lane]);
-    lane_bytes(sc, (int32_t(*)[W])k->sc, lane, 8);
-    lane_bytes(mn, (int32_t(*)[W])k->mn, lane, 8);
+    lane_bytes(sc, k->sc, lane, 8);
+    lane_bytes(mn, k->mn, lane, 8);
     bise_pack_scales_k4(packed, sc, mn);
     const float fd = bise_load_half(d), fm = bise_load_half(dmin);
     for (int j = 0; j < 8; j++)
@@ -313,7 +314,7 @@ BISE_INLINE void write_q3_k(bise_q3_k *y, const float *x, const coded *k,
 {
     uint8_t L[BISE_QK], code[16];
     bise_store_half(y->d, k->d[lane]);
-    lane_bytes(code, (int32_t(*)[W])k->sc, lane, 16);
+    lane_bytes(code, k->sc, lane, 16);
     bise_pack_scales_q3(y->scales, code);
     const float d = bise_load_half(y->d);
     for (int j = 0; j < 16; j++) {

@@ -134,7 +134,7 @@ BISE_INLINE vi iq4_index(vf v, const iq4_tables *t)
 BISE_INLINE vf v_search_iq4(const vf *x, const vf *w, const iq4_tables *t)
 {
     const vf max = v_signed_max(x, 32), zero = v_zero();
-    v_best b;
+    v_best b = { zero, zero, zero };
     for (int c = 0; c < 16; c += 2) {
         /* candidate 0 maps the largest weight to -127, then -134 .. -120 */
         vf id[2], sqx[2] = { zero, zero }, sq2[2] = { zero, zero };
@@ -143,7 +143,7 @@ BISE_INLINE vf v_search_iq4(const vf *x, const vf *w, const iq4_tables *t)
         if (c == 0)
             id[0] = v_div(v_set(1), v_div(v_neg(max), v_set(-127)));
         for (int i = 0; i < 32; i++)
-            for (int k = 0; k < 2; k++) {
+            EACH(k) {
                 const vf q = iq4_value(v_mul(id[k], x[i]), t);
                 const vf wq = v_mul(w[i], q);
                 sqx[k] = v_add(sqx[k], v_mul(wq, x[i]));

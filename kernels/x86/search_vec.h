@@ -14,6 +14,8 @@
 #include "kernels/x86/vec.h"
 
 enum { G = 2 }; /* searches side by side */
+/* A loop over them, unrolled so that their sums stay in registers. */
+#define EACH(g) _Pragma("GCC unroll 2") for (int g = 0; g < G; g++)
 
 /* What a search found. iscale 0: all codes are 0. */
 typedef struct found {
@@ -60,10 +62,10 @@ BISE_INLINE void v_qx_sums(int n, int nmax, const vf *x, const vf *w,
                            const vf *wx, const vf *iscale, vf *slx, vf *sl2)
 {
     const vf lo = v_set((float)-nmax), hi = v_set((float)(nmax - 1));
-    for (int k = 0; k < 2; k++)
+    EACH(k)
         slx[k] = sl2[k] = v_zero();
     for (int i = 0; i < n; i++)
-        for (int k = 0; k < 2; k++) {
+        EACH(k) {
             vf l = v_round(v_mul(iscale[k], x[i]));
             l = v_min(v_max(l, lo), hi);
             slx[k] = v_add(slx[k], v_mul(wx[i], l));
@@ -104,11 +106,11 @@ BISE_INLINE found v_search_qx(int n, int nmax, const vf *x, const vf *w)
     static const int8_t order[20] = { 0, -9, -8, -7, -6, -5, -4, -3, -2, -1,
                                       1, 2,  3,  4,  5,  6,  7,  8,  9,  9 };
     vf wx[32], isc[2], slx[2], sl2[2];
-    v_best b;
+    v_best b = { v_zero(), v_zero(), v_zero() };
     for (int i = 0; i < n; i++)
         wx[i] = v_mul(w[i], x[i]);
     for (int c = 0; c < 20; c += 2) {
-        for (int k = 0; k < 2; k++) {
+        EACH(k) {
             const float r = (float)nmax + 0.1f * (float)order[c + k];
             isc[k] = v_div(v_set(-r), max);
         }
@@ -148,10 +150,10 @@ BISE_INLINE void v_qkx_sums(const bise_qkx *p, vf l[G][32], vf *const *x,
                             vf *const *w, const qkx_state *s, const vf *isc,
                             vf sums[G][3], int exact)
 {
-    for (int g = 0; g < G; g++)
+    EACH(g)
         sums[g][0] = sums[g][1] = sums[g][2] = v_zero();
     for (int i = 0; i < p->n; i++)
-        for (int g = 0; g < G; g++) {
+        EACH(g) {
             const vf v = v_mul(isc[g], v_sub(x[g][i], s[g].min));
             const vf q = v_qkx_code(v, p->nmax, exact);
             const vf wl = v_mul(w[g][i], q);
@@ -167,10 +169,10 @@ BISE_INLINE void v_qkx_errors(const bise_qkx *p, vf l[G][32], vf *const *x,
                               vf *const *w, const vf *scale, const vf *min,
                               vf *err)
 {
-    for (int g = 0; g < G; g++)
+    EACH(g)
         err[g] = v_zero();
     for (int i = 0; i < p->n; i++)
-        for (int g = 0; g < G; g++) {
+        EACH(g) {
             vf d = v_add(v_mul(scale[g], l[g][i]), min[g]);
             d = v_sub(d, x[g][i]);
             d = p->mad ? v_abs(d) : v_mul(d, d);
@@ -183,7 +185,7 @@ BISE_INLINE void v_qkx_start(const bise_qkx *p, vf l[G][32], vf *const *x,
                              vf *const *w, qkx_state *s)
 {
     vf scale[G], min[G], err[G];
-    for (int g = 0; g < G; g++) {
+    EACH(g) {
         vf lo = x[g][0], hi = x[g][0], sw = w[g][0];
         vf sx = v_mul(w[g][0], x[g][0]);
         for (int i = 1; i < p->n; i++) {
@@ -205,7 +207,7 @@ BISE_INLINE void v_qkx_start(const bise_qkx *p, vf l[G][32], vf *const *x,
         min[g] = lo;
     }
     v_qkx_errors(p, l, x, w, scale, min, err);
-    for (int g = 0; g < G; g++)
+    EACH(g)
         s[g].best = err[g];
 }
 
@@ -229,7 +231,7 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
     for (int is = 0; is <= p->nstep; is++) {
         const float r = p->rmin + p->rdelta * (float)is + (float)p->nmax;
         int in_range = 1;
-        for (int g = 0; g < G; g++) {
+        EACH(g) {
             const vf range = v_sub(s[g].max, s[g].min);
             isc[g] = v_div(v_set(r), v_sel(s[g].active, range, v_set(1)));
             in_range &= v_qkx_in_range(&s[g], isc[g]);
@@ -239,7 +241,7 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
         else
             v_qkx_sums(p, l, x, w, s, isc, sums, 1);
         /* least squares with the minimum at most 0 */
-        for (int g = 0; g < G; g++) {
+        EACH(g) {
             const vf sl = sums[g][0], sl2 = sums[g][1], sxl = sums[g][2];
             const vf det = v_sub(v_mul(s[g].sw, sl2), v_mul(sl, sl));
             const vf a = v_sub(v_mul(s[g].sw, sxl), v_mul(s[g].sx, sl));
@@ -251,7 +253,7 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
             fit[g] = v_gt(det, v_zero());
         }
         v_qkx_errors(p, l, x, w, scale, min, err);
-        for (int g = 0; g < G; g++) {
+        EACH(g) {
             const vm take = m_and(fit[g], v_lt(err[g], s[g].best));
             s[g].best = v_sel(take, err[g], s[g].best);
             s[g].scale = v_sel(take, scale[g], s[g].scale);
@@ -260,7 +262,7 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
             s[g].min = v_sel(take, min[g], s[g].min);
         }
     }
-    for (int g = 0; g < G; g++) {
+    EACH(g) {
         const vm on = s[g].active;
         const vf zero = v_zero();
         f[g] = (found){ v_sel(on, s[g].scale, zero), v_neg(s[g].min),
@@ -312,7 +314,7 @@ BISE_INLINE void v_search_q3(int n, int nmax, vf *const *x, found *f)
 {
     vf q[G][32], w[G][32], wx[G][32], max[G];
     v_descent s[G];
-    for (int g = 0; g < G; g++) {
+    EACH(g) {
         max[g] = v_signed_max(x[g], n);
         const vf iscale = v_div(v_set((float)-nmax), max[g]);
         s[g].slx = s[g].sl2 = v_zero();
@@ -328,18 +330,18 @@ BISE_INLINE void v_search_q3(int n, int nmax, vf *const *x, found *f)
     }
     for (int sweep = 0, changed = 1; sweep < 5 && changed; sweep++) {
         vm any[G];
-        for (int g = 0; g < G; g++)
+        EACH(g)
             any[g] = v_lt(v_zero(), v_zero());
         for (int i = 0; i < n; i++)
-            for (int g = 0; g < G; g++)
+            EACH(g)
                 any[g] = m_or(any[g],
                               v_descend(&s[g], &q[g][i], x[g][i], wx[g][i],
                                         w[g][i], -nmax, nmax - 1, 0));
         changed = 0;
-        for (int g = 0; g < G; g++)
+        EACH(g)
             changed |= m_any(any[g]);
     }
-    for (int g = 0; g < G; g++) {
+    EACH(g) {
         const vf zero = v_zero();
         const vm on = m_and(m_not(v_negligible(max[g])), v_gt(s[g].sl2, zero));
         f[g] = (found){ v_sel(on, v_div(s[g].slx, s[g].sl2), zero), zero, zero,
