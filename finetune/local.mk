@@ -40,5 +40,6 @@ EXTRA_DIST += \
   tests/golden/train/window/adapter-start/adapter_model.safetensors \
   tests/golden/train/window/batches.safetensors \
   tests/golden/train/window/steps.json
-EXTRA_DIST += tests/cli/finetune.sh
-TESTS += tests/cli/finetune.sh
+EXTRA_DIST += tests/cli/finetune.sh tests/cli/finetune_peft.sh \
+  bench/peft_compare.py
+TESTS += tests/cli/finetune.sh tests/cli/finetune_peft.sh
