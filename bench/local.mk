@@ -5,3 +5,7 @@ bench_bench_panel_LDADD = libbise.a $(BISE_LIBS)
 EXTRA_PROGRAMS += bench/bench_train
 bench_bench_train_SOURCES = %D%/bench_train.c
 bench_bench_train_LDADD = libbise.a $(BISE_LIBS)
+EXTRA_PROGRAMS += bench/bench_codecs
+bench_bench_codecs_SOURCES = %D%/bench_codecs.c
+bench_bench_codecs_LDADD = libbise.a $(BISE_LIBS)
+EXTRA_DIST += %D%/codecs_vs_ggml.py
