@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,21 +36,6 @@ static void catch_signals(void)
     sigaction(SIGTERM, &sa, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);     /* a file size limit is a write error */
-}
-
-void bise_print(const bise_context *ctx, const char *fmt, ...)
-{
-    if (ctx->json)
-        return;
-    va_list args;
-    va_start(args, fmt);
-    vfprintf(stdout, fmt, args);
-    va_end(args);
-}
-
-void bise_result_set(bise_context *ctx, const char *key, bise_json *value)
-{
-    (void)bise_json_set(ctx->result, key, value);
 }
 
 /* Threads to use: option, BISE_THREADS, or the cores of this process. */
