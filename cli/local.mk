@@ -30,3 +30,6 @@ EXTRA_DIST += tests/cli/eval.sh tests/cli/generate.sh
 noinst_PROGRAMS += cli/docgen
 cli_docgen_SOURCES = %D%/docgen.c
 cli_docgen_LDADD = libcli.a libbise.a $(BISE_LIBS)
+libcli_a_SOURCES += %D%/cmd_adapter.c
+TESTS += tests/cli/adapter.sh
+EXTRA_DIST += tests/cli/adapter.sh

@@ -11,3 +11,6 @@ endif
 TESTS += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh
 EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
   tests/judge_outputs.py
+# adapters between formats
+libbise_a_SOURCES += %D%/adapter.c %D%/adapter.h %D%/adapter_check.c \
+  %D%/adapter_fold.c %D%/adapter_rules.def

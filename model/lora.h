@@ -92,6 +92,10 @@ BISE_NODISCARD bise_status bise_lora_save_for(const bise_lora *l,
                                               const char *base_name,
                                               const char *dir,
                                               bise_error *err);
+/* The adapter_config.json of an adapter (to free), NULL when out of memory.
+ * Other formats carry a copy, so that nothing is lost on the way back. */
+bise_json *bise_lora_peft_config(const bise_lora *l, const bise_config *base,
+                                 bool wrapper, const char *base_name);
 /* Building blocks of the readers and of converters. _alloc sizes the buffers
  * for n modules whose role, r, in, out, alpha are set in modules (copied), and
  * computes their scales; dora adds magnitudes. */

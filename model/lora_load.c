@@ -68,7 +68,15 @@ typedef struct part {
     bise_role role;
     part_kind kind;
     const bise_tensor *t;
+    int32_t slice;     /* of a stack of experts, else -1 */
 } part;
+
+/* How the values of a module lie in the file. */
+typedef struct layout {
+    size_t first;      /* its parts */
+    int32_t r;         /* rank there; mlx pads to one rank for all */
+    float fold;        /* what B is multiplied by */
+} layout;
 
 /* An opened adapter file. */
 typedef struct source {
@@ -77,6 +85,8 @@ typedef struct source {
     bise_gguf gguf;
     bool is_gguf;
     bise_json *config; /* adapter_config.json or params.json, may be NULL */
+    bise_json *peft;   /* PEFT's settings: config, or the copy that bise puts
+                          into the other formats; may be NULL */
     const bise_tensor *tensors;
     size_t n_tensors;
     part *parts;
@@ -92,6 +102,7 @@ static void close_source(source *s)
     else
         bise_st_close(&s->st);
     bise_json_free(s->config);
+    bise_json_free(s->peft);
     bise_free(s->parts);
     bise_free(s->file);
 }
@@ -201,7 +212,7 @@ static bise_role role_of_path(const source *s, const char *path, bool *wrapper)
 /* Recognize one tensor; PART_NONE when the name is none of an adapter. */
 static part read_name(const source *s, const bise_tensor *t, bool *wrapper)
 {
-    part p = { { BISE_ROLE_COUNT, -1, -1 }, PART_NONE, t };
+    part p = { { BISE_ROLE_COUNT, -1, -1 }, PART_NONE, t, -1 };
     char path[256];
     for (const suffix *x = formats[s->format].suffixes; x->text; x++) {
         if (!bise_ends_with(t->name, x->text))
@@ -235,10 +246,32 @@ static bise_status in_part(const source *s, const bise_tensor *t,
     return bise_error_in(err, s->file, t->name);
 }
 
+/* GGUF stacks the experts of a layer, in a first dimension. */
+static uint64_t stack_of(const source *s, const bise_tensor *t)
+{
+    return s->format == GGUF && t->n_dims == 3 && t->dims[0] <= 4096
+               ? t->dims[0] : 0;
+}
+
+/* A part, or one for each expert of a stack. */
+static void add_part(source *s, part p)
+{
+    const uint64_t n = stack_of(s, p.t);
+    if (!n)
+        s->parts[s->n_parts++] = p;
+    for (uint64_t e = 0; e < n; e++) {
+        p.role.expert = p.slice = (int32_t)e;
+        s->parts[s->n_parts++] = p;
+    }
+}
+
 /* Tensors to parts; one that is no module of a Mistral model is named. */
 static bise_status read_parts(source *s, bise_lora *l, bise_error *err)
 {
-    s->parts = bise_alloc_array(s->n_tensors + 1, sizeof *s->parts);
+    size_t room = 1;
+    for (size_t i = 0; i < s->n_tensors; i++)
+        room += 1 + stack_of(s, &s->tensors[i]);
+    s->parts = bise_alloc_array(room, sizeof *s->parts);
     if (!s->parts)
         return bise_fail_nomem(err);
     for (size_t i = 0; i < s->n_tensors; i++) {
@@ -255,7 +288,7 @@ static bise_status read_parts(source *s, bise_lora *l, bise_error *err)
                                     "text model", t->name);
             return in_part(s, t, err);
         }
-        s->parts[s->n_parts++] = p;
+        add_part(s, p);
     }
     if (!s->n_parts) {
         err->status = bise_fail(err, BISE_EFORMAT, "the adapter matches no "
@@ -298,76 +331,116 @@ static bise_status check_peft(const bise_json *c, bise_error *err)
     return BISE_OK;
 }
 
-/* What holds for the whole adapter. */
-static bise_status read_settings(const source *s, bise_lora *l,
-                                 bise_error *err)
+/* PEFT's settings, or the copy of them inside another format. */
+static bise_status find_peft(source *s, bise_error *err)
 {
-    const bise_json *c = s->config;
+    const bise_json *in = s->config;
+    if (s->format == GGUF) {
+        size_t n = 0;
+        const char *t = bise_gguf_str(&s->gguf.meta, "bise.lora.peft", &n);
+        return t ? bise_json_parse(&s->peft, t, n, err) : BISE_OK;
+    }
+    if (s->format == NATIVE)
+        in = bise_json_get(in, "lora");
+    if (s->format != PEFT)
+        in = bise_json_get(in, "peft");
+    if (in && !(s->peft = bise_json_ref(in)))
+        return bise_fail_nomem(err);
+    return BISE_OK;
+}
+
+/* What holds for the whole adapter. */
+static bise_status read_settings(source *s, bise_lora *l, bise_error *err)
+{
+    const bise_status st = find_peft(s, err);
+    if (st != BISE_OK)
+        return st;
+    const bise_json *c = s->peft;
+    const char *type = bise_json_string(
+        bise_json_get(s->config, "fine_tune_type"), NULL);
     l->format = formats[s->format].name;
     const char *name = bise_json_string(
-        bise_json_get(c, s->format == MLX ? "model"
-                                          : "base_model_name_or_path"), NULL);
-    if (name && s->format != NATIVE)
+        bise_json_get(c, "base_model_name_or_path"), NULL);
+    if (!name && s->format == MLX)
+        name = bise_json_string(bise_json_get(s->config, "model"), NULL);
+    if (name)
         snprintf(l->base_name, sizeof l->base_name, "%s", name);
-    if (s->format == MLX) {
-        const char *type = bise_json_string(
-            bise_json_get(c, "fine_tune_type"), NULL);
-        l->dora = type && strcmp(type, "dora") == 0;
-    } else if (s->format == PEFT) {
-        l->rslora = bise_json_bool(bise_json_get(c, "use_rslora"), false);
-        l->dora = bise_json_bool(bise_json_get(c, "use_dora"), false);
-        l->dropout = (float)bise_json_number(bise_json_get(c, "lora_dropout"),
-                                             0);
-        if (!(l->dropout >= 0 && l->dropout < 1))
-            return bise_fail(err, BISE_EFORMAT, "'lora_dropout' is %g",
-                             l->dropout);
-        return check_peft(c, err);
-    } else if (s->format == GGUF) {
+    l->wrapper = bise_json_bool(bise_json_get(c, "wrapper"), false);
+    l->rslora = bise_json_bool(bise_json_get(c, "use_rslora"), false);
+    l->dora = bise_json_bool(bise_json_get(c, "use_dora"), false) ||
+              (s->format == MLX && type && strcmp(type, "dora") == 0);
+    l->dropout = (float)bise_json_number(bise_json_get(c, "lora_dropout"), 0);
+    if (!(l->dropout >= 0 && l->dropout < 1))
+        return bise_fail(err, BISE_EFORMAT, "'lora_dropout' is %g",
+                         l->dropout);
+    if (s->format == GGUF) {
         size_t n = 0;
         const char *t = bise_gguf_str(&s->gguf.meta, "general.type", &n);
         if (!t || n != 7 || memcmp(t, "adapter", 7) != 0)
             return bise_fail(err, BISE_EFORMAT, "general.type is '%.*s', not "
                              "'adapter'", (int)(n < 40 ? n : 40), t ? t : "");
     }
-    return BISE_OK;
+    return c ? check_peft(c, err) : BISE_OK;
 }
 
-/* alpha of a module of rank r; PEFT's rank must be the tensors'. */
-static bise_status read_alpha(const source *s, const char *path, int32_t r,
-                              double *alpha, bise_error *err)
+/* The scale a format other than PEFT says for a module of rank r. */
+static double file_scale(const source *s, int32_t r)
 {
     const bise_json *c = s->config;
-    double rank = 8;
-    bise_status st = BISE_OK;
+    const double alpha = s->format == GGUF
+        ? bise_gguf_float(&s->gguf.meta, "adapter.lora.alpha", 0) : 0;
     switch (s->format) {
-    case PEFT:  /* 8 and 8 are PEFT's defaults for absent keys */
-        st = bise_peft_pattern(&rank, bise_json_get(c, "rank_pattern"), path,
-                               bise_json_number(bise_json_get(c, "r"), 8), err);
-        if (st == BISE_OK)
-            st = bise_peft_pattern(
-                alpha, bise_json_get(c, "alpha_pattern"), path,
-                bise_json_number(bise_json_get(c, "lora_alpha"), 8), err);
-        if (st == BISE_OK && rank != r)
-            st = bise_fail(err, BISE_EFORMAT, "module '%s' has rank %d, "
-                           "adapter_config.json says %g", path, (int)r, rank);
-        break;
-    case GGUF:  /* alpha 0 or absent: the scale is 1 */
-        *alpha = bise_gguf_float(&s->gguf.meta, "adapter.lora.alpha", 0);
-        if (*alpha == 0)
-            *alpha = r;
-        break;
-    case NATIVE:
-        *alpha = r * bise_json_number(bise_json_get(bise_json_get(c, "lora"),
-                                                    "scaling"), 2);
-        break;
-    case MLX:
-        *alpha = r * bise_json_number(
+    case GGUF:    /* alpha 0 or absent: the scale is 1 */
+        return alpha == 0 ? 1 : alpha / r;
+    case NATIVE:  /* 2 is mistral-finetune's default */
+        return bise_json_number(bise_json_get(bise_json_get(c, "lora"),
+                                              "scaling"), 2);
+    default:      /* 20 is mlx-lm's */
+        return bise_json_number(
             bise_json_get(bise_json_get(c, "lora_parameters"), "scale"), 20);
-        break;
     }
-    if (st == BISE_OK && !isfinite(*alpha))
-        st = bise_fail(err, BISE_EFORMAT, "alpha of '%s' is %g", path, *alpha);
-    return st;
+}
+
+/* Rank and alpha of a module, and how B in the file relates to them: a format
+ * with one scale for all has the rest of it multiplied into B. */
+static bise_status read_alpha(const source *s, const bise_lora *l,
+                              const char *path, bise_lora_module *m,
+                              layout *slot, bise_error *err)
+{
+    const bise_json *c = s->peft;
+    double rank = 0;
+    const double scale = s->format == PEFT ? 0 : file_scale(s, m->r);
+    slot->r = m->r;
+    slot->fold = 1;
+    if (!c) {
+        m->alpha = scale * m->r;
+        return isfinite(m->alpha)
+            ? BISE_OK : bise_fail(err, BISE_EFORMAT, "the scale is not finite");
+    }
+    /* 8 and 8 are PEFT's defaults for absent keys. */
+    bise_status st = bise_peft_pattern(
+        &rank, bise_json_get(c, "rank_pattern"), path,
+        bise_json_number(bise_json_get(c, "r"), 8), err);
+    if (st == BISE_OK)
+        st = bise_peft_pattern(
+            &m->alpha, bise_json_get(c, "alpha_pattern"), path,
+            bise_json_number(bise_json_get(c, "lora_alpha"), 8), err);
+    if (st != BISE_OK)
+        return st;
+    const bool padded = s->format == MLX && rank >= 1 && rank < m->r;
+    if (rank != m->r && (!padded || rank != floor(rank)))
+        return bise_fail(err, BISE_EFORMAT, "module '%s' has rank %d, "
+                         "adapter_config.json says %g", path, (int)m->r, rank);
+    m->r = (int32_t)rank;
+    if (s->format != PEFT)
+        slot->fold = (float)(scale /
+                             bise_lora_scale(m->alpha, m->r, l->rslora));
+    if (!isfinite(m->alpha) || !isfinite(slot->fold))
+        return bise_fail(err, BISE_EFORMAT, "alpha of '%s' is %g", path,
+                         m->alpha);
+    if (fabsf(slot->fold - 1) < 1e-6f)  /* float32 of the key, not a fold */
+        slot->fold = 1;
+    return BISE_OK;
 }
 
 /* Which base the adapter names, for the hint of a misfit. */
@@ -421,14 +494,16 @@ static bise_status read_shape(const source *s, const part *a, const part *b,
 {
     const bool tr = formats[s->format].transposed;
     const bise_tensor *ta = a->t, *tb = b->t;
-    if (ta->n_dims != 2 || tb->n_dims != 2) {
+    const int skip = a->slice >= 0;   /* the experts' dimension */
+    if (ta->n_dims != 2 + skip || tb->n_dims != 2 + skip) {
         err->status = bise_fail(err, BISE_EFORMAT, "'%s' has %d dimensions, a "
                                 "LoRA part has 2", ta->name,
                                 ta->n_dims != 2 ? ta->n_dims : tb->n_dims);
         return in_part(s, ta, err);
     }
-    const uint64_t r = ta->dims[tr], in = ta->dims[!tr];
-    const uint64_t out = tb->dims[tr], rb = tb->dims[!tr];
+    const uint64_t *da = ta->dims + skip, *db = tb->dims + skip;
+    const uint64_t r = da[tr], in = da[!tr];
+    const uint64_t out = db[tr], rb = db[!tr];
     if (r != rb || r < 1 || r > 4096 || in < 1 || in > INT32_MAX || out < 1 ||
         out > INT32_MAX) {
         err->status = bise_fail(err, BISE_EFORMAT, "A is %" PRIu64 "x%" PRIu64
@@ -444,7 +519,7 @@ static bise_status read_shape(const source *s, const part *a, const part *b,
 
 /* The run of parts of one role starting at i: A, B and maybe M. */
 static bise_status read_module(const source *s, const bise_lora *l, size_t i,
-                               bise_lora_module *m, size_t *used,
+                               bise_lora_module *m, layout *slot, size_t *used,
                                bise_error *err)
 {
     const part *p = &s->parts[i];
@@ -465,9 +540,10 @@ static bise_status read_module(const source *s, const bise_lora *l, size_t i,
                      bise_role_equal(p[0].role, p[2].role);
     *m = (bise_lora_module){ .role = p->role };
     *used = mag ? 3 : 2;
+    slot->first = i;
     bise_status st = read_shape(s, &p[0], &p[1], m, err);
     if (st == BISE_OK)
-        st = read_alpha(s, path, m->r, &m->alpha, err);
+        st = read_alpha(s, l, path, m, slot, err);
     if (st == BISE_OK)
         st = check_fit(s, l, &p[0], &p[1], m, path, err);
     if (st == BISE_OK && (mag != l->dora ||
@@ -481,12 +557,16 @@ static bise_status read_module(const source *s, const bise_lora *l, size_t i,
     return st == BISE_OK ? st : in_part(s, p->t, err);
 }
 
-/* Numbers of a tensor as float32. */
-static bise_status decode(const source *s, const bise_tensor *t, float *out,
+/* Numbers of a part as float32: of the tensor, or of its slice. */
+static bise_status decode(const source *s, const part *from, float *out,
                           bise_error *err)
 {
-    const uint64_t n = bise_tensor_count(t);
-    const uint8_t *p = t->data;
+    const bise_tensor *t = from->t;
+    const uint64_t pieces = from->slice >= 0 ? t->dims[0] : 1;
+    const uint64_t n = bise_tensor_count(t) / pieces;
+    const uint8_t *p = (const uint8_t *)t->data +
+                       (from->slice > 0 ? (uint64_t)from->slice : 0) *
+                           (t->bytes / pieces);
     for (uint64_t i = 0; i < n; i++) {
         switch (t->dtype) {
         case BISE_DTYPE_F32: out[i] = bise_bits_f32(bise_load_le32(p + 4 * i));
@@ -511,12 +591,23 @@ static bise_status decode(const source *s, const bise_tensor *t, float *out,
     return BISE_OK;
 }
 
-/* rows x cols into cols x rows. */
-static void transpose(float *out, const float *in, size_t rows, size_t cols)
+/* The first `keep` columns of rows x cols, as keep x rows. */
+static void transpose(float *out, const float *in, size_t rows, size_t cols,
+                      size_t keep)
 {
     for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < cols; j++)
+        for (size_t j = 0; j < keep; j++)
             out[j * rows + i] = in[i * cols + j];
+}
+
+/* Padding of the rank holds zeros, or the rank is a wrong one. */
+static bool is_padding(const float *a, const layout *slot, size_t r, size_t in)
+{
+    for (size_t i = 0; i < in; i++)
+        for (size_t j = r; j < (size_t)slot->r; j++)
+            if (a[i * (size_t)slot->r + j] != 0)
+                return false;
+    return true;
 }
 
 /* Head size of a rotated module, 0 for all others. Only the base knows. */
@@ -540,27 +631,35 @@ static bise_status head_size(const source *s, const bise_lora_module *m,
 }
 
 static bise_status fill_module(const source *s, bise_lora_module *m,
-                               const part *p, float *scratch, bise_error *err)
+                               const layout *slot, float *scratch,
+                               bise_error *err)
 {
+    const part *p = &s->parts[slot->first];
     const size_t r = (size_t)m->r, in = (size_t)m->in, out = (size_t)m->out;
     const bool tr = formats[s->format].transposed;
     int32_t D = 0;
     bise_status st = head_size(s, m, &D, err);
     if (st == BISE_OK)
-        st = decode(s, p[0].t, tr ? scratch : m->a, err);
-    if (st == BISE_OK && tr)
-        transpose(m->a, scratch, in, r);
+        st = decode(s, &p[0], tr ? scratch : m->a, err);
+    if (st == BISE_OK && tr) {
+        if (!is_padding(scratch, slot, r, in))
+            return bise_fail(err, BISE_EFORMAT, "'%s' has more than the %d "
+                             "ranks of its settings", p->t->name, (int)r);
+        transpose(m->a, scratch, in, (size_t)slot->r, r);
+    }
     if (st == BISE_OK)
-        st = decode(s, p[1].t, tr || D ? scratch : m->b, err);
-    if (st == BISE_OK && tr)
-        transpose(m->b, scratch, r, out);
+        st = decode(s, &p[1], tr || D ? scratch : m->b, err);
+    if (st == BISE_OK && tr)    /* [r, out]: padded ranks are rows at the end */
+        transpose(m->b, scratch, r, out, out);
     for (size_t i = 0; st == BISE_OK && D && i < out; i++)
         memcpy(m->b + i * r,
                scratch + bise_rows_source(BISE_ROWS_INTERLEAVED,
                                           BISE_ROWS_HALF, i, D) * r,
                r * sizeof(float));
+    for (size_t i = 0; st == BISE_OK && slot->fold != 1 && i < r * out; i++)
+        m->b[i] *= slot->fold;
     if (st == BISE_OK && m->magnitude)
-        st = decode(s, p[2].t, m->magnitude, err);
+        st = decode(s, &p[2], m->magnitude, err);
     return st;
 }
 
@@ -589,43 +688,43 @@ static bise_status fill_saved(const source *s, bise_lora *l, const part *p,
     if (!v->w)
         return bise_fail_nomem(err);
     l->n_saved++;
-    return decode(s, t, v->w, err);
+    return decode(s, p, v->w, err);
+}
+
+/* Floats a module's larger part takes in the file. */
+static size_t part_size(const bise_lora_module *m, const layout *slot)
+{
+    return (size_t)(m->in > m->out ? m->in : m->out) * (size_t)slot->r;
 }
 
 /* Sorted parts into modules (pass 1: shapes; pass 2: values) and saved. */
 static bise_status assemble(const source *s, bise_lora *l, bise_error *err)
 {
     bise_lora_module *m = bise_alloc_array(s->n_parts, sizeof *m);
-    size_t *first = bise_alloc_array(s->n_parts, sizeof *first);
+    layout *slots = bise_alloc_array(s->n_parts, sizeof *slots);
     float *scratch = NULL;
     size_t n = 0, used, largest = 1;
     l->saved = bise_alloc_array(s->n_parts, sizeof *l->saved);
-    bise_status st = m && first && l->saved ? BISE_OK : bise_fail_nomem(err);
+    bise_status st = m && slots && l->saved ? BISE_OK : bise_fail_nomem(err);
     for (size_t i = 0; st == BISE_OK && i < s->n_parts; i += used) {
         used = 1;
         if (s->parts[i].kind == PART_SAVED) {
             st = fill_saved(s, l, &s->parts[i], err);
             continue;
         }
-        st = read_module(s, l, i, &m[n], &used, err);
-        if (st == BISE_OK) {
-            const size_t longest = (size_t)(m[n].in > m[n].out ? m[n].in
-                                                               : m[n].out);
-            if (longest * (size_t)m[n].r > largest)
-                largest = longest * (size_t)m[n].r;
-            first[n++] = i;
-        }
+        st = read_module(s, l, i, &m[n], &slots[n], &used, err);
+        if (st == BISE_OK && part_size(&m[n], &slots[n]) > largest)
+            largest = part_size(&m[n], &slots[n]);
+        n += st == BISE_OK;
     }
-    if (st == BISE_OK && !n && !l->n_saved)
-        st = bise_fail(err, BISE_EFORMAT, "the adapter matches no module");
     if (st == BISE_OK)
         st = bise_lora_alloc(l, m, n, err);
     if (st == BISE_OK && !(scratch = bise_alloc_array(largest, sizeof(float))))
         st = bise_fail_nomem(err);
     for (size_t i = 0; st == BISE_OK && i < n; i++)
-        st = fill_module(s, &l->modules[i], &s->parts[first[i]], scratch, err);
+        st = fill_module(s, &l->modules[i], &slots[i], scratch, err);
     bise_free(m);
-    bise_free(first);
+    bise_free(slots);
     bise_free(scratch);
     return st;
 }

@@ -246,8 +246,8 @@ static bise_json *make_saved(const writer *w)
     return list;
 }
 
-static bise_status save_config(const writer *w, const char *base_name,
-                               const char *dir, bise_error *err)
+/* The keys of adapter_config.json, each value taken by the object. */
+static bise_json *make_config(const writer *w, const char *base_name)
 {
     const bise_lora *l = w->l;
     const struct { const char *key; bise_json *value; } t[] = {
@@ -274,16 +274,41 @@ static bise_status save_config(const writer *w, const char *base_name,
         { "use_rslora", bise_json_new_bool(l->rslora) },
     };
     bise_json *o = bise_json_new_object();
-    int bad = 0;
+    int bad = !o;
     for (size_t i = 0; i < sizeof t / sizeof *t; i++)
         bad |= bise_json_set(o, t[i].key, t[i].value);
-    bise_str text = { 0 };
-    bise_json_dump(&text, o, 2, true);
+    if (!bad)
+        return o;
     bise_json_free(o);
+    return NULL;
+}
+
+static writer make_writer(const bise_lora *l, const bise_config *base,
+                          bool wrapper)
+{
+    writer w = { .l = l, .c = base, .wrapper = wrapper, .r = 8, .alpha = 8 };
+    most_common(&w);
+    return w;
+}
+
+bise_json *bise_lora_peft_config(const bise_lora *l, const bise_config *base,
+                                 bool wrapper, const char *base_name)
+{
+    const writer w = make_writer(l, base, wrapper);
+    return make_config(&w, base_name);
+}
+
+static bise_status save_config(const writer *w, const char *base_name,
+                               const char *dir, bise_error *err)
+{
+    bise_str text = { 0 };
+    bise_json *o = make_config(w, base_name);
+    bise_json_dump(&text, o, 2, true);
     char *path = bise_path_join(dir, "adapter_config.json");
-    const bise_status s = bad || !path || !bise_str_ok(&text)
+    const bise_status s = !o || !path || !bise_str_ok(&text)
         ? bise_fail_nomem(err)
         : bise_file_write(path, bise_str_get(&text), text.len, err);
+    bise_json_free(o);
     bise_free(path);
     bise_str_fini(&text);
     return s;
@@ -293,8 +318,7 @@ bise_status bise_lora_save_for(const bise_lora *l, const bise_config *base,
                                bool wrapper, const char *base_name,
                                const char *dir, bise_error *err)
 {
-    writer w = { .l = l, .c = base, .wrapper = wrapper, .r = 8, .alpha = 8 };
-    most_common(&w);
+    const writer w = make_writer(l, base, wrapper);
     if (l->n_saved && !base)
         return bise_fail(err, BISE_EINVAL, "modules_to_save need the base for "
                          "their shape");
