@@ -31,5 +31,6 @@ noinst_PROGRAMS += cli/docgen
 cli_docgen_SOURCES = %D%/docgen.c
 cli_docgen_LDADD = libcli.a libbise.a $(BISE_LIBS)
 libcli_a_SOURCES += %D%/cmd_adapter.c
-TESTS += tests/cli/adapter.sh
-EXTRA_DIST += tests/cli/adapter.sh
+TESTS += tests/cli/adapter.sh tests/cli/adapter_judges.sh
+EXTRA_DIST += tests/cli/adapter.sh tests/cli/adapter_judges.sh \
+  tests/make_adapter.py tests/peft_loads.py
