@@ -317,6 +317,10 @@ static void arch_keys(bise_gguf_meta *m, const bise_checkpoint *c,
         put_u32(&k, "attention.key_length", g->D);
         put_u32(&k, "attention.value_length", g->D);
     }
+    /* The reference writes no window for its llama graph, which ignores the
+     * key; bise reads it back. */
+    if (g->window > 0)
+        put_u32(&k, "attention.sliding_window", g->window);
     bise_gguf_set_u32(m, "general.file_type", (uint32_t)file_type);
     put_u32(&k, "vocab_size", g->V);
     put_u32(&k, "rope.dimension_count", mla ? g->qk_rope : g->D);

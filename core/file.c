@@ -351,6 +351,17 @@ bise_status bise_out_resize(bise_out *o, uint64_t size, bise_error *err)
     return BISE_OK;
 }
 
+void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    sync_file_range(o->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)o;
+    (void)offset;
+    (void)n;
+#endif
+}
+
 bise_status bise_out_pad(bise_out *o, uint64_t align, bise_error *err)
 {
     static const char zero[4096];

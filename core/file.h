@@ -70,6 +70,9 @@ BISE_NODISCARD bise_status bise_out_patch(bise_out *o, uint64_t offset,
  * filled in with bise_out_patch, from any number of threads. */
 BISE_NODISCARD bise_status bise_out_resize(bise_out *o, uint64_t size,
                                            bise_error *err);
+/* Start writing a finished range to disk now, so that the final sync has less
+ * left to wait for. A hint. */
+void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n);
 /* Append zero bytes up to a multiple of align. */
 BISE_NODISCARD bise_status bise_out_pad(bise_out *o, uint64_t align,
                                         bise_error *err);

@@ -1,6 +1,6 @@
 /* check.c - see check.h. A float is not finite when its exponent bits are all
- * ones; a slab is first scanned as a whole for the largest exponent, and only
- * a slab that fails is searched for the place. */
+ * ones; values are scanned in groups, and only a group that fails is searched
+ * for the place. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -10,51 +10,64 @@
 
 #include "core/bytes.h"
 
-#define CHUNK 4096
+#define STEP 64 /* a known trip count, so that -O2 makes vectors of it */
+
+/* Adding one to an exponent of all ones carries into the top bit, and nothing
+ * else does: the bits of STEP values can be collected with a plain or. */
+static inline uint32_t overflow32(uint32_t bits)
+{
+    return (bits & 0x7f800000u) + 0x00800000u;
+}
 
 uint64_t bise_find_nonfinite(const float *x, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i += CHUNK) {
-        const uint64_t m = n - i < CHUNK ? n - i : CHUNK;
-        uint32_t worst = 0;
-        for (uint64_t k = 0; k < m; k++) {
-            const uint32_t a = bise_f32_bits(x[i + k]) & 0x7f800000u;
-            worst = a > worst ? a : worst;
-        }
-        if (worst < 0x7f800000u)
-            continue;
-        for (uint64_t k = 0; k < m; k++)
-            if ((bise_f32_bits(x[i + k]) & 0x7f800000u) == 0x7f800000u)
-                return i + k;
+    uint64_t i = 0;
+    for (; i + STEP <= n; i += STEP) {
+        uint32_t any = 0;
+        for (int k = 0; k < STEP; k++)
+            any |= overflow32(bise_f32_bits(x[i + (uint64_t)k]));
+        if (any >> 31)
+            break;
     }
+    for (; i < n; i++)
+        if (overflow32(bise_f32_bits(x[i])) >> 31)
+            return i;
     return UINT64_MAX;
 }
 
-/* First 16-bit float of n whose exponent bits (mask) are all ones. */
-static uint64_t find_half(const uint8_t *p, uint64_t n, uint16_t mask)
+/* First 16-bit float of n whose exponent bits (mask) are all ones. low is the
+ * lowest bit of the exponent. */
+static uint64_t find_half(const uint8_t *p, uint64_t n, uint16_t mask,
+                          uint16_t low)
 {
-    for (uint64_t i = 0; i < n; i += CHUNK) {
-        const uint64_t m = n - i < CHUNK ? n - i : CHUNK;
-        uint16_t worst = 0;
-        for (uint64_t k = 0; k < m; k++) {
-            uint16_t a;
-            memcpy(&a, p + 2 * (i + k), 2);
-            a &= mask;
-            worst = a > worst ? a : worst;
-        }
-        if (worst < mask)
-            continue;
-        for (uint64_t k = 0; k < m; k++)
-            if ((bise_load_le16(p + 2 * (i + k)) & mask) == mask)
-                return i + k;
+    uint64_t i = 0;
+    for (; i + STEP <= n; i += STEP) {
+        uint16_t h[STEP], any = 0;
+        memcpy(h, p + 2 * i, sizeof h);
+        for (int k = 0; k < STEP; k++)
+            any = (uint16_t)(any | (uint16_t)((h[k] & mask) + low));
+        if (any >> 15)
+            break;
     }
+    for (; i < n; i++)
+        if ((bise_load_le16(p + 2 * i) & mask) == mask)
+            return i;
     return UINT64_MAX;
 }
 
 static uint64_t find_single(const uint8_t *p, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i++)
-        if ((bise_load_le32(p + 4 * i) & 0x7f800000u) == 0x7f800000u)
+    uint64_t i = 0;
+    for (; i + STEP <= n; i += STEP) {
+        uint32_t w[STEP], any = 0;
+        memcpy(w, p + 4 * i, sizeof w);
+        for (int k = 0; k < STEP; k++)
+            any |= overflow32(w[k]);
+        if (any >> 31)
+            break;
+    }
+    for (; i < n; i++)
+        if (overflow32(bise_load_le32(p + 4 * i)) >> 31)
             return i;
     return UINT64_MAX;
 }
@@ -87,9 +100,9 @@ uint64_t bise_find_bad_block(bise_dtype t, const void *bytes, uint64_t n)
     if (t == BISE_DTYPE_F32)
         return find_single(p, n);
     if (t == BISE_DTYPE_F16)
-        return find_half(p, n, 0x7c00);
+        return find_half(p, n, 0x7c00, 0x0400);
     if (t == BISE_DTYPE_BF16)
-        return find_half(p, n, 0x7f80);
+        return find_half(p, n, 0x7f80, 0x0080);
     const bise_dtype_info *info = bise_dtype_get(t);
     const uint64_t blocks = n / info->block_len;
     for (uint64_t i = 0; t == BISE_DTYPE_MXFP4 && i < blocks; i++)

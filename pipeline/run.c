@@ -312,6 +312,9 @@ static void run_slab(void *ctx, size_t index, int worker)
         record(j, index, &err);
         return;
     }
+    bise_out_settle(j->outs[j->file_of[i]],
+                    f->offsets[i - f->first] + first * row_bytes,
+                    n * row_bytes);
     atomic_fetch_add(&j->done, n * row_bytes);
     report(j, index);
 }
