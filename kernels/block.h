@@ -157,15 +157,19 @@ static inline void bise_pack_scales_xs(bise_iq4_xs *y, const int *code)
     bise_store_le16(y->scales_h, high);
 }
 
+/* One bit of 256 codes into 32 bytes: bit i/32 of byte i%32 from code i. */
+static inline void bise_pack_plane(uint8_t *plane, const uint8_t *L, int bit)
+{
+    memset(plane, 0, 32);
+    for (int k = 0; k < 8; k++)
+        for (int l = 0; l < 32; l++)
+            plane[l] |= (uint8_t)((L[32 * k + l] >> bit & 1) << k);
+}
+
 static inline void bise_pack_q3_k(bise_q3_k *y, const uint8_t *L)
 {
-    /* codes 0..7: the top bit goes to hmask, bit i/32 of byte i%32 */
-    for (int l = 0; l < 32; l++) {
-        int h = 0;
-        for (int k = 0; k < 8; k++)
-            h |= (L[32 * k + l] >> 2 & 1) << k;
-        y->hmask[l] = (uint8_t)h;
-    }
+    /* codes 0..7: the top bit goes to hmask */
+    bise_pack_plane(y->hmask, L, 2);
     bise_pack_2bit(y->qs, L);
     bise_pack_2bit(y->qs + 32, L + 128);
 }
@@ -178,12 +182,7 @@ static inline void bise_pack_q4_k(uint8_t *qs, const uint8_t *L)
 
 static inline void bise_pack_q5_k(bise_q5_k *y, const uint8_t *L)
 {
-    for (int l = 0; l < 32; l++) {
-        int h = 0;
-        for (int k = 0; k < 8; k++)
-            h |= (L[32 * k + l] >> 4 & 1) << k;
-        y->qh[l] = (uint8_t)h;
-    }
+    bise_pack_plane(y->qh, L, 4);
     bise_pack_q4_k(y->qs, L);
 }
 

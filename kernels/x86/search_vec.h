@@ -61,13 +61,12 @@ BISE_INLINE vm v_negligible(vf max)
 BISE_INLINE void v_qx_sums(int n, int nmax, const vf *x, const vf *w,
                            const vf *wx, const vf *iscale, vf *slx, vf *sl2)
 {
-    const vf lo = v_set((float)-nmax), hi = v_set((float)(nmax - 1));
     EACH(k)
         slx[k] = sl2[k] = v_zero();
     for (int i = 0; i < n; i++)
         EACH(k) {
             vf l = v_round(v_mul(iscale[k], x[i]));
-            l = v_min(v_max(l, lo), hi);
+            l = v_clamp(l, (float)-nmax, (float)(nmax - 1));
             slx[k] = v_add(slx[k], v_mul(wx[i], l));
             sl2[k] = v_add(sl2[k], v_mul(v_mul(w[i], l), l));
         }
@@ -134,7 +133,7 @@ BISE_INLINE vf v_qkx_code(vf v, int nmax, int exact)
 {
     if (exact)
         return v_float(vi_clamp(v_nearest(v), 0, nmax));
-    return v_min(v_max(v_round(v), v_zero()), v_set((float)nmax));
+    return v_clamp_up(v_round(v), (float)nmax);
 }
 
 /* Running state of one QKX search. */
@@ -320,7 +319,7 @@ BISE_INLINE void v_search_q3(int n, int nmax, vf *const *x, found *f)
         s[g].slx = s[g].sl2 = v_zero();
         for (int i = 0; i < n; i++) {
             vf l = v_round(v_mul(iscale, x[g][i]));
-            l = v_min(v_max(l, v_set((float)-nmax)), v_set((float)(nmax - 1)));
+            l = v_clamp(l, (float)-nmax, (float)(nmax - 1));
             q[g][i] = l;
             w[g][i] = v_mul(x[g][i], x[g][i]);
             wx[g][i] = v_mul(w[g][i], x[g][i]);

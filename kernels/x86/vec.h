@@ -113,6 +113,19 @@ BISE_INLINE vi vi_clamp(vi a, int lo, int hi)
 {
     return vi_min(vi_max(a, vi_set(lo)), vi_set(hi));
 }
+/* Floats clamped to 0..hi and to lo..hi (lo < 0 < hi) by their bits: integer
+ * comparisons leave the pipes of the additions free. */
+BISE_INLINE vf v_clamp_up(vf a, float hi)
+{
+    const vi bits = VOP(max_epi32)(vi_bits(a), vi_set(0));
+    return v_bits(VOP(min_epi32)(bits, vi_bits(v_set(hi))));
+}
+BISE_INLINE vf v_clamp(vf a, float lo, float hi)
+{
+    /* below 0 a larger magnitude is a larger unsigned number */
+    const vi bits = VOP(min_epu32)(vi_bits(a), vi_bits(v_set(lo)));
+    return v_bits(VOP(min_epi32)(bits, vi_bits(v_set(hi))));
+}
 /* 1/a, 0 for zero lanes. */
 BISE_INLINE vf v_inverse(vf a)
 {
