@@ -10,6 +10,7 @@
 
 #include "text/split.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -30,11 +31,23 @@ enum { OTHER, UPPER, LOWER, BOTH, MARK, NUMBER, BLANK, NEWLINE };
 #define TABLE_END 0x40000u
 #define SELECTORS 0xe0100u
 #define SELECTORS_END 0xe01f0u
+#define BLOCK 4096u /* characters classified at once */
+
+/* Classes are asked of PCRE2 block by block when a text needs them: a program
+ * that sees only English pays for one block. A block is filled under the lock
+ * and then marked ready, after which it is only read. */
+typedef struct class_table {
+    uint8_t of[TABLE_END]; /* by code point */
+    atomic_bool ready[TABLE_END / BLOCK];
+    atomic_flag lock;
+    bise_regex *re[6];
+    bise_matcher *matcher[6];
+} class_table;
 
 struct bise_split {
-    bise_regex *re;   /* NULL for the hand-written matcher */
+    bise_regex *re;       /* NULL for the hand-written matcher */
     bool keep_gaps;
-    uint8_t *classes; /* [TABLE_END], by code point */
+    class_table *classes;
 };
 
 const char bise_tekken_pattern[] =
@@ -44,66 +57,75 @@ const char bise_tekken_pattern[] =
     "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
     "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/* Every code point below TABLE_END as UTF-8, surrogates left out. */
-static void all_characters(bise_str *out)
-{
-    for (unsigned cp = 0; cp < TABLE_END; cp++) {
-        char u[4];
-        if (cp < 0xd800 || cp > 0xdfff)
-            bise_str_add(out, u, (size_t)bise_utf8_put(u, cp));
-    }
-}
-
-/* Mark the code points of text that pattern matches (runs) with class. */
-static bise_status mark_class(uint8_t *classes, const bise_str *text,
-                              const char *pattern, uint8_t class,
-                              bise_error *err)
-{
-    bise_regex *re = NULL;
-    bise_matcher *m = NULL;
-    size_t at = 0, from, to;
-    bise_status s = bise_regex_new(&re, pattern, strlen(pattern), err);
-    if (s == BISE_OK)
-        s = bise_matcher_new(&m, re, err);
-    while (s == BISE_OK &&
-           bise_regex_find(re, m, text->data, text->len, at, &from, &to) > 0) {
-        for (at = from; at < to;) {
-            unsigned cp = 0;
-            const int len = bise_utf8_next(text->data + at, to - at, &cp);
-            classes[cp] = class;
-            at += (size_t)len;
-        }
-    }
-    bise_matcher_free(m);
-    bise_regex_free(re);
-    return s;
-}
-
 /* White space as Unicode defines it; PCRE2's \s also takes U+180E. */
 #define SPACES "\\p{Z}\\x{9}-\\x{d}\\x{85}"
 
-static bise_status make_classes(uint8_t **out, bise_error *err)
+static const struct { const char *pattern; uint8_t class; } kinds[6] = {
+    { "[\\p{Lu}\\p{Lt}]+", UPPER }, { "\\p{Ll}+", LOWER },
+    { "[\\p{Lm}\\p{Lo}]+", BOTH }, { "\\p{M}+", MARK },
+    { "\\p{N}+", NUMBER }, { "[" SPACES "]+", BLANK },
+};
+
+static void free_classes(class_table *t)
 {
-    static const struct { const char *pattern; uint8_t class; } rows[] = {
-        { "[\\p{Lu}\\p{Lt}]+", UPPER }, { "\\p{Ll}+", LOWER },
-        { "[\\p{Lm}\\p{Lo}]+", BOTH }, { "\\p{M}+", MARK },
-        { "\\p{N}+", NUMBER }, { "[" SPACES "]+", BLANK },
-    };
-    bise_str text = { 0 };
-    uint8_t *classes = bise_alloc(TABLE_END);
-    all_characters(&text);
-    bise_status s = classes && bise_str_ok(&text) ? BISE_OK
-                                                  : bise_fail_nomem(err);
-    for (size_t i = 0; s == BISE_OK && i < sizeof rows / sizeof *rows; i++)
-        s = mark_class(classes, &text, rows[i].pattern, rows[i].class, err);
-    bise_str_fini(&text);
+    for (int i = 0; t && i < 6; i++) {
+        bise_matcher_free(t->matcher[i]);
+        bise_regex_free(t->re[i]);
+    }
+    bise_free(t);
+}
+
+static bise_status new_classes(class_table **out, bise_error *err)
+{
+    class_table *t = bise_alloc(sizeof *t);
+    bise_status s = t ? BISE_OK : bise_fail_nomem(err);
+    for (int i = 0; i < 6 && s == BISE_OK; i++) {
+        s = bise_regex_new(&t->re[i], kinds[i].pattern,
+                           strlen(kinds[i].pattern), err);
+        if (s == BISE_OK)
+            s = bise_matcher_new(&t->matcher[i], t->re[i], err);
+    }
     if (s != BISE_OK) {
-        bise_free(classes);
+        free_classes(t);
         return s;
     }
-    classes['\r'] = classes['\n'] = NEWLINE;
-    *out = classes;
+    atomic_flag_clear(&t->lock);
+    *out = t;
     return BISE_OK;
+}
+
+/* Classes of the characters of a block. All its text goes through each
+ * expression; what a match covers is of its class. */
+static void classify(class_table *t, unsigned block)
+{
+    char text[BLOCK * 4];
+    size_t n = 0, from, to;
+    for (unsigned cp = block * BLOCK; cp < (block + 1) * BLOCK; cp++)
+        if (cp < 0xd800 || cp > 0xdfff)
+            n += (size_t)bise_utf8_put(text + n, cp);
+    for (int i = 0; i < 6; i++)
+        for (size_t at = 0; bise_regex_find(t->re[i], t->matcher[i], text, n,
+                                            at, &from, &to) > 0;)
+            for (at = from; at < to;) {
+                unsigned cp = 0;
+                const int len = bise_utf8_next(text + at, to - at, &cp);
+                t->of[cp] = kinds[i].class;
+                at += (size_t)len;
+            }
+    if (block == 0)
+        t->of['\r'] = t->of['\n'] = NEWLINE;
+}
+
+/* Fill a block unless another thread has. Rare, so spinning is fine. */
+static void fill_block(class_table *t, unsigned block)
+{
+    while (atomic_flag_test_and_set_explicit(&t->lock, memory_order_acquire))
+        ;
+    if (!atomic_load_explicit(&t->ready[block], memory_order_relaxed)) {
+        classify(t, block);
+        atomic_store_explicit(&t->ready[block], true, memory_order_release);
+    }
+    atomic_flag_clear_explicit(&t->lock, memory_order_release);
 }
 
 /* The pattern with \s and \S spelt as Unicode white space. */
@@ -137,7 +159,9 @@ bise_status bise_split_new(bise_split **out, const char *pattern, size_t n,
     bise_status status;
     if (!force_regex && n == strlen(bise_tekken_pattern) &&
         memcmp(pattern, bise_tekken_pattern, n) == 0) {
-        status = make_classes(&s->classes, err);
+        status = new_classes(&s->classes, err);
+        if (status == BISE_OK)
+            fill_block(s->classes, 0);
     } else {
         bise_str p = { 0 };
         spell_spaces(&p, pattern, n);
@@ -159,7 +183,7 @@ void bise_split_free(bise_split *s)
     if (!s)
         return;
     bise_regex_free(s->re);
-    bise_free(s->classes);
+    free_classes(s->classes);
     bise_free(s);
 }
 
@@ -178,34 +202,42 @@ void bise_split_end(bise_split_cursor *c)
 
 /* A text for the hand-written matcher. */
 typedef struct scan {
-    const uint8_t *classes, *s;
+    class_table *classes;
+    const uint8_t *s;
     size_t n;
 } scan;
 
+static inline unsigned class_of(class_table *t, unsigned cp)
+{
+    if (cp >= TABLE_END)
+        return cp >= SELECTORS && cp < SELECTORS_END ? MARK : OTHER;
+    if (!atomic_load_explicit(&t->ready[cp / BLOCK], memory_order_acquire))
+        fill_block(t, cp / BLOCK);
+    return t->of[cp];
+}
+
 /* Class of the character at p < n; *end is the position behind it. The text
- * is valid UTF-8, so the lead byte tells the length. */
+ * is valid UTF-8, so the lead byte tells the length. The first block, with all
+ * characters of one and two bytes, is always there. */
 static inline unsigned class_at(const scan *t, size_t p, size_t *end)
 {
     const uint8_t *s = t->s + p;
     if (s[0] < 0x80) {
         *end = p + 1;
-        return t->classes[s[0]];
+        return t->classes->of[s[0]];
     }
     if (s[0] < 0xe0) {
         *end = p + 2;
-        return t->classes[(s[0] & 31u) << 6 | (s[1] & 63u)];
+        return t->classes->of[(s[0] & 31u) << 6 | (s[1] & 63u)];
     }
     if (s[0] < 0xf0) {
         *end = p + 3;
-        return t->classes[(s[0] & 15u) << 12 | (s[1] & 63u) << 6 |
-                          (s[2] & 63u)];
+        return class_of(t->classes, (s[0] & 15u) << 12 | (s[1] & 63u) << 6 |
+                                    (s[2] & 63u));
     }
-    const unsigned cp = (s[0] & 7u) << 18 | (s[1] & 63u) << 12 |
-                        (s[2] & 63u) << 6 | (s[3] & 63u);
     *end = p + 4;
-    if (cp < TABLE_END)
-        return t->classes[cp];
-    return cp >= SELECTORS && cp < SELECTORS_END ? MARK : OTHER;
+    return class_of(t->classes, (s[0] & 7u) << 18 | (s[1] & 63u) << 12 |
+                                (s[2] & 63u) << 6 | (s[3] & 63u));
 }
 
 /* End of the run of characters of set that starts at p. */
