@@ -9,3 +9,7 @@ EXTRA_PROGRAMS += bench/bench_codecs
 bench_bench_codecs_SOURCES = %D%/bench_codecs.c
 bench_bench_codecs_LDADD = libbise.a $(BISE_LIBS)
 EXTRA_DIST += %D%/codecs_vs_ggml.py
+EXTRA_PROGRAMS += bench/bench_tokenizer
+bench_bench_tokenizer_SOURCES = %D%/bench_tokenizer.c
+bench_bench_tokenizer_LDADD = libbise.a $(BISE_LIBS)
+EXTRA_DIST += %D%/bench_tokenizer.py
