@@ -42,6 +42,19 @@ int32_t *bise_ids_room(bise_ids *ids, size_t n)
     return ids->v + ids->n;
 }
 
+/* Bytes to ids; a vocabulary that lacks one gives its unknown id, if any. */
+static size_t bytes_to_ids(const bise_tokenizer *t, const char *text, size_t n,
+                           int32_t *ids)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t id = t->byte_id[(uint8_t)text[i]];
+        ids[count] = id >= 0 ? id : t->unk;
+        count += id >= 0 || t->unk >= 0;
+    }
+    return count;
+}
+
 /* Merge the bytes of one chunk onto the end of out. */
 static bise_status merge_chunk(const bise_tokenizer *t, const char *text,
                                size_t n, bise_ids *out, bise_error *err)
@@ -49,13 +62,14 @@ static bise_status merge_chunk(const bise_tokenizer *t, const char *text,
     int32_t *ids = bise_ids_room(out, n);
     if (!ids)
         return bise_fail_nomem(err);
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        const int32_t id = t->byte_id[(uint8_t)text[i]];
-        if (id >= 0)
-            ids[count++] = id;
-        else if (t->unk >= 0)           /* a vocabulary that lacks bytes */
-            ids[count++] = t->unk;
+    size_t count = bytes_to_ids(t, text, n, ids);
+    if (count == n && n <= BISE_MERGE_SHORT) {
+        const uint8_t *s = (const uint8_t *)text;
+        bise_merge_to to[BISE_MERGE_SHORT];
+        for (size_t i = 0; i + 1 < n; i++)
+            to[i] = t->byte_pairs[s[i] << 8 | s[i + 1]];
+        out->n += bise_merge_scan(&t->merges, ids, to, n);
+        return BISE_OK;
     }
     const bise_status s = bise_merge(&t->merges, ids, &count, err);
     if (s == BISE_OK)

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "text/tokenizer.h"
+#include "text/vocab.h"
 
 #define BISE_CHUNK_MAX 48 /* longer chunks are not kept */
 
@@ -50,15 +51,13 @@ BISE_NODISCARD bise_status bise_bpe_encode(const bise_tokenizer *t,
                                            const char *text, size_t n,
                                            bise_ids *out, bise_error *err);
 
-#include <string.h>
-
 static inline int bise_chunks_copy(const bise_chunk_cache *c, const char *text,
                                    size_t n, uint32_t hash, bise_ids *out)
 {
     if (!c->rows || n > BISE_CHUNK_MAX)
         return 0;
     const bise_chunk *r = &c->rows[hash & c->mask];
-    if (r->hash != hash || r->len != n || memcmp(r->text, text, n) != 0)
+    if (r->hash != hash || r->len != n || !bise_same_bytes(r->text, text, n))
         return 0;
     int32_t *to = bise_ids_room(out, r->count);
     if (!to)

@@ -11,7 +11,6 @@
 #include "core/mem.h"
 
 #define NO_RANK UINT32_MAX
-#define SHORT_MAX 40    /* symbols up to which scanning beats a heap */
 
 static uint64_t pair_key(int32_t left, int32_t right)
 {
@@ -88,32 +87,32 @@ static inline uint32_t rank_of(const bise_merges *m, int32_t left,
     return s->key ? s->rank : NO_RANK;
 }
 
-/* Scan for the best pair, merge it, look up its two new neighbours. */
-static size_t merge_short(const bise_merges *m, int32_t *ids, size_t n)
+/* Find the best pair, merge it, look up its two new neighbours. */
+size_t bise_merge_scan(const bise_merges *m, int32_t *ids, bise_merge_to *to,
+                       size_t n)
 {
-    uint32_t rank[SHORT_MAX];   /* of the pair (i, i + 1) */
-    int32_t merged[SHORT_MAX];  /* what that pair becomes */
-    for (size_t i = 0; i + 1 < n; i++)
-        rank[i] = rank_of(m, ids[i], ids[i + 1], &merged[i]);
     while (n > 1) {
         size_t best = 0;
+        uint32_t least = to[0].rank;
         for (size_t i = 1; i + 1 < n; i++)
-            if (rank[i] < rank[best])
+            if (to[i].rank < least) {
+                least = to[i].rank;
                 best = i;
-        if (rank[best] == NO_RANK)
+            }
+        if (least == NO_RANK)
             break;
-        ids[best] = merged[best];
+        ids[best] = to[best].id;
         n--;
-        const size_t tail = n - best - 1;
-        memmove(ids + best + 1, ids + best + 2, tail * sizeof *ids);
-        if (tail) {
-            memmove(rank + best, rank + best + 1, tail * sizeof *rank);
-            memmove(merged + best, merged + best + 1, tail * sizeof *merged);
-            rank[best] = rank_of(m, ids[best], ids[best + 1], &merged[best]);
-        }
+        for (size_t i = best + 1; i < n; i++)
+            ids[i] = ids[i + 1];
+        for (size_t i = best; i + 1 < n; i++)
+            to[i] = to[i + 1];
+        if (best + 1 < n)
+            to[best].rank = rank_of(m, ids[best], ids[best + 1],
+                                    &to[best].id);
         if (best > 0)
-            rank[best - 1] = rank_of(m, ids[best - 1], ids[best],
-                                     &merged[best - 1]);
+            to[best - 1].rank = rank_of(m, ids[best - 1], ids[best],
+                                        &to[best - 1].id);
     }
     return n;
 }
@@ -233,8 +232,11 @@ bise_status bise_merge(const bise_merges *m, int32_t *ids, size_t *n,
 {
     if (*n < 2 || !m->slots)
         return BISE_OK;
-    if (*n > SHORT_MAX)
+    if (*n > BISE_MERGE_SHORT)
         return bise_merge_heap(m, ids, n, err);
-    *n = merge_short(m, ids, *n);
+    bise_merge_to to[BISE_MERGE_SHORT];
+    for (size_t i = 0; i + 1 < *n; i++)
+        to[i].rank = rank_of(m, ids[i], ids[i + 1], &to[i].id);
+    *n = bise_merge_scan(m, ids, to, *n);
     return BISE_OK;
 }

@@ -17,6 +17,14 @@ typedef struct bise_merge_slot {
     int32_t id;
 } bise_merge_slot;
 
+/* What a pair becomes: UINT32_MAX is no merge. */
+typedef struct bise_merge_to {
+    uint32_t rank;
+    int32_t id;
+} bise_merge_to;
+
+#define BISE_MERGE_SHORT 40 /* symbols up to which scanning beats a heap */
+
 typedef struct bise_merges {
     bise_merge_slot *slots;
     uint64_t mask;
@@ -36,6 +44,10 @@ void bise_merges_fini(bise_merges *m);
 /* Merge ids[0..*n) in place and set *n. Ids that are in no pair stay. */
 BISE_NODISCARD bise_status bise_merge(const bise_merges *m, int32_t *ids,
                                       size_t *n, bise_error *err);
+/* The scan for n <= BISE_MERGE_SHORT symbols whose first lookups are done:
+ * to[i] is what ids[i], ids[i + 1] becomes. Returns the new n. */
+size_t bise_merge_scan(const bise_merges *m, int32_t *ids, bise_merge_to *to,
+                       size_t n);
 /* The heap variant for any length; bise_merge uses it for long sequences. */
 BISE_NODISCARD bise_status bise_merge_heap(const bise_merges *m, int32_t *ids,
                                            size_t *n, bise_error *err);

@@ -68,6 +68,7 @@ void bise_tokenizer_free(bise_tokenizer *t)
     bise_merges_fini(&t->merges);
     bise_strmap_fini(&t->specials);
     bise_free(t->slots);
+    bise_free(t->byte_pairs);
     bise_free(t->pieces);
     bise_arena_fini(&t->arena);
     bise_free(t);
@@ -102,13 +103,35 @@ int32_t bise_vocab_find(const bise_tokenizer *t, const char *text, size_t n,
                         uint32_t hash)
 {
     for (uint32_t i = hash & t->slot_mask;; i = (i + 1) & t->slot_mask) {
-        const uint32_t id = t->slots[i];
-        if (!id)
+        const bise_vocab_slot *s = &t->slots[i];
+        if (!s->id)
             return -1;
-        const bise_piece *p = &t->pieces[id - 1];
-        if (p->hash == hash && p->len == n && memcmp(p->text, text, n) == 0)
-            return (int32_t)id - 1;
+        if (s->hash != hash)
+            continue;
+        if (s->len == n && n <= BISE_SLOT_TEXT) {
+            if (bise_same_bytes(s->text, text, n))
+                return (int32_t)s->id - 1;
+        } else if (s->len == UINT8_MAX) {
+            const bise_piece *p = &t->pieces[s->id - 1];
+            if (p->len == n && memcmp(p->text, text, n) == 0)
+                return (int32_t)s->id - 1;
+        }
     }
+}
+
+/* Put piece id into the first free row of its hash. */
+static void insert_piece(bise_tokenizer *t, int32_t id)
+{
+    const bise_piece *p = &t->pieces[id];
+    uint32_t i = p->hash & t->slot_mask;
+    while (t->slots[i].id)
+        i = (i + 1) & t->slot_mask;
+    bise_vocab_slot *s = &t->slots[i];
+    s->hash = p->hash;
+    s->id = (uint32_t)id + 1;
+    s->len = p->len <= BISE_SLOT_TEXT ? (uint8_t)p->len : UINT8_MAX;
+    if (p->len <= BISE_SLOT_TEXT)
+        memcpy(s->text, p->text, p->len);
 }
 
 int32_t bise_vocab_user(const bise_tokenizer *t, const char *s, size_t n,
@@ -134,12 +157,8 @@ static bise_status index_piece(bise_tokenizer *t, int32_t id, bool unique,
     int32_t other = -1;
     if (is_found_in_text(p)) {
         other = bise_vocab_find(t, p->text, p->len, p->hash);
-        if (other < 0) {
-            uint32_t i = p->hash & t->slot_mask;
-            while (t->slots[i])
-                i = (i + 1) & t->slot_mask;
-            t->slots[i] = (uint32_t)id + 1;
-        }
+        if (other < 0)
+            insert_piece(t, id);
     } else if (p->type == BISE_PIECE_CONTROL ||
                p->type == BISE_PIECE_UNKNOWN) {
         const int rc = bise_strmap_add(&t->specials, p->text, p->len,
@@ -276,6 +295,22 @@ static bise_status show_piece(bise_tokenizer *t, int32_t id, bise_str *buf,
     return p->shown ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Merges of two bytes as a plain table: most merging starts with them. */
+static bise_status fill_byte_pairs(bise_tokenizer *t, bise_error *err)
+{
+    t->byte_pairs = bise_alloc_array(65536, sizeof *t->byte_pairs);
+    if (!t->byte_pairs)
+        return bise_fail_nomem(err);
+    for (int i = 0; i < 65536; i++) {
+        const int32_t l = t->byte_id[i >> 8], r = t->byte_id[i & 255];
+        const bise_merge_slot *s = l >= 0 && r >= 0
+            ? bise_merges_find(&t->merges, l, r) : NULL;
+        t->byte_pairs[i] = s ? (bise_merge_to){ s->rank, s->id }
+                             : (bise_merge_to){ UINT32_MAX, -1 };
+    }
+    return BISE_OK;
+}
+
 /* Hash everything that decides about ids, for cache keys. */
 static bise_status make_digest(bise_tokenizer *t, bise_error *err)
 {
@@ -333,6 +368,8 @@ bise_status bise_vocab_finish(bise_tokenizer *t, bise_error *err)
     bise_str_fini(&buf);
     if (s == BISE_OK && t->kind == BISE_TOKENIZER_SPM)
         s = bise_spm_prepare(t, err);
+    else if (s == BISE_OK)
+        s = fill_byte_pairs(t, err);
     return s == BISE_OK ? make_digest(t, err) : s;
 }
 

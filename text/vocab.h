@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -37,6 +38,15 @@ typedef struct bise_piece {
     uint8_t type;            /* 0 while not set */
 } bise_piece;
 
+/* A row of the map from text to id. Short texts stand in the row, so that a
+ * lookup touches one cache line. */
+#define BISE_SLOT_TEXT 23
+typedef struct bise_vocab_slot {
+    uint32_t hash, id;       /* id + 1, 0 = free */
+    uint8_t len;             /* 255: longer than the row, see the piece */
+    char text[BISE_SLOT_TEXT];
+} bise_vocab_slot;
+
 /* How a SentencePiece-style text begins. */
 typedef enum {
     BISE_PREFIX_NONE,
@@ -54,11 +64,12 @@ struct bise_tokenizer {
     bool trim_blanks;        /* SPM: collapse runs of blanks */
     bise_prefix prefix;
     bise_piece *pieces;      /* [n] */
-    uint32_t *slots;         /* hash -> id + 1 of pieces found in text */
+    bise_vocab_slot *slots;  /* pieces found in text, by hash */
     uint32_t slot_mask;
     bise_strmap specials;    /* names of control and unknown pieces */
     int32_t byte_id[256];
     bise_merges merges;
+    bise_merge_to *byte_pairs; /* [65536] merges of two bytes, or NULL */
     int32_t (*merge_list)[2]; /* as in the file, NULL for tekken */
     size_t n_merges;
     bise_split *split;       /* byte-level kinds */
@@ -73,6 +84,35 @@ struct bise_tokenizer {
 
 /* 32-bit hash of a short byte string. */
 uint32_t bise_hash_bytes(const char *s, size_t n);
+
+/* memcmp(a, b, n) == 0 for short strings, inline: loads that overlap. */
+static inline bool bise_same_bytes(const char *a, const char *b, size_t n)
+{
+    uint64_t x, y;
+    uint32_t p, q;
+    if (n >= 8) {
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            memcpy(&x, a + i, 8);
+            memcpy(&y, b + i, 8);
+            if (x != y)
+                return false;
+        }
+        memcpy(&x, a + n - 8, 8);
+        memcpy(&y, b + n - 8, 8);
+        return x == y;
+    }
+    if (n >= 4) {
+        memcpy(&p, a, 4);
+        memcpy(&q, b, 4);
+        if (p != q)
+            return false;
+        memcpy(&p, a + n - 4, 4);
+        memcpy(&q, b + n - 4, 4);
+        return p == q;
+    }
+    return n == 0 || (a[0] == b[0] && a[n >> 1] == b[n >> 1] &&
+                      a[n - 1] == b[n - 1]);
+}
 
 /* A tokenizer with room for n pieces; name is what it is read from. */
 BISE_NODISCARD bise_status bise_vocab_new(bise_tokenizer **out,
