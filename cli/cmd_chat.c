@@ -1,5 +1,6 @@
 /* cmd_chat.c - `bise chat`: a conversation on the terminal. The whole
  * conversation is encoded each turn; what the cache holds of it stays. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -61,6 +62,7 @@ static bise_status converse(bise_generator *g, bise_json *messages,
     return s;
 }
 
+/* The context is what was asked for, but not more than the model's. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const struct bise_args *a = ctx->args;

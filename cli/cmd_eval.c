@@ -1,5 +1,6 @@
 /* cmd_eval.c - `bise eval`: perplexity of a text file, supervised loss of JSONL
  * rows, and with --base the divergence from another model, streamed. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -61,6 +62,7 @@ static bise_status make_graphs(eval *e, int32_t max_tokens, bise_error *err)
     return s;
 }
 
+/* One text file: encode it without BOS, score its windows. */
 static bise_status eval_text(eval *e, const char *path, bise_error *err)
 {
     const struct bise_args *a = e->ctx->args;
@@ -91,6 +93,7 @@ static bise_status eval_text(eval *e, const char *path, bise_error *err)
     return s == BISE_OK ? s : bise_error_in(err, path, NULL);
 }
 
+/* Which tokens of a row count. */
 static bise_train_on train_on(const struct bise_args *a)
 {
     const char *what = bise_opt_str(a, "train-on", "assistant");
@@ -123,6 +126,8 @@ static bise_status score_packs(eval *e, bise_packer *packer, bise_error *err)
     return s;
 }
 
+/* JSONL rows: the same dataset and packs as training, in file order and
+ * without a shuffle, so that a row is scored once. */
 static bise_status eval_rows(eval *e, const char *const *files, int n,
                              bise_error *err)
 {
@@ -165,11 +170,13 @@ static bool is_rows(const char *path)
     return bise_is_dir(path);
 }
 
+/* A number of the result. */
 static void set_num(bise_json *o, const char *key, double v)
 {
     (void)bise_json_set(o, key, bise_json_new_real(v));
 }
 
+/* The result for people and for --json; divergence only with a base. */
 static void show(bise_context *ctx, const bise_score_result *r, bool base)
 {
     bise_result_set(ctx, "tokens", bise_json_new_int((int64_t)r->tokens));
@@ -203,6 +210,8 @@ static void show(bise_context *ctx, const bise_score_result *r, bool base)
                100 * r->dp_mean, 100 * r->dp_rms);
 }
 
+/* Open what is asked for, score, show; everything is closed on the way out
+ * whatever happened. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     eval e = { .ctx = ctx };

@@ -1,5 +1,6 @@
 /* cmd_generate.c - `bise generate`: continue a prompt; and the generation loop
  * that `bise chat` shares (generate.h). Text goes to stdout as it is made. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -13,6 +14,7 @@
 
 #define PROMPT_BATCH 512 /* prompt tokens computed at a time */
 
+/* Sampler, graph, cache and logits for a context of max_seq tokens. */
 bise_status bise_generator_open(bise_generator *g, bise_context *ctx,
                                 int32_t max_seq, bise_error *err)
 {
@@ -40,6 +42,7 @@ bise_status bise_generator_open(bise_generator *g, bise_context *ctx,
     return s;
 }
 
+/* In any state, also half opened. */
 void bise_generator_close(bise_generator *g)
 {
     bise_free(g->logits);
@@ -88,12 +91,15 @@ static bise_status emit(bise_generator *g, int32_t id, bise_error *err)
     return BISE_OK;
 }
 
+/* The tokenizer's end token, or the one of the configuration. */
 static bool ends(const bise_generator *g, int32_t id)
 {
     return id == bise_tokenizer_eos(g->model.tok) ||
            (g->model.c.config.eos >= 0 && id == g->model.c.config.eos);
 }
 
+/* Feed the prompt, then draw, show and feed one token at a time. The last
+ * token shown is not fed: nobody needs its logits. */
 bise_status bise_generator_run(bise_generator *g, const bise_ids *prompt,
                                int32_t n, bise_error *err)
 {
@@ -121,11 +127,13 @@ bise_status bise_generator_run(bise_generator *g, const bise_ids *prompt,
     return s;
 }
 
+/* Tokens per second. */
 static double rate(uint64_t n, uint64_t ns)
 {
     return ns ? (double)n * 1e9 / (double)ns : 0;
 }
 
+/* Counts for --json, and one line for people. */
 void bise_generator_report(const bise_generator *g)
 {
     bise_context *ctx = g->ctx;
@@ -142,6 +150,7 @@ void bise_generator_report(const bise_generator *g)
                       (unsigned long long)g->tokens, out);
 }
 
+/* JSON wants valid UTF-8, but a token may end inside a character. */
 bise_json *bise_generator_text(const bise_generator *g)
 {
     bise_str clean = { 0 };
@@ -173,6 +182,7 @@ static const bise_option options[] = {
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
 
+/* The conversation in the format of the tokenizer's version. */
 bise_status bise_prompt_chat(bise_ids *out, const bise_tokenizer *tok,
                              const bise_json *messages, bise_error *err)
 {
@@ -189,6 +199,8 @@ bise_status bise_prompt_chat(bise_ids *out, const bise_tokenizer *tok,
     return s;
 }
 
+/* Failures of the setters show up later as an incomplete message, which the
+ * chat encoder refuses. */
 void bise_add_message(bise_json *messages, const char *role,
                       bise_json *content)
 {
@@ -228,6 +240,7 @@ static bise_status make_prompt(bise_generator *g, bise_ids *ids,
     return s;
 }
 
+/* Prompt and answer must fit the context that is planned for them. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const struct bise_args *a = ctx->args;

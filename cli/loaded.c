@@ -1,4 +1,5 @@
 /* loaded.c - open a model with adapters and tokenizer for running. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -30,6 +31,7 @@ static bise_status open_adapters(bise_loaded *m, bise_context *ctx,
     return BISE_OK;
 }
 
+/* Tokenizer before adapters: its faults are the cheaper ones to find. */
 bise_status bise_loaded_open(bise_loaded *m, bise_context *ctx,
                              const char *path, bool adapters, bool tokenizer,
                              bise_error *err)
@@ -43,6 +45,7 @@ bise_status bise_loaded_open(bise_loaded *m, bise_context *ctx,
     return s;
 }
 
+/* Zeroed objects close as well as opened ones. */
 void bise_loaded_close(bise_loaded *m)
 {
     for (int32_t i = 0; i < m->n; i++)
@@ -54,6 +57,7 @@ void bise_loaded_close(bise_loaded *m)
     memset(m, 0, sizeof *m);
 }
 
+/* No gradients, no dropout: forward only. */
 bise_status bise_loaded_graph(bise_graph **g, const bise_loaded *m,
                               bise_context *ctx, int32_t max_tokens,
                               int32_t max_seq, bise_error *err)

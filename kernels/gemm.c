@@ -1,4 +1,5 @@
 /* gemm.c - the three products of a linear layer over cblas_sgemm. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -6,11 +7,14 @@
 
 #include <cblas.h>
 
+/* Our pool makes the threads; a second pool below it would fight for the
+ * cores and would cut sums by its own number of threads. */
 void bise_gemm_setup(void)
 {
     openblas_set_num_threads(1);
 }
 
+/* The forward shape: both operands are read along rows. */
 void bise_gemm_nt(int32_t m, int32_t n, int32_t k, float alpha,
                   const float *a, int32_t lda, const float *b, int32_t ldb,
                   float beta, float *c, int32_t ldc)
@@ -20,6 +24,7 @@ void bise_gemm_nt(int32_t m, int32_t n, int32_t k, float alpha,
                     a, lda, b, ldb, beta, c, ldc);
 }
 
+/* The input gradient: b is the weight as it is stored. */
 void bise_gemm_nn(int32_t m, int32_t n, int32_t k, float alpha,
                   const float *a, int32_t lda, const float *b, int32_t ldb,
                   float beta, float *c, int32_t ldc)
@@ -29,6 +34,7 @@ void bise_gemm_nn(int32_t m, int32_t n, int32_t k, float alpha,
                     a, lda, b, ldb, beta, c, ldc);
 }
 
+/* Weight gradients: sums over the tokens. */
 void bise_gemm_tn(int32_t m, int32_t n, int32_t k, float alpha,
                   const float *a, int32_t lda, const float *b, int32_t ldb,
                   float beta, float *c, int32_t ldc)

@@ -5,6 +5,7 @@
  * slot have a fixed order for a level, so results do not depend on threads.
  * All pointers are float32 arrays unless said otherwise; no aliasing between
  * outputs and inputs unless said. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_KERNELS_H
 #define BISE_KERNELS_KERNELS_H

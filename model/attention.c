@@ -3,6 +3,7 @@
  * Forward: a task owns 64 query rows of one head and walks over key tiles with
  * a running maximum and sum. Backward: a task owns a key head of a sample,
  * recomputes P = exp(S - lse) tile by tile and adds in fixed order. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -16,6 +17,7 @@
 #define QT 64  /* query rows of a tile */
 #define KT 128 /* key rows of a tile */
 
+/* Tiles never cross a sample, so a task sees one block of the mask. */
 int32_t bise_attn_cut(bise_attn_tile *tiles, const int32_t *seg, int32_t n_seg)
 {
     int32_t n = 0;
@@ -28,6 +30,7 @@ int32_t bise_attn_cut(bise_attn_tile *tiles, const int32_t *seg, int32_t n_seg)
     return n;
 }
 
+/* Two score tiles for the backward pass, and a few rows of statistics. */
 size_t bise_attn_scratch(int32_t Dv)
 {
     (void)Dv;
@@ -158,6 +161,7 @@ static void forward_task(void *ctx, size_t index, int worker)
     }
 }
 
+/* Every (tile, head) is a task; outputs are disjoint rows and columns of o. */
 void bise_attn_forward(const bise_exec *e, const bise_attn *a)
 {
     job g = { .e = e, .a = a };
@@ -219,6 +223,7 @@ static void row_deltas(const job *g, int32_t r, int32_t m, int32_t h,
     }
 }
 
+/* Clear the columns of a head in the rows of a sample. */
 static void zero_cols(float *p, int32_t ld, int32_t row, int32_t rows,
                       int32_t col, int32_t cols)
 {
@@ -251,6 +256,8 @@ static void backward_task(void *ctx, size_t index, int worker)
     }
 }
 
+/* A task for each key head of each sample: cost follows the squares of the
+ * sample lengths, and nobody shares a sum. */
 void bise_attn_backward(const bise_exec *e, const bise_attn *a,
                         const float *d_o, float *dq, float *dk, float *dv)
 {

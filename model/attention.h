@@ -2,6 +2,7 @@
  * no [T, T] matrix exists, and cost and memory follow the lengths of the
  * samples. Grouped heads, sliding window, forward and backward, and queries
  * that continue cached keys. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_ATTENTION_H
 #define BISE_MODEL_ATTENTION_H

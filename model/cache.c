@@ -1,6 +1,7 @@
 /* cache.c - generation: the keys and values of one sequence kept per layer, so
  * that each token is computed once. Prompts longer than the graph's batch are
  * fed in parts. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -14,6 +15,8 @@ struct bise_cache {
     int32_t L;
 };
 
+/* One block for all layers: K and V of layer l stand side by side. The size
+ * is 2 L max_seq K D floats. */
 bise_status bise_cache_new(bise_cache **out, const bise_graph *g,
                            int32_t max_seq, bise_error *err)
 {
@@ -56,6 +59,7 @@ int32_t bise_cache_len(const bise_cache *c)
     return c->len;
 }
 
+/* Rows past len stay as they are; they are overwritten before being read. */
 void bise_cache_cut(bise_cache *c, int32_t len)
 {
     if (len >= 0 && len < c->len)
@@ -79,6 +83,7 @@ static bise_status feed(bise_graph *g, bise_cache *c, const int32_t *ids,
     return graph_run(g, ids, n, c->kv, err);
 }
 
+/* Only the last part of a long prompt needs logits, and of it the last row. */
 bise_status bise_graph_decode(bise_graph *g, bise_cache *c, const int32_t *ids,
                               int32_t n, float *logits, bise_error *err)
 {

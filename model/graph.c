@@ -2,6 +2,7 @@
  * layers, decides what the backward pass needs and keeps, and cuts one block
  * of memory into all buffers. plan() is the only list of them: it runs once to
  * count and once to place. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -22,6 +23,7 @@ typedef struct carver {
     uint64_t at;
 } carver;
 
+/* The next n objects at a cache line; NULL while counting. */
 static void *carve(carver *c, uint64_t n, uint64_t size)
 {
     void *p = c->base ? c->base + c->at : NULL;
@@ -29,11 +31,13 @@ static void *carve(carver *c, uint64_t n, uint64_t size)
     return p;
 }
 
+/* A matrix of the arena. */
 static float *floats(carver *c, uint64_t rows, uint64_t cols)
 {
     return carve(c, rows * cols, sizeof(float));
 }
 
+/* The widest adapter branch of any group: size of shared h and dh. */
 static uint64_t max_rank(const bise_graph *g)
 {
     int32_t most = g->head.rank;
@@ -95,6 +99,8 @@ static void plan_layers(bise_graph *g, carver *c)
     g->acts = acts;
 }
 
+/* Gradient buffers exist once: layers are visited one after another. Below dx
+ * nothing is needed when no layer is trained. */
 static void plan_backward(bise_graph *g, carver *c)
 {
     const bise_config *f = g->f;
@@ -117,6 +123,7 @@ static void plan_backward(bise_graph *g, carver *c)
     g->dhidden = floats(c, T, (uint64_t)f->F);
 }
 
+/* Routing and the rows gathered for one expert, at most all T of them. */
 static void plan_moe(bise_graph *g, carver *c)
 {
     const bise_config *f = g->f;
@@ -219,6 +226,7 @@ static bise_status need(const bise_weight **w, const bise_checkpoint *c,
     return bise_fail(err, BISE_EFORMAT, "the model has no '%s'", name);
 }
 
+/* Bind one matrix with its adapters, and make scratch large enough for it. */
 static bise_status bind(bise_graph *g, bise_linear *l, bise_role_kind kind,
                         int32_t layer, bise_error *err)
 {
@@ -260,6 +268,7 @@ static bise_status bind_norm(bise_graph *g, float **out, bise_role_kind kind,
     return BISE_OK;
 }
 
+/* All weights of layer i. An expert layer has no dense feed-forward part. */
 static bise_status bind_layer(bise_graph *g, int32_t i, bise_error *err)
 {
     graph_layer *l = &g->layers[i];
@@ -286,6 +295,8 @@ static bise_status bind_layer(bise_graph *g, int32_t i, bise_error *err)
     return s;
 }
 
+/* Embedding, head and layers. A tied head is the same view of the embedding,
+ * but takes its own adapters and its own saved weight. */
 static bise_status bind_all(bise_graph *g, bise_error *err)
 {
     const bise_config *f = g->f;
@@ -361,6 +372,7 @@ static void choose_kept(bise_graph *g)
         g->n_full = all;
 }
 
+/* What this graph cannot do is refused before memory is taken. */
 static bise_status check_options(const bise_graph *g, bise_error *err)
 {
     const bise_config *f = g->f;
@@ -426,6 +438,7 @@ static bise_status prepare(bise_graph **out, const bise_checkpoint *c,
     return BISE_OK;
 }
 
+/* The same preparation without the memory. */
 bise_status bise_graph_plan(uint64_t *bytes, const bise_checkpoint *c,
                             const bise_graph_options *o, bise_error *err)
 {
@@ -437,6 +450,7 @@ bise_status bise_graph_plan(uint64_t *bytes, const bise_checkpoint *c,
     return s;
 }
 
+/* Plan, compare with the limit, allocate once, place, fill the tables. */
 bise_status bise_graph_new(bise_graph **out, const bise_checkpoint *c,
                            const bise_graph_options *o, bise_error *err)
 {
@@ -462,6 +476,7 @@ bise_status bise_graph_new(bise_graph **out, const bise_checkpoint *c,
     return BISE_OK;
 }
 
+/* Works on half-bound layers too: everything starts zeroed. */
 static void free_layer(graph_layer *l, int32_t experts)
 {
     bise_free(l->attn_norm);
@@ -499,12 +514,14 @@ void bise_graph_free(bise_graph *g)
     bise_free(g);
 }
 
+/* The step is part of the key of every dropout mask. */
 void bise_graph_set_step(bise_graph *g, uint64_t step, uint64_t micro)
 {
     g->e.step = step;
     g->e.micro = micro;
 }
 
+/* Check the batch against the plan; positions restart in each sample. */
 bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
 {
     if (b->T < 1 || b->T > g->o.max_tokens || b->n_seg < 1 ||

@@ -2,6 +2,7 @@
  *   x += Wo Attn(RoPE(Wq a), RoPE(Wk a), Wv a),   a = RMSNorm(x)
  *   x += Wdown( silu(Wgate b) (Wup b) ),           b = RMSNorm(x)
  * and the row operations that it shares with the backward pass. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -25,12 +26,14 @@ typedef struct row_job {
     bool query, back;
 } row_job;
 
+/* First row after a block. */
 static int32_t block_end(const row_job *j, size_t block)
 {
     const int32_t end = (int32_t)(block + 1) * ROW_BLOCK;
     return end < j->T ? end : j->T;
 }
 
+/* One block of rows through RMSNorm; r is kept for the backward pass. */
 static void norm_task(void *ctx, size_t block, int worker)
 {
     const row_job *j = ctx;
@@ -45,6 +48,7 @@ static void norm_task(void *ctx, size_t block, int worker)
     }
 }
 
+/* Rows are independent: any number of threads gives the same values. */
 void graph_norm(bise_graph *g, float *y, const float *x, const float *w,
                 float *r, int32_t T, int32_t n, double eps)
 {
@@ -53,6 +57,7 @@ void graph_norm(bise_graph *g, float *y, const float *x, const float *w,
     graph_rows(&g->e, T, norm_task, &j);
 }
 
+/* Gradients add to dx, which already holds the residual path. */
 static void norm_bwd_task(void *ctx, size_t block, int worker)
 {
     const row_job *j = ctx;
@@ -73,6 +78,7 @@ void graph_norm_bwd(bise_graph *g, float *dx, const float *dy, const float *x,
     graph_rows(&g->e, T, norm_bwd_task, &j);
 }
 
+/* A block of rows is contiguous, so it is one long vector. */
 static void swiglu_task(void *ctx, size_t block, int worker)
 {
     const row_job *j = ctx;
@@ -89,6 +95,7 @@ void graph_swiglu(bise_graph *g, float *h, const float *gate, const float *up,
     graph_rows(&g->e, T, swiglu_task, &j);
 }
 
+/* In place: gate and up are not needed after this. */
 static void swiglu_bwd_task(void *ctx, size_t block, int worker)
 {
     const row_job *j = ctx;
@@ -134,6 +141,7 @@ void graph_rope(bise_graph *g, float *x, int32_t heads, int32_t T, bool query,
     graph_rows(&g->e, T, rope_task, &j);
 }
 
+/* Every linear of the group sees the same input rows. */
 bise_status graph_tap(bise_graph *g, const bise_linear *l, int n,
                       const float *x, int32_t T, bise_error *err)
 {
@@ -143,6 +151,7 @@ bise_status graph_tap(bise_graph *g, const bise_linear *l, int n,
     return s;
 }
 
+/* q k^T / sqrt(D); MLA models come with their own scale. */
 bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
                      const graph_kv *kv)
 {
@@ -158,6 +167,7 @@ bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
     };
 }
 
+/* Start a residual sum; the stream may run in place. */
 static void copy_rows(float *to, const float *from, int32_t T, int32_t n)
 {
     if (to != from)
@@ -192,6 +202,8 @@ static bise_status attention_part(bise_graph *g, int32_t l, const graph_kv *kv,
     return BISE_OK;
 }
 
+/* Attention part, then the feed-forward part on its sum. Buffers for normed
+ * rows and the hidden vector are shared by all layers. */
 bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
                                 const graph_kv *kv, bise_error *err)
 {
@@ -225,6 +237,8 @@ bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
     return BISE_OK;
 }
 
+/* Embedding rows, layers, final norm. Ids are checked here because every
+ * caller passes through. */
 bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
                       const graph_kv *kv, bise_error *err)
 {

@@ -1,6 +1,7 @@
 /* linear.c - the weight view: rows of a stored matrix as float32, whatever its
  * type, row order or scale, and the adapters that sit on it. The products are
  * in matmul.c. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -11,6 +12,8 @@
 #include "core/mem.h"
 #include "model/linear_int.h"
 
+/* Point into the store: the byte range is checked against the tensor, since
+ * strides of stacked experts come from metadata. */
 bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
                              const bise_weight *w, int32_t expert,
                              int32_t first_row, int32_t rows, bise_error *err)
@@ -70,6 +73,8 @@ static uint64_t stream_of(bise_role r, int32_t adapter)
             (uint64_t)r.kind << 8 | (uint64_t)adapter);
 }
 
+/* Modules of other roles are skipped; a module of the wrong shape is an error
+ * although loading checked it, because the view may be a part. */
 bise_status bise_linear_adapt(bise_linear *l, bise_lora *const *loras,
                               int32_t n, bise_error *err)
 {
@@ -119,6 +124,8 @@ const void *bise_linear_stored(const bise_linear *l, int32_t r)
     return l->data + (uint64_t)file_row(l, r) * l->row_bytes;
 }
 
+/* Decode a part of one row. The decoders of block types work on whole blocks,
+ * so callers cut at multiples of the block length. */
 void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
                       int32_t first, int32_t n, float *out)
 {
@@ -146,6 +153,7 @@ void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
         out[i] *= s[(first + i) / l->scale_block];
 }
 
+/* Embedding lookups and norms: a whole row. */
 void bise_linear_row(const bise_linear *l, int32_t r, float *out)
 {
     bise_linear_part(l, bise_kernels_get(), r, 0, l->in, out);

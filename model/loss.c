@@ -2,6 +2,7 @@
  * that [T, V] never exists. Training turns a chunk of logits into its gradient
  * in place and through the head at once: since the head is frozen its input
  * gradient is complete after the chunk (lora.md 8). */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -22,6 +23,7 @@ static void chunk_logits(bise_graph *g, const int32_t *rows, int32_t n,
                          false);
 }
 
+/* Any rows of the last forward; in chunks because rows_x is a chunk. */
 bise_status bise_graph_logits(bise_graph *g, const int32_t *rows, int32_t n,
                               float *out, bise_error *err)
 {
@@ -105,6 +107,8 @@ static void loss_chunk(bise_graph *g, const bise_batch *b, const int32_t *rows,
                C * sizeof *g->dxf);
 }
 
+/* Forward once, then the head chunk by chunk. The gradient of the hidden rows
+ * without a target stays zero. */
 static bise_status loss_all(bise_graph *g, const bise_batch *b, bool grad,
                             double *sum, float *nll, bise_error *err)
 {
@@ -127,6 +131,7 @@ static bise_status loss_all(bise_graph *g, const bise_batch *b, bool grad,
     return BISE_OK;
 }
 
+/* Evaluation: no dropout, no gradients. */
 bise_status bise_graph_loss(bise_graph *g, const bise_batch *b, double *sum,
                             float *nll, bise_error *err)
 {
@@ -134,6 +139,7 @@ bise_status bise_graph_loss(bise_graph *g, const bise_batch *b, double *sum,
     return loss_all(g, b, false, sum, nll, err);
 }
 
+/* Training: the head and the layers go backward in the same call. */
 bise_status bise_graph_train(bise_graph *g, const bise_batch *b, double *sum,
                              bise_error *err)
 {

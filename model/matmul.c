@@ -3,6 +3,7 @@
  * Backward: a task owns columns of dx (and of dA), walks down the weight in
  * row blocks and adds in that order. Each stored weight is decoded once per
  * pass. For a few tokens (generation) rows are used one at a time. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -40,6 +41,7 @@ static int32_t backward_tile(const bise_linear *l, int n)
     return cols;
 }
 
+/* How many tiles cover n. */
 static int32_t tiles_of(int32_t n, int32_t tile)
 {
     return (n + tile - 1) / tile;
@@ -50,6 +52,8 @@ static int32_t min32(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
+/* The largest of what the products below put into scratch: a forward panel, a
+ * backward panel, dropped rows. */
 size_t bise_linear_scratch(const bise_linear *l)
 {
     const size_t panel = (size_t)forward_tile(l) * (size_t)l->in;
@@ -84,6 +88,7 @@ static const bise_branch *branch_at(const bise_linear *l, int n, int32_t b,
     return NULL;
 }
 
+/* Adapters on all linears of a group. */
 static int32_t count_branches(const bise_linear *l, int n)
 {
     int32_t b = 0;
@@ -126,6 +131,7 @@ static void drop_rows(const job *g, const bise_branch *b, const float *x,
         }
 }
 
+/* Dropout acts in training only. */
 static bool drops(const job *g, const bise_branch *b)
 {
     return g->e->training && b->dropout > 0;
@@ -237,6 +243,8 @@ void bise_linears_adapters(const bise_exec *e, const bise_linear *l, int n,
                       &g);
 }
 
+/* Two phases: the thin x A^T of all adapters, then the wide products that
+ * also add s h B^T while their tile of y is in cache. */
 void bise_linears_forward(const bise_exec *e, const bise_linear *l, int n,
                           float *const *y, const float *x, int32_t T,
                           float *h, bool add)
@@ -368,6 +376,7 @@ static void backward_db(const job *g, int32_t b)
                      m->r);
 }
 
+/* The first tasks own columns of dx and dA, the others own one dB each. */
 static void backward_task(void *ctx, size_t index, int worker)
 {
     const job *g = ctx;
@@ -379,6 +388,7 @@ static void backward_task(void *ctx, size_t index, int worker)
         backward_db(g, i - cols);
 }
 
+/* Two phases again: dh of all adapters, then everything that needs it. */
 void bise_linears_backward(const bise_exec *e, const bise_linear *l, int n,
                            float *dx, float *const *dy, const float *x,
                            const float *h, float *dh, int32_t T, bool add)

@@ -3,6 +3,7 @@
  * Experts run one after another over the rows routed to them, so the sums have
  * a fixed order. Mixtral's weights are a softmax over the kept logits, which
  * equals softmax over all, top-k, renormalized; so one rule serves all. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -42,6 +43,7 @@ static bise_status bind_expert(bise_graph *g, bise_linear *to,
     return s;
 }
 
+/* The router or a matrix of the shared expert. */
 static bise_status bind_one(bise_graph *g, bise_linear *to,
                             bise_role_kind kind, int32_t l, bise_error *err)
 {
@@ -57,6 +59,7 @@ static bise_status bind_one(bise_graph *g, bise_linear *to,
     return s;
 }
 
+/* All experts of layer i, whichever way the file stores them. */
 bise_status graph_bind_moe(bise_graph *g, int32_t i, bise_error *err)
 {
     graph_layer *l = &g->layers[i];
@@ -141,6 +144,7 @@ static int32_t gather(bise_graph *g, int32_t e)
     return n;
 }
 
+/* Route every token, then run the experts in order of their numbers. */
 bise_status graph_moe_forward(bise_graph *g, int32_t i, float *x,
                               bise_error *err)
 {

@@ -1,6 +1,7 @@
 /* sampler.c - next-token choice. Order of the filters: temperature, top-k,
  * top-p, min-p, then one draw from what is left. The draw of a step is a pure
  * function of (seed, step). Called by generate, chat and nothing else. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -21,6 +22,7 @@ typedef struct candidate {
     int32_t id;
 } candidate;
 
+/* Refuse what has no meaning rather than clamp it. */
 bise_status bise_sampler_init(bise_sampler *s, int32_t V, bise_error *err)
 {
     if (s->temp < 0 || !isfinite(s->temp))
@@ -41,6 +43,7 @@ void bise_sampler_fini(bise_sampler *s)
     s->scratch = NULL;
 }
 
+/* Strictly greater: the lowest id wins a tie. */
 static int32_t greedy(const float *z, int32_t V)
 {
     int32_t best = 0;
@@ -93,6 +96,7 @@ static int32_t filter(const bise_sampler *s, const candidate *c, int32_t n)
     return n;
 }
 
+/* Walk down the sorted weights until the draw is used up. */
 int32_t bise_sampler_next(bise_sampler *s, const float *logits)
 {
     const uint64_t step = s->step++;

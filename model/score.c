@@ -1,6 +1,7 @@
 /* score.c - sums over scored tokens. With p the base's and q the model's
  * distribution at a position: nll = -log q(right token),
  * kld = sum_v p(v) (log p(v) - log q(v)), in double from float32 logits. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -35,6 +36,7 @@ struct bise_score {
     size_t ids_cap, targets_cap;
 };
 
+/* Buffers for ROWS rows of logits of each model. */
 bise_status bise_score_new(bise_score **out, bise_graph *model,
                            bise_graph *base, int32_t V, bise_pool *pool,
                            bise_error *err)
@@ -79,6 +81,7 @@ static int32_t top_of(const float *z, int32_t V)
     return top;
 }
 
+/* Log of the sum of exponentials of a row. */
 static double log_sum(const bise_score *s, const float *z)
 {
     float max;
@@ -108,6 +111,7 @@ static void score_against(const bise_score *s, float *z, float *zb, double lse,
     out->dp = exp(-out->nll) - exp(-out->base_nll);
 }
 
+/* One row is one task; the results are added later in row order. */
 static void score_row(void *ctx, size_t i, int worker)
 {
     bise_score *s = ctx;
@@ -159,6 +163,8 @@ static bise_status flush_rows(bise_score *s, int32_t n, bise_error *err)
     return add_rows(s, n, err);
 }
 
+/* Forward both models, then collect target rows and score them ROWS at a
+ * time. */
 bise_status bise_score_batch(bise_score *s, const bise_batch *b,
                              bise_error *err)
 {
@@ -254,6 +260,7 @@ static int32_t lay_out(bise_score *s, const int32_t *ids,
     return T - 1; /* the last id is only predicted */
 }
 
+/* Windows one after another; the last id of a window is only predicted. */
 bise_status bise_score_text(bise_score *s, const int32_t *ids, size_t n,
                             const bise_window_options *o, bise_error *err)
 {
@@ -310,6 +317,8 @@ static double mean_error(double sum, double squares, double n)
     return n > 1 && var > 0 ? sqrt(var / (n - 1)) : 0;
 }
 
+/* Means and quantiles. Sorting the divergences does not disturb later
+ * additions. */
 void bise_score_get(bise_score *s, bise_score_result *r)
 {
     const double n = (double)s->n;

@@ -2,6 +2,7 @@
  * windows of a text or over batches with targets, and against a base model the
  * Kullback-Leibler divergence of its predictions. Both models go over the same
  * batch, logits exist for a few rows at a time. Used by eval. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_SCORE_H
 #define BISE_MODEL_SCORE_H

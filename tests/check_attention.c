@@ -2,6 +2,7 @@
  * forward, logsumexp and all gradients, for lengths 1..130, windows, grouped
  * heads, packed samples, and queries behind cached keys. The plain gradient is
  * itself checked by central differences. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -164,7 +165,10 @@ static const int32_t windows[] = { 0, 1, 5, 16, 64, 100, 128 };
 START_TEST(every_length_agrees)
 {
     make_input();
-    for (int32_t n = 1; n <= 130; n += n < 6 || (n > 61 && n < 67) || n > 125 ? 1 : 5) {
+    for (int32_t n = 1; n <= 130; n++) {
+        const bool edge = n < 7 || (n > 61 && n < 68) || n > 126;
+        if (!edge && n % 5)
+            continue;
         const int32_t seg[] = { 0, n };
         compare(seg, 1, windows[_i], NULL);
     }

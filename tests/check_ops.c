@@ -2,6 +2,7 @@
  * central differences of the formulas in double, and every CPU level of this
  * machine against the scalar reference for all tail lengths, at unaligned
  * addresses, with guard values around the outputs. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

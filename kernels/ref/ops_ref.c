@@ -2,6 +2,7 @@
  * the graph, forward and backward. It reads like the formulas of mistral3.md 3
  * and is what kernelcheck holds the SIMD versions against. Sums that decide a
  * row (norms, softmax denominators) run in double and are rounded once. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -11,6 +12,8 @@
 
 #include "core/bytes.h"
 
+/* Sums in double, so that the reference is nearer to the exact value than any
+ * SIMD order of float32 sums. */
 static float dot_ref(const float *x, const float *y, size_t n)
 {
     double sum = 0;
@@ -19,6 +22,7 @@ static float dot_ref(const float *x, const float *y, size_t n)
     return (float)sum;
 }
 
+/* A stored bfloat16 row against activations. */
 static float dot_bf16_ref(const uint16_t *x, const float *y, size_t n)
 {
     double sum = 0;
@@ -27,6 +31,7 @@ static float dot_bf16_ref(const uint16_t *x, const float *y, size_t n)
     return (float)sum;
 }
 
+/* The same for binary16. */
 static float dot_f16_ref(const uint16_t *x, const float *y, size_t n)
 {
     double sum = 0;
@@ -43,6 +48,7 @@ static double sumsq_ref(const float *x, size_t n)
     return sum;
 }
 
+/* Product and sum round separately: no contraction anywhere. */
 static void axpy_ref(float *y, float a, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -125,6 +131,7 @@ static void rope_ref(float *x, const float *cos, const float *sin, size_t n)
     }
 }
 
+/* exp(-inf) is 0: masked entries vanish from the sum. */
 static float exp_sub_ref(float *x, size_t n, float m)
 {
     double sum = 0;
@@ -135,12 +142,14 @@ static float exp_sub_ref(float *x, size_t n, float m)
     return (float)sum;
 }
 
+/* Subtracting the maximum keeps every exponential at most 1. */
 static float softmax_exp_ref(float *x, size_t n, float *max_out)
 {
     *max_out = max_ref(x, n);
     return exp_sub_ref(x, n, *max_out);
 }
 
+/* The same without writing: x may be read again. */
 static float sumexp_ref(const float *x, size_t n, float *max_out)
 {
     const float m = max_ref(x, n);
@@ -161,6 +170,7 @@ static void softmax_bwd_ref(float *ds, const float *p, const float *dp,
         ds[i] = p[i] * (dp[i] - delta) * a;
 }
 
+/* Round to nearest even (core/bytes.h). */
 static void f32_to_bf16_ref(uint16_t *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -179,6 +189,7 @@ static void f16_to_f32_ref(float *y, const uint16_t *x, size_t n)
         y[i] = bise_f16_to_f32(x[i]);
 }
 
+/* Every slot gets a function: nothing else has to check for NULL. */
 void bise_kernels_init_ref(bise_kernels *k)
 {
     *k = (bise_kernels){

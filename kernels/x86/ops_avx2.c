@@ -1,5 +1,6 @@
 /* ops_avx2.c - the graph's operations with AVX2, FMA and F16C: vectors of
  * eight floats for ops_simd.h. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -47,6 +48,7 @@ static inline void v_storen(float *p, V v, size_t n)
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
 
+/* Fold halves: (0..3)+(4..7), then pairs. */
 static inline float v_sum(V v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v),
@@ -55,6 +57,7 @@ static inline float v_sum(V v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
+/* The largest lane. */
 static inline float v_hmax(V v)
 {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(v),
@@ -78,6 +81,7 @@ static inline V v_scale2(V p, V n)
     return v_mul(v_mul(p, v_pow2(half)), v_pow2(_mm256_sub_epi32(i, half)));
 }
 
+/* A bfloat16 is the upper half of a float32. */
 static inline V v_load_bf16(const uint16_t *p)
 {
     const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
@@ -108,6 +112,7 @@ static inline void v_store_bf16(uint16_t *p, V v)
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(packed));
 }
 
+/* Four doubles a step in two accumulators, folded in a fixed order. */
 static double sumsq_avx2(const float *x, size_t n)
 {
     __m256d a = _mm256_setzero_pd(), b = a;
@@ -129,6 +134,7 @@ static double sumsq_avx2(const float *x, size_t n)
 
 #include "kernels/x86/ops_simd.h"
 
+/* All slots of ops_simd.h at eight floats. */
 void bise_ops_init_avx2(bise_kernels *k)
 {
     fill_avx2(k);

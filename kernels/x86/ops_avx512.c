@@ -1,5 +1,6 @@
 /* ops_avx512.c - the graph's operations with AVX-512 (F, BW, DQ, VL): vectors
  * of sixteen floats for ops_simd.h. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -31,6 +32,7 @@ static inline V v_round(V a)
                                        _MM_FROUND_NO_EXC);
 }
 
+/* Mask of the first n lanes, n < 16. */
 static inline __mmask16 first_lanes(size_t n)
 {
     return (__mmask16)((1u << n) - 1);
@@ -61,6 +63,7 @@ static inline float v_hmax(V v) { return _mm512_reduce_max_ps(v); }
 
 static inline V v_scale2(V p, V n) { return _mm512_scalef_ps(p, n); }
 
+/* A bfloat16 is the upper half of a float32. */
 static inline V v_load_bf16(const uint16_t *p)
 {
     const __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -89,6 +92,7 @@ static inline void v_store_bf16(uint16_t *p, V v)
                         _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }
 
+/* Eight doubles a step in two accumulators, folded in a fixed order. */
 static double sumsq_avx512(const float *x, size_t n)
 {
     __m512d a = _mm512_setzero_pd(), b = a;
@@ -107,6 +111,7 @@ static double sumsq_avx512(const float *x, size_t n)
 
 #include "kernels/x86/ops_simd.h"
 
+/* All slots of ops_simd.h at sixteen floats. */
 void bise_ops_init_avx512(bise_kernels *k)
 {
     fill_avx512(k);

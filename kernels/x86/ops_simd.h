@@ -4,6 +4,7 @@
  * and stored masked, so there are no scalar tails. The formulas stand in
  * kernels/ref/ops_ref.c. Sums run in four accumulators that are added in a
  * fixed order. */
+
 /* SPDX-License-Identifier: Apache-2.0 */
 /* No include guard: each including file has its own copy. */
 
@@ -41,6 +42,7 @@ static inline void v_put(float *y, size_t i, size_t n, V v)
         v_storen(y + i, v, n - i);
 }
 
+/* Four accumulators hide the latency of the fused multiply-add. */
 static float FN(dot)(const float *x, const float *y, size_t n)
 {
     V a = v_set(0), b = a, c = a, d = a;
@@ -80,6 +82,7 @@ static float FN(dot)(const float *x, const float *y, size_t n)
 DOT16(dot_bf16, v_load_bf16)
 DOT16(dot_f16, v_load_f16)
 
+/* One rounding for product and sum, unlike the reference. */
 static void FN(axpy)(float *y, float a, const float *x, size_t n)
 {
     const V va = v_set(a);
@@ -94,6 +97,7 @@ static void FN(scale)(float *y, float a, size_t n)
         v_put(y, i, n, v_mul(va, v_at(y, i, n)));
 }
 
+/* NaN is not expected here: activations are checked by the trainer. */
 static float FN(max)(const float *x, size_t n)
 {
     float m = x[0];
@@ -109,6 +113,7 @@ static float FN(max)(const float *x, size_t n)
     return m;
 }
 
+/* The mean is formed in double, as in the reference. */
 static float FN(rmsnorm)(float *y, const float *x, const float *w, size_t n,
                          float eps)
 {
@@ -165,6 +170,7 @@ static void FN(swiglu_bwd)(float *dg, float *du, const float *dh,
     }
 }
 
+/* Both halves of the head stream side by side. */
 static void FN(rope)(float *x, const float *cos, const float *sin, size_t n)
 {
     const size_t half = n / 2;
@@ -187,6 +193,7 @@ static inline V v_at_or(const float *x, size_t i, size_t n, float other)
     return v_load(rest);
 }
 
+/* Lanes past the end are exp(-inf) = 0 in the sum. */
 static float FN(exp_sub)(float *x, size_t n, float m)
 {
     const V vm = v_set(m);
@@ -205,6 +212,7 @@ static float FN(softmax_exp)(float *x, size_t n, float *max_out)
     return FN(exp_sub)(x, n, *max_out);
 }
 
+/* As exp_sub, but nothing is written. */
 static float FN(sumexp)(const float *x, size_t n, float *max_out)
 {
     const float m = FN(max)(x, n);
@@ -243,6 +251,7 @@ static void FN(f16_to_f32)(float *y, const uint16_t *x, size_t n)
         y[i] = bise_f16_to_f32(x[i]);
 }
 
+/* The tail goes through the scalar conversion: same bits. */
 static void FN(f32_to_bf16)(uint16_t *y, const float *x, size_t n)
 {
     size_t i = 0;
