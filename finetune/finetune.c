@@ -189,6 +189,7 @@ static void plan_graph(bise_finetune *f)
     f->graph_options = (bise_graph_options){
         .max_tokens = f->plan.pass_tokens, .max_seq = longest_sample(f),
         .train = true,
+        .compute = (bise_compute)choice(f->s->compute, "f32|bf16"),
         .checkpointing = (bise_ckpt_mode)choice(f->s->checkpointing,
                                                 "auto|on|off"),
         .loras = f->loras, .n_loras = 1,
@@ -263,7 +264,7 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
     p->parameters = f->lora.n_values;
     p->adapter_bytes = p->parameters * 2 * sizeof(float);
     p->optimizer_bytes = bise_optimizer_bytes(
-        (bise_optimizer_kind)choice(s->optimizer, "adamw|lion"),
+        (bise_optimizer_kind)choice(s->optimizer, "adamw|adamw8|lion"),
         p->parameters);
     p->weights_bytes = weights_bytes(&f->base);
     p->memory_limit = s->memory ? s->memory : bise_memory_available();

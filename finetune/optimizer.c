@@ -1,7 +1,10 @@
-/* optimizer.c - AdamW and Lion over flat buffers. With g the scaled gradient,
+/* optimizer.c - AdamW, 8-bit AdamW and Lion over flat buffers. With g the scaled gradient,
  * k = 1, 2, ... the update and wd the decay (lora.md 9):
  *   AdamW  p *= 1 - lr wd;  m += (g - m)(1 - b1);  v = b2 v + (1 - b2) g^2
  *          p -= lr/(1 - b1^k) m / (sqrt(v)/sqrt(1 - b2^k) + eps)
+ *   8-bit  p *= 1 - lr wd;  m, v as in AdamW from decoded codes;
+ *          p -= lr sqrt(1 - b2^k)/(1 - b1^k) m / (sqrt(v) + eps sqrt(1 - b2^k))
+ *          then new codes, by blocks of 256 values
  *   Lion   p *= 1 - lr wd;  p -= lr sign(b1 m + (1 - b1) g)
  *          m = b2 m + (1 - b2) g
  * The work is cut into pieces of fixed size; the norm adds the pieces' sums in
@@ -15,14 +18,24 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "finetune/dynmap.h"
 
-enum { PIECE = 65536 };
+enum { PIECE = 65536, BLOCK = BISE_DYNMAP_BLOCK, LEAST_PACKED = 4096 };
 
 /* A piece of one span: the unit of work. */
 typedef struct piece {
     size_t first, n;
-    bool decay;
+    size_t at;             /* first value in m and v, or code when packed */
+    size_t block;          /* first block when packed */
+    bool decay, packed;
 } piece;
+
+/* One moment: float32 for plain spans, codes and block maxima for packed. */
+typedef struct moment {
+    float *f;              /* [n_plain] */
+    uint8_t *code;         /* [n_packed] */
+    float *absmax;         /* [n_blocks] */
+} moment;
 
 struct bise_optimizer {
     bise_optimizer_options o;
@@ -31,7 +44,9 @@ struct bise_optimizer {
     piece *pieces;
     size_t n_pieces;
     double *sums;          /* [n_pieces] partial sums of the norm */
-    float *m, *v;          /* [n]; v only for AdamW */
+    size_t n_plain, n_packed, n_blocks;
+    moment m, v;           /* v only for AdamW */
+    bise_dynmap *maps;     /* [2], with signs and without; 8 bit only */
     /* Arguments of the step in flight, read by the tasks. */
     float *values;
     const float *grads;
@@ -39,18 +54,58 @@ struct bise_optimizer {
     double lr;
 };
 
-/* Cut the spans into pieces. */
+/* Cut the spans into pieces and give each its place in the state. */
 static void cut_spans(bise_optimizer *o, const bise_span *spans, size_t n)
 {
-    size_t at = 0;
+    size_t count = 0;
     for (size_t i = 0; i < n; i++) {
+        const bool packed = o->o.kind == BISE_OPTIMIZER_ADAMW8 &&
+                            spans[i].n >= LEAST_PACKED;
+        size_t *at = packed ? &o->n_packed : &o->n_plain;
         for (size_t done = 0; done < spans[i].n; done += PIECE) {
             const size_t rest = spans[i].n - done;
-            o->pieces[at++] = (piece){
-                .first = spans[i].first + done,
-                .n = rest < PIECE ? rest : PIECE, .decay = spans[i].decay };
+            const size_t size = rest < PIECE ? rest : PIECE;
+            o->pieces[count++] = (piece){
+                .first = spans[i].first + done, .n = size, .at = *at,
+                .block = o->n_blocks, .decay = spans[i].decay,
+                .packed = packed };
+            *at += size;
+            o->n_blocks += packed ? (size + BLOCK - 1) / BLOCK : 0;
         }
     }
+}
+
+/* Memory of one moment. */
+static bool make_moment(moment *m, const bise_optimizer *o)
+{
+    m->f = bise_alloc_aligned(o->n_plain * sizeof *m->f);
+    m->code = bise_alloc_aligned(o->n_packed);
+    m->absmax = bise_alloc_aligned(o->n_blocks * sizeof *m->absmax);
+    return m->f && m->code && m->absmax;
+}
+
+static void free_moment(moment *m)
+{
+    bise_free_aligned(m->f);
+    bise_free_aligned(m->code);
+    bise_free_aligned(m->absmax);
+}
+
+/* State of the kind: two moments for AdamW, one for Lion, maps for 8 bit. */
+static bool make_state(bise_optimizer *o)
+{
+    if (!make_moment(&o->m, o))
+        return false;
+    if (o->o.kind == BISE_OPTIMIZER_LION)
+        return true;
+    if (o->o.kind == BISE_OPTIMIZER_ADAMW8) {
+        o->maps = bise_alloc_array(2, sizeof *o->maps);
+        if (!o->maps)
+            return false;
+        bise_dynmap_init(&o->maps[0], true);
+        bise_dynmap_init(&o->maps[1], false);
+    }
+    return make_moment(&o->v, o);
 }
 
 bise_status bise_optimizer_new(bise_optimizer **out,
@@ -68,26 +123,24 @@ bise_status bise_optimizer_new(bise_optimizer **out,
     }
     o->pieces = bise_alloc_array(o->n_pieces, sizeof *o->pieces);
     o->sums = bise_alloc_array(o->n_pieces, sizeof *o->sums);
-    o->m = bise_alloc_aligned(o->n * sizeof *o->m);
-    /* Lion keeps one moment only. */
-    if (opts->kind == BISE_OPTIMIZER_ADAMW)
-        o->v = bise_alloc_aligned(o->n * sizeof *o->v);
-    if (!o->pieces || !o->sums || !o->m ||
-        (opts->kind == BISE_OPTIMIZER_ADAMW && !o->v)) {
-        bise_optimizer_free(o);
-        return bise_fail_nomem(err);
+    if (o->pieces && o->sums) {
+        cut_spans(o, spans, n_spans);
+        if (make_state(o)) {
+            *out = o;
+            return BISE_OK;
+        }
     }
-    cut_spans(o, spans, n_spans);
-    *out = o;
-    return BISE_OK;
+    bise_optimizer_free(o);
+    return bise_fail_nomem(err);
 }
 
 void bise_optimizer_free(bise_optimizer *o)
 {
     if (!o)
         return;
-    bise_free_aligned(o->v);
-    bise_free_aligned(o->m);
+    free_moment(&o->v);
+    free_moment(&o->m);
+    bise_free(o->maps);
     bise_free(o->sums);
     bise_free(o->pieces);
     bise_free(o);
@@ -95,6 +148,8 @@ void bise_optimizer_free(bise_optimizer *o)
 
 uint64_t bise_optimizer_bytes(bise_optimizer_kind kind, uint64_t n)
 {
+    if (kind == BISE_OPTIMIZER_ADAMW8)
+        return 2 * (n + n / BLOCK * sizeof(float));
     return n * sizeof(float) * (kind == BISE_OPTIMIZER_ADAMW ? 2 : 1);
 }
 
@@ -175,18 +230,75 @@ static void lion_update(float *p, float *m, const float *g, size_t n,
     }
 }
 
+/* The scalars of an 8-bit update. */
+typedef struct adamw8 {
+    float beta1, rest1, beta2, rest2, step, eps, keep;
+} adamw8;
+
+static adamw8 adamw8_scalars(const bise_optimizer *o, bool decay)
+{
+    const bise_optimizer_options *p = &o->o;
+    const double k = (double)o->count;
+    const double root = sqrt(1 - pow(p->beta2, k));
+    return (adamw8){
+        .beta1 = (float)p->beta1, .rest1 = (float)(1 - p->beta1),
+        .beta2 = (float)p->beta2, .rest2 = (float)(1 - p->beta2),
+        .step = (float)(o->lr * root / (1 - pow(p->beta1, k))),
+        .eps = (float)(p->eps * root),
+        .keep = (float)(decay ? 1 - o->lr * p->weight_decay : 1),
+    };
+}
+
+/* One block of n <= 256 values: decode, update, encode with new maxima. */
+static void adamw8_block(bise_optimizer *o, const adamw8 *a, size_t first,
+                         size_t at, size_t block, size_t n)
+{
+    float m[BLOCK], v[BLOCK], m_max = 0, v_max = 0;
+    float *p = o->values + first;
+    const float *g = o->grads + first;
+    uint8_t *mc = o->m.code + at, *vc = o->v.code + at;
+    const bise_dynmap *signs = &o->maps[0], *plain = &o->maps[1];
+    for (size_t i = 0; i < n; i++) {
+        const float gi = g[i] * o->scale;
+        m[i] = signs->value[mc[i]] * o->m.absmax[block] * a->beta1 +
+               a->rest1 * gi;
+        v[i] = plain->value[vc[i]] * o->v.absmax[block] * a->beta2 +
+               a->rest2 * gi * gi;
+        m_max = fmaxf(m_max, fabsf(m[i]));
+        v_max = fmaxf(v_max, v[i]);
+        p[i] = p[i] * a->keep - a->step * (m[i] / (sqrtf(v[i]) + a->eps));
+    }
+    o->m.absmax[block] = m_max;
+    o->v.absmax[block] = v_max;
+    for (size_t i = 0; i < n; i++) {
+        mc[i] = bise_dynmap_code_signed(signs, m_max > 0 ? m[i] / m_max : 0);
+        vc[i] = bise_dynmap_code(plain, v_max > 0 ? v[i] / v_max : 0);
+    }
+}
+
+static void adamw8_update(bise_optimizer *o, const piece *p)
+{
+    const adamw8 a = adamw8_scalars(o, p->decay);
+    for (size_t i = 0; i < p->n; i += BLOCK) {
+        const size_t n = p->n - i < BLOCK ? p->n - i : BLOCK;
+        adamw8_block(o, &a, p->first + i, p->at + i, p->block + i / BLOCK, n);
+    }
+}
+
 static void step_task(void *ctx, size_t index, int worker)
 {
     bise_optimizer *o = ctx;
     const piece *p = &o->pieces[index];
-    const size_t at = p->first;
-    if (o->o.kind == BISE_OPTIMIZER_LION) {
-        lion_update(o->values + at, o->m + at, o->grads + at, p->n, o,
-                    p->decay);
+    float *values = o->values + p->first;
+    const float *grads = o->grads + p->first;
+    if (p->packed) {
+        adamw8_update(o, p);
+    } else if (o->o.kind == BISE_OPTIMIZER_LION) {
+        lion_update(values, o->m.f + p->at, grads, p->n, o, p->decay);
     } else {
         const adamw c = adamw_scalars(o, p->decay);
-        adamw_update(o->values + at, o->m + at, o->v + at, o->grads + at,
-                     p->n, o->scale, &c);
+        adamw_update(values, o->m.f + p->at, o->v.f + p->at, grads, p->n,
+                     o->scale, &c);
     }
     (void)worker;
 }
@@ -215,16 +327,28 @@ void bise_optimizer_set_count(bise_optimizer *o, uint64_t k)
 size_t bise_optimizer_state(const bise_optimizer *o,
                             bise_tensor out[BISE_OPTIMIZER_STATES])
 {
-    const float *arrays[2] = { o->m, o->v };
-    static const char *const names[2] = { "exp_avg", "exp_avg_sq" };
+    const struct {
+        const char *name;
+        const void *data;
+        size_t n;
+        bise_dtype dtype;
+    } all[BISE_OPTIMIZER_STATES] = {
+        { "exp_avg", o->m.f, o->n_plain, BISE_DTYPE_F32 },
+        { "exp_avg_codes", o->m.code, o->n_packed, BISE_DTYPE_U8 },
+        { "exp_avg_absmax", o->m.absmax, o->n_blocks, BISE_DTYPE_F32 },
+        { "exp_avg_sq", o->v.f, o->n_plain, BISE_DTYPE_F32 },
+        { "exp_avg_sq_codes", o->v.code, o->n_packed, BISE_DTYPE_U8 },
+        { "exp_avg_sq_absmax", o->v.absmax, o->n_blocks, BISE_DTYPE_F32 },
+    };
     size_t n = 0;
-    for (size_t i = 0; i < 2; i++) {
-        if (!arrays[i])
+    /* Parts that are not there or empty are left out. */
+    for (size_t i = 0; i < BISE_OPTIMIZER_STATES; i++) {
+        if (!all[i].data || !all[i].n)
             continue;
         out[n++] = (bise_tensor){
-            .name = names[i], .dtype = BISE_DTYPE_F32, .n_dims = 1,
-            .dims = { o->n }, .data = arrays[i],
-            .bytes = o->n * sizeof(float) };
+            .name = all[i].name, .dtype = all[i].dtype, .n_dims = 1,
+            .dims = { all[i].n }, .data = all[i].data,
+            .bytes = bise_dtype_bytes(all[i].dtype, all[i].n) };
     }
     return n;
 }

@@ -1,5 +1,6 @@
 /* optimizer.h - one update of all trained values from their gradients: AdamW
- * in PyTorch's order of operations, Lion, and the global gradient norm. Works
+ * in PyTorch's order of operations, AdamW with 8-bit moments in the manner of
+ * bitsandbytes, Lion, and the global gradient norm. Works
  * on the flat buffers of bise_lora; every value is updated on its own, so the
  * result does not depend on threads. */
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -14,7 +15,11 @@
 #include "core/pool.h"
 #include "core/tensor.h"
 
-typedef enum { BISE_OPTIMIZER_ADAMW, BISE_OPTIMIZER_LION } bise_optimizer_kind;
+typedef enum {
+    BISE_OPTIMIZER_ADAMW,
+    BISE_OPTIMIZER_ADAMW8, /* spans of fewer than 4096 values stay float32 */
+    BISE_OPTIMIZER_LION
+} bise_optimizer_kind;
 
 typedef struct bise_optimizer_options {
     bise_optimizer_kind kind;
@@ -30,7 +35,7 @@ typedef struct bise_span {
 
 typedef struct bise_optimizer bise_optimizer;
 
-#define BISE_OPTIMIZER_STATES 2 /* most state arrays of any kind */
+#define BISE_OPTIMIZER_STATES 6 /* most state arrays of any kind */
 
 /* An optimizer for values cut into spans [n_spans], which follow one another
  * without gaps. The state starts at zero. */

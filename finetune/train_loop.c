@@ -43,6 +43,13 @@ static bise_schedule_kind schedule_kind(const char *name)
                                            : BISE_SCHEDULE_COSINE;
 }
 
+static bise_optimizer_kind optimizer_kind(const char *name)
+{
+    return strcmp(name, "lion") == 0     ? BISE_OPTIMIZER_LION
+           : strcmp(name, "adamw8") == 0 ? BISE_OPTIMIZER_ADAMW8
+                                         : BISE_OPTIMIZER_ADAMW;
+}
+
 static bise_status make_trainer(loop *l, bise_error *err)
 {
     bise_finetune *f = l->f;
@@ -53,8 +60,7 @@ static bise_status make_trainer(loop *l, bise_error *err)
         .lora = &f->lora, .graph = l->graph, .clip = s->clip,
         .progress = f->o.progress,
         .optimizer = {
-            .kind = strcmp(s->optimizer, "lion") == 0 ? BISE_OPTIMIZER_LION
-                                                      : BISE_OPTIMIZER_ADAMW,
+            .kind = optimizer_kind(s->optimizer),
             .beta1 = s->beta1, .beta2 = s->beta2, .eps = 1e-8,
             .weight_decay = s->weight_decay, .pool = f->o.pool },
         .schedule = { .kind = schedule_kind(s->schedule), .lr = s->lr,
