@@ -1,6 +1,7 @@
 /* cmd_data.c - `bise data check`: every bad row, counts, lengths, repetitions,
  * the steps and time a run would take, a cleaned copy; `bise data show`: the
- * samples as the trainer sees them, the trained part marked. */
+ * samples as the trainer sees them, the trained part marked.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -77,6 +78,7 @@ static bise_status open_tokenizer(data_job *j, const char *path,
                                               j->ctx->progress, err) : s;
 }
 
+/* Files, tokenizer, chat format and dataset options from the command line. */
 static bise_status job_init(data_job *j, bise_context *ctx, bise_error *err)
 {
     const struct bise_args *a = ctx->args;
@@ -208,6 +210,7 @@ static void print_lengths(bise_context *ctx, const bise_audit *a)
                  a->n_longest, "tokens");
 }
 
+/* Steps, and the time in the unit that fits it. */
 static void print_time(bise_context *ctx, const run_estimate *e)
 {
     char number[32];
@@ -225,6 +228,7 @@ static void print_time(bise_context *ctx, const run_estimate *e)
     bise_print(ctx, "\n");
 }
 
+/* The report of `data check`: what there is, then what is odd, then the run. */
 static void print_audit(const data_job *j, const bise_audit *a,
                         const run_estimate *e)
 {
@@ -365,6 +369,7 @@ static bise_status on_row(void *ctx, const bise_scan_row *row, bise_error *err)
            bise_fail(err, BISE_ECANCEL, "enough samples");
 }
 
+/* Scan until enough samples were shown. */
 static bise_status run_show(data_job *j, bise_error *err)
 {
     bise_sources sources = { 0 };
@@ -384,6 +389,7 @@ static bise_status run_show(data_job *j, bise_error *err)
     return s;
 }
 
+/* The first positional argument is the verb. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     data_job j;

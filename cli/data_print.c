@@ -1,4 +1,5 @@
-/* data_print.c - histogram and samples of `bise data`; see data_print.h. */
+/* data_print.c - histogram and samples of `bise data`; see data_print.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -10,6 +11,7 @@
 #define BARS 13       /* lines of the histogram, without the last */
 #define BAR_WIDTH 46  /* characters of the longest bar */
 
+/* A comma before every group of three that is not the first. */
 char *bise_data_number(char out[32], uint64_t n)
 {
     char digits[24];
@@ -48,6 +50,8 @@ static void put_bar(bise_str *out, const char *label, uint64_t n, uint64_t most)
     bise_str_printf(out, " %12s\n", bise_data_number(number, n));
 }
 
+/* Bars of equal width up to the 99th percentile, the rest in one: a few very
+ * long rows must not press all others into a single bar. */
 void bise_data_histogram(bise_str *out, const bise_audit *a)
 {
     const int32_t top = bise_audit_quantile(a, 0.99);
@@ -96,6 +100,7 @@ static void put_safe(bise_str *out, const char *text, size_t n)
     }
 }
 
+/* A run of trained tokens is marked as a whole, so that text stays readable. */
 void bise_data_render(bise_str *out, const bise_row *row,
                       const bise_tokenizer *t, bool color)
 {

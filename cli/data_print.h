@@ -1,5 +1,6 @@
 /* data_print.h - how `bise data` draws: a histogram of lengths in 80 columns,
- * and samples as text with their trained part marked. */
+ * and samples as text with their trained part marked.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_DATA_PRINT_H
 #define BISE_CLI_DATA_PRINT_H

@@ -1,7 +1,8 @@
 /* inflate.c - byte streams out of plain, gzip and zstd files. Plain files are
  * read directly; the others pass libarchive's decompression filters with its
  * "raw" format, which treats the stream as one nameless entry. Called by the
- * row reader of text/. */
+ * row reader of text/.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -62,6 +63,8 @@ static bise_status open_raw(bise_inflate *in, bise_error *err)
                         archive_error_string(in->raw));
 }
 
+/* Plain files keep their descriptor; for compressed ones libarchive opens the
+ * path again by itself. */
 bise_status bise_inflate_open(bise_inflate **out, const char *path,
                               bise_error *err)
 {
@@ -94,6 +97,7 @@ done:
     return BISE_OK;
 }
 
+/* No copy is made: the reader walks the caller's bytes. */
 bise_status bise_inflate_memory(bise_inflate **out, const void *data, size_t n,
                                 bise_error *err)
 {
@@ -122,6 +126,8 @@ static bise_status read_raw(bise_inflate *in, void *buf, size_t cap,
     return BISE_OK;
 }
 
+/* One read of whichever source there is; interrupted system calls are
+ * repeated. */
 bise_status bise_inflate_read(bise_inflate *in, void *buf, size_t cap,
                               size_t *got, bise_error *err)
 {
@@ -147,6 +153,7 @@ bise_status bise_inflate_read(bise_inflate *in, void *buf, size_t cap,
     return s;
 }
 
+/* Of a compressed stream libarchive counts the bytes before the filter (-1). */
 uint64_t bise_inflate_consumed(const bise_inflate *in)
 {
     if (!in->raw)
@@ -155,6 +162,7 @@ uint64_t bise_inflate_consumed(const bise_inflate *in)
     return n > 0 ? (uint64_t)n : 0;
 }
 
+/* Any state that _open can leave behind. */
 void bise_inflate_close(bise_inflate *in)
 {
     if (!in)

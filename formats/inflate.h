@@ -1,6 +1,7 @@
 /* inflate.h - any file as a stream of bytes: plain, .gz or .zst, recognized by
  * its first bytes, never by its name (libarchive's filters inside). A buffer
- * in memory reads the same way, which is how fuzz targets feed the readers. */
+ * in memory reads the same way, which is how fuzz targets feed the readers.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_INFLATE_H
 #define BISE_FORMATS_INFLATE_H

@@ -1,5 +1,6 @@
 /* check_audit.c - tests of text/audit and cli/data_print: findings with their
- * places, the cleaned file, quantiles, the histogram, marked samples. */
+ * places, the cleaned file, quantiles, the histogram, marked samples.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_dataset.c - tests of text/schema, scan, dataset, token_cache, sources:
- * every row format, every refusal with file and line, cutting, the cache. */
+ * every row format, every refusal with file and line, cutting, the cache.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -145,7 +146,11 @@ END_TEST
 #define GOOD "{\"messages\":[" U "," A "]}\n"
 
 /* Bad second (or third) lines, and words of the reason. */
-static const struct { const char *text; int line; const char *reason; } bad[] = {
+static const struct {
+    const char *text;
+    int line;
+    const char *reason;
+} bad[] = {
     { GOOD "{\"messages\":[" U "," A "]\n", 2, "invalid JSON at column" },
     { GOOD "\n{nonsense}\n", 3, "invalid JSON" },
     { GOOD "{\"text\":\"\xff\xfe\"}\n", 2, "UTF-8" },
@@ -333,6 +338,75 @@ START_TEST(preference_rows_are_pairs)
         bise_free(path);
     }
     bise_free(want);
+}
+END_TEST
+
+/* Up to v11 the tool list moves with the last user turn, so each answer is a
+ * sample of its own; the call id of the one trained is not learnt. From v13 on
+ * the whole conversation is one sample. */
+START_TEST(tools_make_a_sample_of_each_turn)
+{
+    static const char row_text[] =
+        "{\"messages\":[" U ",{\"role\":\"assistant\",\"content\":\"\","
+        "\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\","
+        "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"abcdefghi\","
+        "\"content\":\"2\"}," A "],\"tools\":[{\"type\":\"function\","
+        "\"function\":{\"name\":\"f\",\"description\":\"d\","
+        "\"parameters\":{}}}]}\n";
+    bise_error err;
+    bise_dataset *d = NULL;
+    bise_row row;
+    bise_str text = { 0 };
+    const bise_chat *own = fixture_chat;
+    char *path = fixture_file("tools.jsonl", row_text);
+    ck_ok(fixture_open(&d, path, 0, BISE_TOO_LONG_CUT, &err));
+    ck_assert_uint_eq(bise_dataset_count(d), 1);
+    bise_dataset_close(d);
+    ck_ok(bise_chat_for(&fixture_chat, fixture_tok, "v3-tekken", &err));
+    ck_ok(fixture_open(&d, path, 0, BISE_TOO_LONG_CUT, &err));
+    ck_assert_uint_eq(bise_dataset_count(d), 2);
+    bise_dataset_row(d, 0, &row);
+    ck_ok(bise_tokenizer_decode(fixture_tok, row.ids, (size_t)row.n, true,
+                                &text, &err));
+    ck_assert_ptr_nonnull(strstr(text.data, "[TOOL_CALLS]"));
+    ck_assert_ptr_null(strstr(text.data, "abcdefghi"));
+    bise_str_fini(&text);
+    bise_dataset_close(d);
+    fixture_chat = own;
+    bise_free(path);
+}
+END_TEST
+
+/* Let the n-th allocation fail, for every n: an error or the right result,
+ * never a crash or a leak (the sanitizer build watches the latter). */
+START_TEST(survives_failing_allocations)
+{
+    bise_error err;
+    char *path = fixture_file("f.jsonl", GOOD GOOD
+        "{\"messages\":[" U "," A "],\"only_last\":true}\n");
+    bool done = false;
+    for (uint64_t n = 1; !done && n < 5000; n++) {
+        const char *file = path;
+        const bise_dataset_options o = {
+            .files = &file, .n_files = 1, .tokenizer = fixture_tok,
+            .chat = fixture_chat,
+        };
+        bise_dataset *d = NULL;
+        bise_error_init(&err);
+        bise_alloc_fail_after(n);
+        const bise_status s = bise_dataset_open(&d, &o, &err);
+        bise_alloc_fail_after(0);
+        if (s == BISE_OK) {
+            done = bise_dataset_count(d) == 3;
+            ck_assert(done);
+        } else {
+            ck_assert_int_eq(s, BISE_ENOMEM);
+        }
+        bise_dataset_close(d);
+    }
+    ck_assert(done);
+    bise_free(path);
 }
 END_TEST
 
@@ -595,6 +669,8 @@ static Suite *suite(void)
     tcase_add_test(c, a_set_without_targets_is_refused);
     tcase_add_test(c, weights_mask_assistant_turns);
     tcase_add_test(c, only_last_makes_a_sample_of_each_turn);
+    tcase_add_test(c, tools_make_a_sample_of_each_turn);
+    tcase_add_test(c, survives_failing_allocations);
     tcase_add_test(c, preference_rows_are_pairs);
     tcase_add_test(c, threads_do_not_change_the_samples);
     tcase_add_test(c, cache_is_reused_and_checked);

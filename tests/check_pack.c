@@ -1,6 +1,7 @@
 /* check_pack.c - tests of text/order and text/pack: permutations, every sample
  * once an epoch, bins within their capacity, resume from any cursor, weights,
- * and the shift of inputs and targets. */
+ * and the shift of inputs and targets.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

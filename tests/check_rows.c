@@ -1,5 +1,6 @@
 /* check_rows.c - tests of formats/inflate and text/rows: plain and compressed
- * streams, lines and arrays, buffers that end inside a row, broken files. */
+ * streams, lines and arrays, buffers that end inside a row, broken files.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

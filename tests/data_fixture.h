@@ -1,5 +1,6 @@
 /* data_fixture.h - what the tests of datasets and packs share: a temporary
- * folder with row files, the example tokenizer, and options with defaults. */
+ * folder with row files, the example tokenizer, and options with defaults.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TESTS_DATA_FIXTURE_H
 #define BISE_TESTS_DATA_FIXTURE_H

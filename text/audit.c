@@ -1,6 +1,7 @@
 /* audit.c - one pass over all rows for counts and examples; repetitions by
  * hashes that wait in a spool and are compared a slice of their values at a
- * time; a second, cheap pass that only cuts rows to write the cleaned file. */
+ * time; a second, cheap pass that only cuts rows to write the cleaned file.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -108,6 +109,7 @@ static bool count_sample(auditor *t, bise_row s, bise_audit_place where)
     return true;
 }
 
+/* The scan's callback: count a row and spool its hash, or note it as bad. */
 static bise_status audit_row(void *ctx, const bise_scan_row *row,
                              bise_error *err)
 {
@@ -269,6 +271,8 @@ static bise_status take_names(bise_audit *a, const bise_sources *s,
     return BISE_OK;
 }
 
+/* Scan, then duplicates, then the cleaned file; nothing is handed out unless
+ * all of it worked. */
 bise_status bise_audit_run(bise_audit *out, const bise_audit_options *o,
                            bise_error *err)
 {
@@ -304,6 +308,8 @@ bise_status bise_audit_run(bise_audit *out, const bise_audit_options *o,
     return BISE_OK;
 }
 
+/* Walk the counters up to the wanted share. The counter of all longer samples
+ * has no length of its own: it answers with the longest. */
 int32_t bise_audit_quantile(const bise_audit *a, double share)
 {
     uint64_t total = 0, seen = 0;
@@ -318,6 +324,7 @@ int32_t bise_audit_quantile(const bise_audit *a, double share)
     return a->stats.longest;
 }
 
+/* Zeroed afterwards, so that a second call is harmless. */
 void bise_audit_fini(bise_audit *a)
 {
     for (int32_t i = 0; i < a->n_files; i++)

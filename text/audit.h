@@ -1,7 +1,8 @@
 /* audit.h - what `data check` finds out about data files before a step is
  * spent on them: bad rows, lengths, duplicates, near-empty answers; and a
  * cleaned copy. Memory does not grow with the files: hashes wait on disk, one
- * bit a row stays in memory. */
+ * bit a row stays in memory.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_AUDIT_H
 #define BISE_TEXT_AUDIT_H

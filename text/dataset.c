@@ -1,7 +1,8 @@
 /* dataset.c - from data files to numbered samples: a key over content,
  * tokenizer and settings names the token cache; a cache that fits is mapped,
  * otherwise all rows are scanned into a new one. Called by the trainer and by
- * evaluation. */
+ * evaluation.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -32,6 +33,8 @@ typedef struct building {
     bise_dataset_stats stats;
 } building;
 
+/* A name is in the list when it stands between separators, not as a part of
+ * another name. */
 void bise_dataset_note_format(bise_dataset_stats *st, const char *name)
 {
     const size_t used = strlen(st->format), n = strlen(name);
@@ -101,6 +104,7 @@ static bise_status take_pair(building *b, const bise_scan_row *row,
     return st;
 }
 
+/* The scan's callback while a cache is made: the first fault ends it. */
 static bise_status take_row(void *ctx, const bise_scan_row *row,
                             bise_error *err)
 {
@@ -246,6 +250,8 @@ static bise_status set_sources(bise_dataset *d, const bise_sources *sources,
     return BISE_OK;
 }
 
+/* Names, key, cache, ranges. A temporary cache loses its name at once: the
+ * mapping keeps it alive until the dataset is closed, whatever happens. */
 bise_status bise_dataset_open(bise_dataset **out,
                               const bise_dataset_options *o, bise_error *err)
 {
@@ -280,6 +286,7 @@ bise_status bise_dataset_open(bise_dataset **out,
     return BISE_OK;
 }
 
+/* The mapping goes first; rows handed out die with it. */
 void bise_dataset_close(bise_dataset *d)
 {
     if (!d)
@@ -299,6 +306,7 @@ const bise_dataset_stats *bise_dataset_stats_of(const bise_dataset *d)
     return &d->cache.stats;
 }
 
+/* Straight out of the mapping: no copy, no lock. */
 void bise_dataset_row(const bise_dataset *d, uint64_t i, bise_row *row)
 {
     bise_token_cache_row(&d->cache, i, row);

@@ -1,7 +1,8 @@
 /* dataset.h - training and evaluation rows: files in any accepted format to
  * samples of token ids and masks, in constant memory. Rows are read once,
  * tokenized into a cache file, and then served by number, so that order and
- * resume are a pure function of (seed, epoch, position). */
+ * resume are a pure function of (seed, epoch, position).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_DATASET_H
 #define BISE_TEXT_DATASET_H

@@ -1,7 +1,8 @@
 /* order.c - shuffling without a list. A Feistel network over the next even
  * number of bits is a bijection of [0, 4^k); walking its cycle until the value
  * falls below n makes it one of [0, n) (Black and Rogaway 2002, "Ciphers with
- * arbitrary finite domains"). Each epoch has a stream of its own. */
+ * arbitrary finite domains"). Each epoch has a stream of its own.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -38,6 +39,7 @@ static uint64_t feistel(uint64_t x, unsigned half, uint64_t seed,
     return a << half | b;
 }
 
+/* The smallest even number of bits that holds n keeps the walk short. */
 uint64_t bise_permute(uint64_t i, uint64_t n, uint64_t seed, uint64_t stream)
 {
     unsigned half = 1;
@@ -63,6 +65,7 @@ static void share_out(bise_order *o)
     o->end[o->n_sources - 1] = o->count;
 }
 
+/* Shares are worked out once; an unweighted order needs no table. */
 bise_status bise_order_new(bise_order **out, const bise_dataset *d,
                            bool shuffle, uint64_t seed, bise_error *err)
 {
@@ -116,6 +119,8 @@ static uint64_t draw(const bise_order *o, int32_t source, uint64_t epoch,
                                    stream << 40 ^ round);
 }
 
+/* First the place in the whole epoch, then, with weights, the file that owns
+ * the place and the sample this file gives. */
 uint64_t bise_order_at(const bise_order *o, uint64_t epoch, uint64_t position)
 {
     const uint64_t p =

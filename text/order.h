@@ -1,6 +1,7 @@
 /* order.h - the order of samples in an epoch as a pure function: position ->
  * sample, computed on demand, so that neither shuffling nor resuming keeps a
- * list. Weighted files get their share of every epoch. */
+ * list. Weighted files get their share of every epoch.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_ORDER_H
 #define BISE_TEXT_ORDER_H

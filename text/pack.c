@@ -3,7 +3,8 @@
  * the fullest bin that still has room (best fit decreasing), and the bins then
  * come in a shuffled order. Finding pack k of an epoch needs only the lengths
  * of the windows before it; their pack counts are kept for the current epoch.
- * Peak memory: one window, and 4 bytes for each window of the epoch. */
+ * Peak memory: one window, and 4 bytes for each window of the epoch.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -74,6 +75,8 @@ static bise_status check_options(const bise_dataset *d,
     return BISE_OK;
 }
 
+/* One allocation for the windows' pack counts; the buffers of a pack grow with
+ * the first packs and then stay. */
 bise_status bise_packer_new(bise_packer **out, const bise_dataset *d,
                             const bise_pack_options *o, bise_error *err)
 {
@@ -102,6 +105,7 @@ bise_status bise_packer_new(bise_packer **out, const bise_dataset *d,
     return BISE_OK;
 }
 
+/* Any state that _new can leave behind. */
 void bise_packer_free(bise_packer *p)
 {
     if (!p)
@@ -218,6 +222,8 @@ static void count_packs(bise_packer *p, uint64_t epoch)
     p->counted = true;
 }
 
+/* The empty share needs the lengths of all samples; asked for only when
+ * wanted. */
 bise_status bise_packer_count(bise_packer *p, uint64_t epoch, uint64_t *packs,
                               double *empty, bise_error *err)
 {
@@ -286,6 +292,8 @@ static bise_status add_rows(bise_packer *p, bise_pack *out,
     return s;
 }
 
+/* Layout of the window under the cursor, then its bin. A cursor past the end
+ * (another file, other settings) goes on with the next epoch. */
 bise_status bise_packer_next(bise_packer *p, bise_cursor *at, bise_pack *out,
                              bise_error *err)
 {

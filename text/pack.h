@@ -1,7 +1,8 @@
 /* pack.h - samples to batches: a pack is a list of whole samples laid one
  * after another with at most max_tokens tokens (bins filled best-fit
  * decreasing inside windows of the shuffled order), no padding. The order is a
- * pure function of (seed, epoch); a cursor of two numbers resumes it. */
+ * pure function of (seed, epoch); a cursor of two numbers resumes it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_PACK_H
 #define BISE_TEXT_PACK_H

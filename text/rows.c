@@ -5,7 +5,8 @@
  * next one, which moves to the front before the next read.
  *
  *   buf: | rows of this batch ... | row in progress | free |
- *        0                        start          len      cap               */
+ *        0                        start          len      cap
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -42,6 +43,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/* List the bytes from start up to end as a row. */
 static bise_status push(bise_row_reader *r, size_t end, const char *fault,
                         bise_error *err)
 {
@@ -69,7 +71,8 @@ static void begin_row(bise_row_reader *r, size_t end)
 }
 
 /* The stream's structure is broken at the row in progress: say so once. */
-static bise_status broken(bise_row_reader *r, const char *fault, bise_error *err)
+static bise_status broken(bise_row_reader *r, const char *fault,
+                          bise_error *err)
 {
     const bise_status s = push(r, r->at < r->len ? r->at : r->len, fault, err);
     r->mode = BROKEN;
@@ -147,6 +150,8 @@ static void element_byte(bise_row_reader *r, char c)
     r->line += c == '\n';
 }
 
+/* Follow an array up to its closing bracket; a comma or that bracket at the
+ * first level ends an element. */
 static bise_status cut_array(bise_row_reader *r, bise_error *err)
 {
     for (; r->at < r->len && r->n_rows < BATCH_ROWS; r->at++) {
@@ -178,6 +183,7 @@ static bise_status cut_array(bise_row_reader *r, bise_error *err)
     return BISE_OK;
 }
 
+/* Cut what the buffer holds, by the layout of the stream. */
 static bise_status cut(bise_row_reader *r, bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -234,8 +240,9 @@ static bise_status make_room(bise_row_reader *r, bise_error *err)
     return BISE_OK;
 }
 
-bise_status bise_rows_batch(bise_row_reader *r, const bise_raw_row **rows, size_t *n,
-                            bise_error *err)
+/* Read and cut until there is at least one row. */
+bise_status bise_rows_batch(bise_row_reader *r, const bise_raw_row **rows,
+                            size_t *n, bise_error *err)
 {
     bise_status s = BISE_OK;
     r->n_rows = 0;
@@ -254,6 +261,7 @@ bise_status bise_rows_batch(bise_row_reader *r, const bise_raw_row **rows, size_
     return s;
 }
 
+/* The buffer starts at the size that most files never outgrow. */
 bise_status bise_rows_new_take(bise_row_reader **out, bise_inflate *in,
                                bise_error *err)
 {
@@ -274,7 +282,9 @@ bise_status bise_rows_new_take(bise_row_reader **out, bise_inflate *in,
     return BISE_OK;
 }
 
-bise_status bise_rows_open(bise_row_reader **out, const char *path, bise_error *err)
+/* A file by name, compressed or not. */
+bise_status bise_rows_open(bise_row_reader **out, const char *path,
+                           bise_error *err)
 {
     bise_inflate *in = NULL;
     const bise_status s = bise_inflate_open(&in, path, err);
@@ -286,6 +296,7 @@ uint64_t bise_rows_consumed(const bise_row_reader *r)
     return bise_inflate_consumed(r->in);
 }
 
+/* The stream belongs to the reader. */
 void bise_rows_close(bise_row_reader *r)
 {
     if (!r)

@@ -1,6 +1,7 @@
 /* rows.h - a data file cut into JSON rows: one object a line (JSONL), or the
  * elements of one array (.json), compressed or not. Only the cutting happens
- * here; rows are parsed by many threads later (scan.h). */
+ * here; rows are parsed by many threads later (scan.h).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_ROWS_H
 #define BISE_TEXT_ROWS_H
@@ -29,7 +30,8 @@ typedef struct bise_row_reader bise_row_reader;
 BISE_NODISCARD bise_status bise_rows_new_take(bise_row_reader **out,
                                               bise_inflate *in,
                                               bise_error *err);
-BISE_NODISCARD bise_status bise_rows_open(bise_row_reader **out, const char *path,
+BISE_NODISCARD bise_status bise_rows_open(bise_row_reader **out,
+                                          const char *path,
                                           bise_error *err);
 void bise_rows_close(bise_row_reader *r);
 /* The next rows, as many as fit the buffer of a few MiB; *n is 0 at the end.

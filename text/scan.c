@@ -1,7 +1,8 @@
 /* scan.c - the parallel walk over rows. A batch of cut rows is divided into
  * chunks of fixed size; a task parses and tokenizes one chunk into its own
  * buffers; then the chunks are handed out in order on the calling thread. What
- * is found depends on the rows only, never on threads. */
+ * is found depends on the rows only, never on threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -43,6 +44,8 @@ typedef struct scan {
     void *ctx;
 } scan;
 
+/* Ends are positions in the chunk's buffer; a sample begins where the one
+ * before it ends. */
 bise_row bise_scan_sample(const bise_scan_row *row, size_t i)
 {
     const size_t k = row->first + i;
@@ -54,6 +57,7 @@ bise_row bise_scan_sample(const bise_scan_row *row, size_t i)
     };
 }
 
+/* Position 0 is never predicted, whatever its mask says. */
 int32_t bise_row_supervised(const bise_row *row)
 {
     int32_t n = 0;
@@ -62,6 +66,7 @@ int32_t bise_row_supervised(const bise_row *row)
     return n;
 }
 
+/* The offset is that of the row: what is wrong inside it is in the reason. */
 bise_status bise_scan_fail(const bise_scan_row *row, const char *reason,
                            bise_error *err)
 {
@@ -126,6 +131,8 @@ static bise_status parse_row(const bise_dataset_options *o,
     return s;
 }
 
+/* The task: one chunk of rows into its own buffers. A row's failure is a
+ * result; only a lack of memory fails the scan. */
 static void parse_chunk(void *ctx, size_t index, int worker)
 {
     scan *sc = ctx;
@@ -169,6 +176,7 @@ static void clear_chunks(scan *sc)
     sc->n_chunks = 0;
 }
 
+/* Run the tasks of a batch; chunks keep their buffers from batch to batch. */
 static bise_status tokenize_batch(scan *sc, bise_error *err)
 {
     const size_t n = (sc->n_raw + CHUNK - 1) / CHUNK, old = sc->cap_chunks;
@@ -208,6 +216,7 @@ static bise_status emit(scan *sc, bise_scan_row *row, const parsed *p,
     return sc->fn(sc->ctx, row, err);
 }
 
+/* Hand out the rows of a batch in their order. */
 static bise_status emit_batch(scan *sc, int32_t source, const char *file,
                               bise_error *err)
 {
@@ -228,9 +237,10 @@ static bise_status emit_batch(scan *sc, int32_t source, const char *file,
 }
 
 /* One file; done counts the bytes of the files before it. Takes rows. */
-static bise_status scan_file_take(scan *sc, bise_row_reader *rows, int32_t source,
-                                  const char *file, uint64_t done,
-                                  uint64_t total, bise_error *err)
+static bise_status scan_file_take(scan *sc, bise_row_reader *rows,
+                                  int32_t source, const char *file,
+                                  uint64_t done, uint64_t total,
+                                  bise_error *err)
 {
     bise_status s = BISE_OK;
     sc->schema = NULL;
@@ -260,6 +270,7 @@ static void scan_fini(scan *sc)
     bise_free(sc->chunks);
 }
 
+/* File after file; progress counts bytes of all of them. */
 bise_status bise_scan(const bise_sources *sources,
                       const bise_dataset_options *o, bise_scan_fn *fn,
                       void *ctx, bise_error *err)
@@ -280,6 +291,7 @@ bise_status bise_scan(const bise_sources *sources,
     return s;
 }
 
+/* As one file, without a size for the progress. */
 bise_status bise_scan_stream_take(bise_inflate *in, const char *name,
                                   const bise_dataset_options *o,
                                   bise_scan_fn *fn, void *ctx, bise_error *err)

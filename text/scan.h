@@ -1,7 +1,8 @@
 /* scan.h - all rows of some files in order: cut, parsed and tokenized by many
  * threads, handed to one callback one after another. Training stops at the
  * first bad row, `data check` counts them; both read through here.
- * Peak memory: one batch of rows (4 MiB of text) and its tokens. */
+ * Peak memory: one batch of rows (4 MiB of text) and its tokens.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SCAN_H
 #define BISE_TEXT_SCAN_H

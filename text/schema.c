@@ -2,7 +2,8 @@
  * list of messages in the OpenAI form and goes through the one chat encoder,
  * so that a format adds no second way to tokens; "text" and "tokens" rows
  * bypass it. Keys and aliases follow lora.md 6.
- * To add a format: a row in the table, an encode function, a test. */
+ * To add a format: a row in the table, an encode function, a test.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -27,6 +28,7 @@ struct bise_schema {
     bise_status (*encode)(const encoding *e, bise_error *err);
 };
 
+/* Also drops ids of a sample that was begun but not ended. */
 void bise_samples_truncate(bise_samples *s, size_t n)
 {
     if (n < s->n)
@@ -433,6 +435,8 @@ static bise_status from_sharegpt(bise_json *list, const bise_json *row,
     return s;
 }
 
+/* Turns under other names, calls and results as texts; trained as messages
+ * are. */
 static bise_status encode_sharegpt(const encoding *e, bise_error *err)
 {
     bise_json *list = bise_json_new_array(), *tools = NULL;
@@ -504,6 +508,7 @@ static bise_status add_history(bise_json *list, const bise_json *history,
     return BISE_OK;
 }
 
+/* System text, earlier turns, the instruction, the answer. */
 static bise_status encode_alpaca(const encoding *e, bise_error *err)
 {
     const bise_json *sys = bise_json_get(e->row, "system");
@@ -736,6 +741,7 @@ static const struct bise_schema schemas[] = {
     { "text", { "content" }, false, encode_text },
 };
 
+/* By keys alone: values are the encode function's business. */
 const bise_schema *bise_schema_of(const bise_json *row)
 {
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
@@ -759,6 +765,7 @@ bool bise_schema_is_pair(const bise_schema *f)
     return f->pair;
 }
 
+/* The one way from a row to samples. */
 bise_status bise_schema_encode(const bise_schema *f, const bise_json *row,
                                const bise_dataset_options *o,
                                bise_samples *out, bise_error *err)

@@ -1,6 +1,7 @@
 /* schema.h - what one JSON row means: the accepted formats as a table, each
  * with the keys that give it away and the function that turns a row into
- * samples of ids and mask (lora.md 6). The rows of one file must agree. */
+ * samples of ids and mask (lora.md 6). The rows of one file must agree.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SCHEMA_H
 #define BISE_TEXT_SCHEMA_H

@@ -1,5 +1,6 @@
 /* sources.c - names of data files to paths, weights and sizes. A name that
- * exists is taken literally, so a colon in a file name stays possible. */
+ * exists is taken literally, so a colon in a file name stays possible.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -70,6 +71,7 @@ static bool is_training_file(const char *name)
     return false;
 }
 
+/* Every training file of a directory, by name. */
 static bise_status add_all(bise_sources *s, const char *dir, double weight,
                            bool *found, bise_error *err)
 {
@@ -136,6 +138,7 @@ static bise_status split_weight(char **path, double *weight, const char *name,
     return BISE_OK;
 }
 
+/* One name of the command line: a directory gives a split, else a file. */
 static bise_status add_name(bise_sources *s, const char *name,
                             const char *split, bise_error *err)
 {
@@ -152,6 +155,7 @@ static bise_status add_name(bise_sources *s, const char *name,
     return add_take(s, path, weight, err);
 }
 
+/* When any file has a weight, the others get 1. */
 bise_status bise_sources_find(bise_sources *out, const char *const *names,
                               int32_t n, const char *split, bise_error *err)
 {
@@ -174,6 +178,7 @@ bise_status bise_sources_find(bise_sources *out, const char *const *names,
     return BISE_OK;
 }
 
+/* Zeroed afterwards. */
 void bise_sources_fini(bise_sources *s)
 {
     for (int32_t i = 0; i < s->n; i++)

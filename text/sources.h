@@ -1,5 +1,6 @@
 /* sources.h - the data files a user named: "rows.jsonl", "rows.jsonl:0.7" with
- * a weight, or a directory with train.jsonl and valid.jsonl. */
+ * a weight, or a directory with train.jsonl and valid.jsonl.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SOURCES_H
 #define BISE_TEXT_SOURCES_H

@@ -1,5 +1,6 @@
 /* spool.c - a buffered unlinked file. Records are gathered in a buffer of
- * 64 KiB; reading uses pread, so nothing stays mapped or resident. */
+ * 64 KiB; reading uses pread, so nothing stays mapped or resident.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -23,6 +24,7 @@ struct bise_spool {
     uint8_t buf[BUFFER];
 };
 
+/* The file loses its name at once, so that nothing can be left behind. */
 bise_status bise_spool_new(bise_spool **out, const char *dir, bise_error *err)
 {
     bise_spool *s = bise_alloc(sizeof *s);
@@ -34,7 +36,8 @@ bise_status bise_spool_new(bise_spool **out, const char *dir, bise_error *err)
     s->fd = s->path ? mkstemp(s->path) : -1;
     if (s->fd < 0) {
         const bise_status st = s->path ?
-            bise_fail_errno(err, s->path, "cannot create") : bise_fail_nomem(err);
+            bise_fail_errno(err, s->path, "cannot create") :
+            bise_fail_nomem(err);
         bise_spool_close(s);
         return st;
     }
@@ -43,6 +46,7 @@ bise_status bise_spool_new(bise_spool **out, const char *dir, bise_error *err)
     return BISE_OK;
 }
 
+/* Write the waiting bytes at the end of the file. */
 static bise_status flush(bise_spool *s, bise_error *err)
 {
     size_t done = 0;
@@ -60,6 +64,7 @@ static bise_status flush(bise_spool *s, bise_error *err)
     return BISE_OK;
 }
 
+/* Small records gather in the buffer; only full buffers are written. */
 bise_status bise_spool_add(bise_spool *s, const void *data, size_t n,
                            bise_error *err)
 {
@@ -84,12 +89,14 @@ uint64_t bise_spool_size(const bise_spool *s)
     return s->size + s->n;
 }
 
+/* Waiting bytes must be in the file before they can be read. */
 bise_status bise_spool_rewind(bise_spool *s, bise_error *err)
 {
     s->at = 0;
     return flush(s, err);
 }
 
+/* pread: the position of writing is not touched. */
 bise_status bise_spool_read(bise_spool *s, void *data, size_t n, size_t *got,
                             bise_error *err)
 {
@@ -109,6 +116,7 @@ bise_status bise_spool_read(bise_spool *s, void *data, size_t n, size_t *got,
     return BISE_OK;
 }
 
+/* The last reference to the unnamed file. */
 void bise_spool_close(bise_spool *s)
 {
     if (!s)

@@ -1,6 +1,7 @@
 /* spool.h - a long list of small records kept on disk instead of in memory:
  * append all, then read back in order as often as needed. The file has no
- * name; it is gone when closed, or when the process dies. */
+ * name; it is gone when closed, or when the process dies.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SPOOL_H
 #define BISE_TEXT_SPOOL_H

@@ -1,6 +1,7 @@
 /* token_cache.c - write and map the token cache (layout in token_cache.h). The
  * index grows with the number of samples, so it is spooled to disk while the
- * samples are written and appended at the end. */
+ * samples are written and appended at the end.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
@@ -42,6 +43,8 @@ static bise_status put(bise_token_writer *w, const void *data, size_t n,
     return bise_out_write(w->out, data, n, err);
 }
 
+/* The header is written as zeros first, and for good when all is known: a file
+ * without it is no cache. */
 bise_status bise_token_writer_new(bise_token_writer **out, const char *path,
                                   const char *key, int32_t n_sources,
                                   bise_error *err)
@@ -71,6 +74,7 @@ bise_status bise_token_writer_new(bise_token_writer **out, const char *path,
     return BISE_OK;
 }
 
+/* The index entry waits in the spool; ids and mask go straight to the file. */
 bise_status bise_token_writer_add(bise_token_writer *w, int32_t source,
                                   const bise_row *row, bise_error *err)
 {
@@ -136,6 +140,8 @@ static void get_stats(bise_dataset_stats *st, const uint8_t *h)
     st->format[sizeof st->format - 1] = 0;
 }
 
+/* Index, counts, checksum, header, rename: in this order, so that the name
+ * appears only on a whole file. */
 bise_status bise_token_writer_finish(bise_token_writer *w,
                                      const bise_dataset_stats *stats,
                                      bise_error *err)
@@ -161,6 +167,7 @@ bise_status bise_token_writer_finish(bise_token_writer *w,
     return s;
 }
 
+/* Unlinks what was not committed. */
 void bise_token_writer_drop(bise_token_writer *w)
 {
     if (!w)
@@ -249,6 +256,8 @@ static bise_status check_rows(const bise_token_cache *c, int32_t vocab,
            bise_fail(err, BISE_EFORMAT, "counts of the token cache differ");
 }
 
+/* Trust nothing: header, checksum, every row and id are checked before the
+ * first sample is handed out. */
 bise_status bise_token_cache_open(bise_token_cache *c, const char *path,
                                   const char *key, int32_t vocab,
                                   bise_error *err)
@@ -275,6 +284,7 @@ void bise_token_cache_close(bise_token_cache *c)
     *c = (bise_token_cache) { 0 };
 }
 
+/* The mask follows the ids. */
 void bise_token_cache_row(const bise_token_cache *c, uint64_t i, bise_row *row)
 {
     const uint8_t *e = c->map.data + c->index + i * ENTRY;

@@ -6,7 +6,8 @@
  *   sample  ids [n] i32, mask [n] u8, zeros to a multiple of 4
  *   index   per sample: offset u64, length u32, trained tokens u32
  *   source  number of samples of each file, u64
- * Called by dataset.c. */
+ * Called by dataset.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_TOKEN_CACHE_H
 #define BISE_TEXT_TOKEN_CACHE_H

@@ -1,6 +1,7 @@
 /* fuzz_rows.c - any bytes as a data file: rows lie inside the buffer and in
  * order, every row is good or has a reason, the samples of a good one have
- * ids of the vocabulary, and nothing depends on how the bytes were cut. */
+ * ids of the vocabulary, and nothing depends on how the bytes were cut.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
