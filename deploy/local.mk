@@ -1,3 +1,12 @@
 # deploy/ - sources, headers and tests of this folder
 libbise_a_SOURCES += %D%/archive_walk.c %D%/archive_walk.h %D%/pack.c \
   %D%/pack.h %D%/unpack.c %D%/verify.c %D%/verify.h
+if HAVE_CHECK
+check_PROGRAMS += tests/check_archive
+TESTS += tests/check_archive
+tests_check_archive_SOURCES = tests/check_archive.c
+tests_check_archive_CPPFLAGS = $(test_cppflags)
+tests_check_archive_LDADD = $(test_ldadd)
+endif
+TESTS += tests/cli/pack.sh
+EXTRA_DIST += tests/cli/pack.sh

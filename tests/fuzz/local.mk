@@ -43,6 +43,10 @@ tests_fuzz_fuzz_rows_SOURCES = tests/fuzz/fuzz_rows.c $(fuzz_main)
 tests_fuzz_fuzz_rows_CPPFLAGS = $(test_cppflags)
 tests_fuzz_fuzz_rows_LDADD = $(fuzz_ldadd)
 
+fuzz_targets += tests/fuzz/fuzz_archive
+tests_fuzz_fuzz_archive_SOURCES = tests/fuzz/fuzz_archive.c $(fuzz_main)
+tests_fuzz_fuzz_archive_LDADD = $(fuzz_ldadd)
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)

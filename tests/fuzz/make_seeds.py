@@ -99,7 +99,37 @@ def make_yaml():
          b"? e\n: []\nf: {}\n'': 1\n")
 
 
+def tar(members):
+    """A tar stream in memory, as bise lays it out."""
+    import io
+    import tarfile
+    f = io.BytesIO()
+    t = tarfile.open(fileobj=f, mode="w", format=tarfile.USTAR_FORMAT)
+    for name, data in members:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        t.addfile(info, io.BytesIO(data))
+    return f.getvalue()[:sum(512 + -(-len(d) // 512) * 512
+                             for _, d in members)]
+
+
+def make_archive():
+    sha = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"
+    entry = {"path": "ok", "bytes": 4, "sha256": sha, "mode": "0644",
+             "offset": 512}
+    manifest = {"bise_archive": 1, "mtime": 0, "files": [entry]}
+    save("archive", "stream", tar([("manifest.json",
+                                    json.dumps(manifest).encode()),
+                                   ("ok", b"data")]))
+    head = b"BISEPLN1" + struct.pack("<IIQQQQ", 4 << 20, 1, 4, 0, 4, 2)
+    entry.update(planes=True, stored=len(head) + 4)
+    save("archive", "planes", tar([("manifest.json",
+                                    json.dumps(manifest).encode()),
+                                   ("ok.planes", head + b"data")]))
+
+
 if __name__ == "__main__":
+    make_archive()
     make_safetensors()
     make_gguf()
     make_index()
