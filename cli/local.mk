@@ -34,3 +34,4 @@ libcli_a_SOURCES += %D%/cmd_adapter.c
 TESTS += tests/cli/adapter.sh tests/cli/adapter_judges.sh
 EXTRA_DIST += tests/cli/adapter.sh tests/cli/adapter_judges.sh \
   tests/make_adapter.py tests/peft_loads.py
+libcli_a_SOURCES += %D%/cmd_calibrate.c

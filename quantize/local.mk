@@ -1,5 +1,5 @@
 # quantize/ - type mixtures, importance matrices, quantized plans
-libbise_a_SOURCES += %D%/imatrix.c %D%/imatrix.h %D%/mixture.c \
+libbise_a_SOURCES += %D%/calibrate.c %D%/calibrate.h %D%/imatrix.c %D%/imatrix.h %D%/mixture.c \
   %D%/mixture.h %D%/mixtures.def %D%/quantize.c %D%/quantize.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_mixture
