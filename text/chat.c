@@ -178,9 +178,28 @@ static void text_str(job *j, bise_str *s)
     bise_str_fini(s);
 }
 
+/* Every tool must be sound, also where the format has no place for them. */
+static bise_status check_tools(const bise_json *tools, bise_error *err)
+{
+    for (size_t i = 0; i < bise_json_size(tools); i++) {
+        const bise_json *f = bise_json_get(bise_json_at(tools, i), "function");
+        const bise_json *parameters = bise_json_get(f, "parameters");
+        const char *name = bise_json_string(bise_json_get(f, "name"), NULL);
+        if (!name || !bise_is_function_name(name))
+            return bise_fail(err, BISE_EFORMAT, "tool %zu has the function "
+                             "name '%.40s', not 1 to 64 of a-z A-Z 0-9 _ -",
+                             i + 1, name ? name : "(none)");
+        if (!bise_json_is_null(parameters) &&
+            bise_json_typeof(parameters) != BISE_JSON_OBJECT)
+            return bise_fail(err, BISE_EFORMAT, "tool %zu: 'parameters' is not "
+                             "an object", i + 1);
+    }
+    return BISE_OK;
+}
+
 /* A tool as mistral-common dumps it: type, function {name, description,
  * parameters} and nothing else. */
-static void put_tool(job *j, bise_str *out, const bise_json *tool, size_t i)
+static void put_tool(bise_str *out, const bise_json *tool)
 {
     const bise_json *f = bise_json_get(tool, "function");
     const bise_json *parameters = bise_json_get(f, "parameters");
@@ -188,19 +207,8 @@ static void put_tool(job *j, bise_str *out, const bise_json *tool, size_t i)
     const char *name = bise_json_string(bise_json_get(f, "name"), &n_name);
     const char *about = bise_json_string(bise_json_get(f, "description"),
                                          &n_about);
-    if (!name || !bise_is_function_name(name) ||
-        (!bise_json_is_null(parameters) &&
-         bise_json_typeof(parameters) != BISE_JSON_OBJECT)) {
-        if (j->status == BISE_OK)
-            j->status = bise_fail(j->err, BISE_EFORMAT, "tool %zu has no valid "
-                                  "function name, or its parameters are not "
-                                  "an object", i + 1);
-        return;
-    }
-    bise_str_puts(out, i ? ", {\"type\": \"function\", \"function\": {"
-                           "\"name\": "
-                         : "{\"type\": \"function\", \"function\": {"
-                           "\"name\": ");
+    bise_str_puts(out, "{\"type\": \"function\", \"function\": "
+                       "{\"name\": ");
     bise_str_put_json(out, name, n_name);
     bise_str_puts(out, ", \"description\": ");
     bise_str_put_json(out, about ? about : "", n_about);
@@ -216,8 +224,11 @@ static void put_tools(job *j, const bise_json *tools)
 {
     bise_str list = { 0 };
     bise_str_putc(&list, '[');
-    for (size_t i = 0; i < bise_json_size(tools); i++)
-        put_tool(j, &list, bise_json_at(tools, i), i);
+    for (size_t i = 0; i < bise_json_size(tools); i++) {
+        if (i)
+            bise_str_puts(&list, ", ");
+        put_tool(&list, bise_json_at(tools, i));
+    }
     bise_str_putc(&list, ']');
     control(j, "[AVAILABLE_TOOLS]");
     text_str(j, &list);
@@ -478,7 +489,9 @@ bise_status bise_chat_encode(const bise_chat *c, const bise_tokenizer *t,
     bise_turns all = { 0 };
     const size_t start = out->ids.n;
     const int32_t turns = out->turns;
-    bise_status s = bise_turns_read(&all, c, messages, err);
+    bise_status s = check_tools(tools, err);
+    if (s == BISE_OK)
+        s = bise_turns_read(&all, c, messages, err);
     if (s != BISE_OK)
         return s;
     job j = { .c = c, .t = t, .out = out, .err = err };

@@ -182,7 +182,8 @@ static bise_status check_assistant(const walk *w, size_t i, bise_error *err)
     if (says && acts && !w->c->text_with_calls)
         return fail_message(err, BISE_EUNSUPPORTED, i, role, "%s cannot have "
                             "a text and tool calls together", w->c->name);
-    if (!says && !acts)
+    /* From v7 on an empty message may join a turn that says something. */
+    if (!says && !acts && !w->c->text_with_calls)
         return fail_message(err, BISE_EFORMAT, i, role, "%s",
                             "neither a text nor tool calls");
     for (size_t k = 0; k < bise_json_size(calls); k++) {

@@ -19,6 +19,11 @@ CLEANFILES += %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
 	  cd $(srcdir)/%D% && $(PROTOC_C) --c_out="$$out" spm_model.proto
 %D%/spm_model.pb-c.h: %D%/spm_model.pb-c.c
 	@:
+check_PROGRAMS += tests/tokenize_tool
+tests_tokenize_tool_SOURCES = tests/tokenize_tool.c
+tests_tokenize_tool_LDADD = libbise.a $(BISE_LIBS)
+TESTS += tests/cli/tokenize_oracle.sh
+EXTRA_DIST += tests/cli/tokenize_oracle.sh tests/oracle_tokenizers.py
 if HAVE_CHECK
 check_PROGRAMS += tests/check_tokenizer tests/check_split tests/check_chat
 TESTS += tests/check_tokenizer tests/check_split tests/check_chat
