@@ -153,6 +153,50 @@ static uint16_t *plan_bf16(const bise_graph *g, carver *c)
     return carve(c, layer > head ? layer : head, sizeof(uint16_t));
 }
 
+/* Run fn for every linear layer that may carry an adapter. */
+static void each_linear(bise_graph *g, void (*fn)(bise_graph *, bise_linear *))
+{
+    const int32_t E = g->f->E;
+    fn(g, &g->head);
+    for (int32_t i = 0; i < g->f->L; i++) {
+        graph_layer *l = &g->layers[i];
+        for (int k = 0; k < 3; k++)
+            fn(g, &l->qkv[k]);
+        fn(g, &l->o);
+        fn(g, &l->up[0]);
+        fn(g, &l->up[1]);
+        fn(g, &l->down);
+        for (int32_t k = 0; l->moe && k < 2 * E; k++)
+            fn(g, &l->exp_up[k]);
+        for (int32_t k = 0; l->moe && k < E; k++)
+            fn(g, &l->exp_down[k]);
+    }
+}
+
+static void widest_dora(bise_graph *g, bise_linear *l)
+{
+    if (l->gain && l->out > g->dora_out)
+        g->dora_out = l->out;
+}
+
+/* The widest output with a magnitude, 0 when there is none. */
+static int32_t dora_width(bise_graph *g)
+{
+    g->dora_out = 0;
+    each_linear(g, widest_dora);
+    return g->dora_out;
+}
+
+static void refresh_first(bise_graph *g, bise_linear *l)
+{
+    bise_dora_refresh(&g->e, l, true, g->dora_aat);
+}
+
+static void refresh(bise_graph *g, bise_linear *l)
+{
+    bise_dora_refresh(&g->e, l, false, g->dora_aat);
+}
+
 /* Every buffer of the graph. */
 static uint64_t plan(bise_graph *g, void *base)
 {
@@ -162,6 +206,12 @@ static uint64_t plan(bise_graph *g, void *base)
     carver c = { .base = base };
     g->e.scratch = floats(&c, (uint64_t)bise_pool_threads(g->o.pool),
                           g->e.scratch_floats);
+    const uint64_t width = (uint64_t)dora_width(g);
+    if (width) {
+        g->e.dora_v = floats(&c, T > (uint64_t)g->chunk ? T :
+                                     (uint64_t)g->chunk, width);
+        g->dora_aat = floats(&c, max_rank(g), max_rank(g));
+    }
     if (g->o.compute == BISE_COMPUTE_BF16)
         g->e.x16 = plan_bf16(g, &c);
     plan_layers(g, &c);
@@ -314,6 +364,8 @@ static bise_status bind_all(bise_graph *g, bise_error *err)
         g->head = g->embed;
         g->head.branches = NULL;
         g->head.n_branches = g->head.rank = 0;
+        g->head.gain = NULL;
+        g->head.row_sumsq = NULL;
         g->head.role = role;
         if (saved)
             bise_linear_init_f32(&g->head, role, saved, f->V, f->C);
@@ -472,6 +524,8 @@ bise_status bise_graph_new(bise_graph **out, const bise_checkpoint *c,
     }
     plan(g, g->memory);
     fill_tables(g);
+    if (g->dora_out)
+        each_linear(g, refresh_first);
     *out = g;
     return BISE_OK;
 }
@@ -536,6 +590,9 @@ bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
         for (int32_t t = 0; t < n; t++)
             g->pos[b->seg[s] + t] = t;
     }
+    /* A trainer moves the adapters between calls. */
+    if (g->o.train && g->dora_out)
+        each_linear(g, refresh);
     g->seg = b->seg;
     g->n_seg = b->n_seg;
     g->n_tiles = bise_attn_cut(g->tiles, b->seg, b->n_seg);

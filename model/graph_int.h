@@ -59,6 +59,8 @@ struct bise_graph {
     float *row_max;                   /* [chunk rows]; loss */
     double *row_nll;
     int32_t chunk;                    /* rows of logits at a time */
+    float *dora_aat;                  /* [r, r] */
+    int32_t dora_out;                 /* widest DoRA output, 0 none */
     int32_t seg1[2];                  /* the sample of a decode call */
     /* The last forward. */
     int32_t T, n_tiles, n_seg;

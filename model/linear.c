@@ -88,9 +88,14 @@ bise_status bise_linear_adapt(bise_linear *l, bise_lora *const *loras,
         if (m->in != l->in || m->out != l->out)
             return bise_fail(err, BISE_EINVAL, "adapter of %dx%d on a layer of"
                              " %dx%d", m->out, m->in, l->out, l->in);
-        if (m->magnitude)
-            return bise_fail(err, BISE_EUNSUPPORTED,
-                             "DoRA adapters can be merged, not yet run");
+        bise_status s = BISE_OK;
+        if (l->gain || (m->magnitude && l->n_branches))
+            s = bise_fail(err, BISE_EUNSUPPORTED, "a DoRA adapter and another "
+                          "one on the same layer; merge one of them first");
+        else if (m->magnitude)
+            s = bise_dora_attach(l, m, loras[i]->dropout, err);
+        if (s != BISE_OK)
+            return s;
         l->branches[l->n_branches++] = (bise_branch){
             .m = m, .dropout = loras[i]->dropout,
             .stream = stream_of(l->role, i),
@@ -104,8 +109,12 @@ bise_status bise_linear_adapt(bise_linear *l, bise_lora *const *loras,
 void bise_linear_fini(bise_linear *l)
 {
     bise_free(l->branches);
+    bise_free(l->gain);
+    bise_free(l->row_sumsq);
     l->branches = NULL;
     l->n_branches = 0;
+    l->gain = NULL;
+    l->row_sumsq = NULL;
 }
 
 /* Row of the file that holds row r in half order (mistral3.md 2.6):

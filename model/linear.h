@@ -33,6 +33,7 @@ typedef struct bise_exec {
      * rounded to bf16. */
     const bise_panel_ops *panel;
     uint16_t *x16;
+    float *dora_v;             /* [T, out]; planned when a linear has gains */
     bool training;             /* dropout is active */
     uint64_t seed, step, micro;
 } bise_exec;
@@ -57,6 +58,8 @@ typedef struct bise_linear {
     bise_branch *branches;     /* owned */
     int32_t n_branches, rank;  /* rank: sum over branches */
     bool trained;              /* a branch wants gradients */
+    float *gain, *norm;        /* DoRA: m/n and n [out], owned; else NULL */
+    double *row_sumsq;         /* |W_o|^2 [out] */
 } bise_linear;
 
 /* View of a weight; expert >= 0 selects one matrix of a stacked tensor, and
@@ -76,6 +79,10 @@ BISE_NODISCARD bise_status bise_linear_adapt(bise_linear *l,
 void bise_linear_fini(bise_linear *l);
 /* Floats of scratch per worker that products with l need. */
 size_t bise_linear_scratch(const bise_linear *l);
+/* Gains of a DoRA linear from the adapter's present values; nothing for others.
+ * first: also the norms of the weight's rows. aat: room for [r, r]. */
+void bise_dora_refresh(const bise_exec *e, const bise_linear *l, bool first,
+                       float *aat);
 /* Row r (in HF half order) as float32 [in]. */
 void bise_linear_row(const bise_linear *l, int32_t r, float *out);
 

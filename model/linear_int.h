@@ -16,6 +16,17 @@ void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
 
 /* True when products of T tokens go through panels. */
 bool bise_panels_used(const bise_exec *e, int32_t T);
+/* bise_linears_forward and _backward without magnitudes (matmul.c). */
+void bise_products_forward(const bise_exec *e, const bise_linear *l, int n,
+                           float *const *y, const float *x, int32_t T,
+                           float *h, bool add);
+void bise_products_backward(const bise_exec *e, const bise_linear *l, int n,
+                            float *dx, float *const *dy, const float *x,
+                            const float *h, float *dh, int32_t T, bool add);
+/* Room for gains and norms of a DoRA module, the only one on l (dora.c). */
+BISE_NODISCARD bise_status bise_dora_attach(bise_linear *l,
+                                            const bise_lora_module *m,
+                                            float dropout, bise_error *err);
 /* The forward of a group as bise_linears_forward, h already made. */
 void bise_panels_forward(const bise_exec *e, const bise_linear *l, int n,
                          float *const *y, const float *x, int32_t T,

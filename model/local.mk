@@ -8,7 +8,7 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
   %D%/checkpoint.c
 # the graph: linear layers, attention, forward, backward, loss, cache
 libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/backprop.c \
-  %D%/cache.c %D%/graph.c %D%/graph_int.h %D%/layers.c %D%/linear.c \
+  %D%/cache.c %D%/dora.c %D%/graph.c %D%/graph_int.h %D%/layers.c %D%/linear.c \
   %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/matmul.c \
   %D%/matmul_panel.c %D%/moe.c \
   %D%/sampler.c %D%/score.c %D%/score.h

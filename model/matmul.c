@@ -245,9 +245,9 @@ void bise_linears_adapters(const bise_exec *e, const bise_linear *l, int n,
 
 /* Two phases: the thin x A^T of all adapters, then the wide products that
  * also add s h B^T while their tile of y is in cache. */
-void bise_linears_forward(const bise_exec *e, const bise_linear *l, int n,
-                          float *const *y, const float *x, int32_t T,
-                          float *h, bool add)
+void bise_products_forward(const bise_exec *e, const bise_linear *l, int n,
+                           float *const *y, const float *x, int32_t T,
+                           float *h, bool add)
 {
     job g = { .e = e, .l = l, .n = n, .y = y, .x = x, .h = h, .T = T,
               .in = l->in, .add = add };
@@ -389,9 +389,9 @@ static void backward_task(void *ctx, size_t index, int worker)
 }
 
 /* Two phases again: dh of all adapters, then everything that needs it. */
-void bise_linears_backward(const bise_exec *e, const bise_linear *l, int n,
-                           float *dx, float *const *dy, const float *x,
-                           const float *h, float *dh, int32_t T, bool add)
+void bise_products_backward(const bise_exec *e, const bise_linear *l, int n,
+                            float *dx, float *const *dy, const float *x,
+                            const float *h, float *dh, int32_t T, bool add)
 {
     job g = { .e = e, .l = l, .n = n, .dy = dy, .x = x, .dx = dx,
               .h_saved = h, .dh = dh, .T = T, .in = l->in, .add = add,

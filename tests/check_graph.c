@@ -129,7 +129,7 @@ END_TEST
 static const struct { const char *name, *model; } loras[] = {
     { "plain", "ministral3" }, { "rslora", "ministral3" },
     { "tied", "ministral3-tied" }, { "window", "mistral-window" },
-    { "qv-rank-pattern", "ministral3" },
+    { "qv-rank-pattern", "ministral3" }, { "dora", "ministral3" },
 };
 
 /* Open a LoRA case with its adapter, trainable. */
@@ -146,16 +146,16 @@ static void open_lora(fixture *f, bise_lora *l, int i)
 
 /* Largest error of one gradient against the largest entry of the golden one,
  * after division by the supervised tokens. */
-static void check_grad(const fixture *f, const bise_lora_module *m, char ab)
+static void check_grad(const fixture *f, const bise_lora_module *m,
+                       const char *part, const float *got)
 {
     char hf[192], name[320];
     ck_assert(bise_role_name(hf, m->role, BISE_NAMES_HF));
     hf[strlen(hf) - strlen(".weight")] = 0;
-    snprintf(name, sizeof name, "grad.base_model.model.%s.lora_%c.weight", hf,
-             ab);
+    snprintf(name, sizeof name, "grad.base_model.model.%s.lora_%s.weight", hf,
+             part);
     size_t n;
-    const float *want = want_floats(f, name, &n), *got = ab == 'A' ? m->da
-                                                                  : m->db;
+    const float *want = want_floats(f, name, &n);
     double most = 0, diff = 0;
     for (size_t i = 0; i < n; i++) {
         most = fmax(most, fabs((double)want[i]));
@@ -187,9 +187,39 @@ START_TEST(adapter_gradients_are_golden)
     ck_ok(bise_graph_train(g, &f.b, &sum, &err));
     ck_assert_double_eq_tol(sum / f.supervised, golden_loss(&f), 1e-5);
     for (size_t i = 0; i < l.n; i++) {
-        check_grad(&f, &l.modules[i], 'A');
-        check_grad(&f, &l.modules[i], 'B');
+        const bise_lora_module *m = &l.modules[i];
+        check_grad(&f, m, "A", m->da);
+        check_grad(&f, m, "B", m->db);
+        if (m->magnitude)
+            check_grad(&f, m, "magnitude_vector", m->dmagnitude);
     }
+    bise_free(z);
+    bise_graph_free(g);
+    bise_lora_fini(&l);
+    close_case(&f);
+}
+END_TEST
+
+START_TEST(saved_tensors_replace_the_base)
+{
+    fixture f;
+    bise_lora l;
+    open_case(&f, "models/ministral3", "lora/save-lm-head");
+    ck_ok(bise_lora_load(&l, GOLDEN "lora/save-lm-head", &f.c, &err));
+    bise_lora *list[] = { &l };
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = f.T, .loras = list,
+                                   .n_loras = 1 };
+    ck_assert_uint_eq(l.n_saved, 1);
+    for (uint64_t i = 0; i < l.saved[0].n; i++)
+        l.saved[0].w[i] *= 0.5f;    /* the golden one equals the base's */
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    size_t n;
+    const float *want = want_floats(&f, "logits", &n);
+    float *z = all_logits(g, &f);
+    for (size_t i = 0; i < n; i++)
+        z[i] *= 2;
+    ck_assert_double_lt(max_diff(z, want, n), 2e-4);
     bise_free(z);
     bise_graph_free(g);
     bise_lora_fini(&l);
@@ -383,6 +413,7 @@ static Suite *suite(void)
                         2 * sizeof loras / sizeof *loras);
     tcase_add_loop_test(t, cache_equals_forward, 0,
                         sizeof models / sizeof *models);
+    tcase_add_test(t, saved_tensors_replace_the_base);
     suite_add_tcase(s, t);
     TCase *u = tcase_create("properties");
     tcase_set_timeout(u, 60);
