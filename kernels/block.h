@@ -97,6 +97,13 @@ static inline uint32_t bise_pack_bit4(const uint8_t *L)
     return qh;
 }
 
+/* Code of weight j (0..31) of a block of 5-bit codes. */
+static inline int bise_code_q5(const uint8_t *qs, uint32_t qh, int j)
+{
+    const int low = qs[j % 16] >> j / 16 * 4 & 15;
+    return low | (int)(qh >> j & 1) << 4;
+}
+
 /* 128 2-bit codes into 32 bytes: byte l holds codes l, l+32, l+64, l+96. */
 static inline void bise_pack_2bit(uint8_t *qs, const uint8_t *L)
 {

@@ -11,8 +11,10 @@
 
 #include "kernels/codec_ref.h"
 
+/* Reference first, then the instruction sets up to level. */
 void bise_codecs_init(bise_codec table[BISE_DTYPE_COUNT], bise_cpu level)
 {
+    /* every slot of the reference, then the overrides */
     memset(table, 0, BISE_DTYPE_COUNT * sizeof table[0]);
 #define BISE_CODEC(id, name) \
     table[BISE_DTYPE_##id] = \
@@ -40,6 +42,7 @@ static void init_process(void)
     bise_codecs_init(process.codecs, bise_cpu_level());
 }
 
+/* Thread-safe; the table lives for ever. */
 const bise_codec *bise_codec_get(bise_dtype t)
 {
     pthread_once(&process.once, init_process);

@@ -7,7 +7,7 @@ libbise_a_SOURCES += %D%/codec.h %D%/kernels.h
 libbise_a_SOURCES += %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
   %D%/ref/bf16.c %D%/ref/f16.c %D%/ref/f32.c \
   %D%/ref/f8_e4m3.c %D%/ref/f8_e5m2.c %D%/ref/fp4.h %D%/ref/iq4_nl.c \
-  %D%/ref/iq4_xs.c %D%/ref/kquant.c %D%/ref/kquant.h %D%/ref/mxfp4.c \
+  %D%/ref/iq4_xs.c %D%/ref/kquant.c %D%/ref/kquant.h %D%/ref/linear.h %D%/ref/mxfp4.c \
   %D%/ref/nvfp4.c %D%/ref/q1_0.c %D%/ref/q2_0.c %D%/ref/q2_k.c \
   %D%/ref/q3_k.c %D%/ref/q4_0.c %D%/ref/q4_1.c %D%/ref/q4_k.c \
   %D%/ref/q5_0.c %D%/ref/q5_1.c %D%/ref/q5_k.c %D%/ref/q6_k.c \
@@ -46,6 +46,12 @@ endif
 if HAVE_CHECK
 check_PROGRAMS += tests/check_codecs tests/kernelcheck/codec_slots
 TESTS += tests/check_codecs tests/kernelcheck/codec_slots
+check_PROGRAMS += tests/check_search
+TESTS += tests/check_search
+tests_check_search_SOURCES = tests/check_search.c \
+  tests/kernelcheck/inputs.c
+tests_check_search_CPPFLAGS = $(test_cppflags)
+tests_check_search_LDADD = $(test_ldadd)
 tests_kernelcheck_codec_slots_SOURCES = tests/kernelcheck/codec_slots.c \
   tests/kernelcheck/inputs.c tests/kernelcheck/inputs.h
 tests_kernelcheck_codec_slots_CPPFLAGS = $(test_cppflags)

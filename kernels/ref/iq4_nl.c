@@ -22,6 +22,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     bise_iq4_weights(w, x, qw, bise_sum_squares(x, 32) * (2.0f / 32), 32);
     const float d = bise_search_iq4(x, w);
     const float id = bise_inverse(d);
+    /* the scale before its rounding to f16 chooses the codes */
     for (int i = 0; i < 32; i++)
         L[i] = (uint8_t)bise_iq4_nearest(id * x[i]);
     bise_store_half(y.d, d);

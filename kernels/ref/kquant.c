@@ -23,6 +23,7 @@ static void weights(float *w, const float *x, const float *qw, float sigma2)
         w[i] = av + fabsf(x[i]);
 }
 
+/* gguf.md 5.4 and 5.5 for sub-blocks of 32. */
 void bise_encode_k4(const bise_qkx *plain, uint8_t *d, uint8_t *dmin,
                     uint8_t *packed, uint8_t *L, const float *x,
                     const float *qw)
@@ -37,6 +38,7 @@ void bise_encode_k4(const bise_qkx *plain, uint8_t *d, uint8_t *dmin,
         scales[b] = bise_search_qkx(qw ? &weighted : plain, x + 32 * b, w,
                                     &mins[b], L + 32 * b);
     }
+    /* scales of scales */
     if (qw) {
         bise_store_half(d, bise_search_qp(8, 63, scales, sw, sc));
         bise_store_half(dmin, bise_search_qp(8, 63, mins, sw, mn));
@@ -49,4 +51,24 @@ void bise_encode_k4(const bise_qkx *plain, uint8_t *d, uint8_t *dmin,
     for (int b = 0; b < 8; b++)
         bise_requantize(L + 32 * b, x + 32 * b, 32, fd * (float)sc[b],
                         fm * (float)mn[b], 0, plain->nmax);
+}
+
+/* y = (d sc) q - (dmin mn). */
+void bise_decode_k4(float *dst, const uint8_t *d, const uint8_t *dmin,
+                    const uint8_t *packed, const uint8_t *qh,
+                    const uint8_t *qs)
+{
+    const float fd = bise_load_half(d), fm = bise_load_half(dmin);
+    uint8_t sc[8], mn[8];
+    bise_unpack_scales_k4(sc, mn, packed);
+    for (int b = 0; b < 8; b++) {
+        const float ds = fd * (float)sc[b], m = fm * (float)mn[b];
+        for (int j = 0; j < 32; j++) {
+            /* sub-blocks 2 c and 2 c + 1 share 32 bytes, low and high */
+            int q = qs[b / 2 * 32 + j] >> b % 2 * 4 & 15;
+            if (qh)
+                q |= (qh[j] >> b & 1) << 4;
+            dst[32 * b + j] = ds * (float)q - m;
+        }
+    }
 }

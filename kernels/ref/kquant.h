@@ -27,5 +27,9 @@ static inline void bise_requantize(uint8_t *L, const float *x, int n, float d,
 void bise_encode_k4(const bise_qkx *plain, uint8_t *d, uint8_t *dmin,
                     uint8_t *scales, uint8_t *L, const float *x,
                     const float *qw);
+/* The weights of a Q4_K (qh NULL) or Q5_K superblock. */
+void bise_decode_k4(float *dst, const uint8_t *d, const uint8_t *dmin,
+                    const uint8_t *packed, const uint8_t *qh,
+                    const uint8_t *qs);
 
 #endif

@@ -19,6 +19,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     bise_nvfp4 y;
     (void)qw;
     (void)sigma2;
+    /* each 16 weights: the largest becomes 6 under the rounded scale */
     for (int s = 0; s < 4; s++) {
         const float amax = fabsf(bise_signed_max(x + 16 * s, 16));
         y.d[s] = bise_f32_to_ue4m3(amax / 6.0f);

@@ -1,5 +1,6 @@
 /* q1_0.c - Q1_0: 128 signs under one f16 magnitude (gguf.md 4.2, 5.2).
  * Importance is ignored.
+ * Read and written for completeness; no common file uses it.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -19,6 +20,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     (void)qw;
     (void)sigma2;
     memset(y.qs, 0, sizeof y.qs);
+    /* the mean magnitude, summed in order, and the signs */
     for (int i = 0; i < 128; i++) {
         sum += fabsf(x[i]);
         y.qs[i / 8] |= (uint8_t)((x[i] >= 0) << i % 8);

@@ -50,6 +50,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     find_scales(x, qw, L, sc, mn, &d, &dmin);
     bise_store_half(y.d, d);
     bise_store_half(y.dmin, dmin);
+    /* codes under the rounded factors */
     d = bise_load_half(y.d);
     dmin = bise_load_half(y.dmin);
     for (int b = 0; b < 16; b++) {

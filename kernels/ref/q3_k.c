@@ -55,6 +55,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     (void)row_sigma2;
     bise_store_half(y.d, find_scales(x, qw, L, code));
     bise_pack_scales_q3(y.scales, code);
+    /* codes under the rounded factor */
     const float d = bise_load_half(y.d);
     for (int b = 0; b < 16; b++)
         bise_requantize(L + 16 * b, x + 16 * b, 16, d * (float)(code[b] - 32),

@@ -1,5 +1,6 @@
 /* q4_0.c - Q4_0: 32 weights, one f16 scale, 4-bit codes around 8
  * (gguf.md 4.2, 5.2; with importance 5.5).
+ * Weights j and j + 16 share a byte; the searches are in linear.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -9,35 +10,15 @@
 #include <string.h>
 
 #include "kernels/block.h"
-#include "kernels/ref/rounding.h"
-#include "kernels/ref/search.h"
-
-/* Codes and scale into their fields. */
-static void pack(bise_q4_0 *y, float d, const uint8_t *L)
-{
-    bise_store_half(y->d, d);
-    bise_pack_nibbles(y->qs, L, 16);
-}
+#include "kernels/ref/linear.h"
 
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {
     uint8_t L[32];
-    float w[32], d;
-    if (qw) {
-        bise_importance(w, x, qw, sigma2, 32);
-        d = bise_search_qx(32, 8, x, w, L);
-    } else {
-        /* the largest weight lands on -8 exactly */
-        d = bise_signed_max(x, 32) / -8.0f;
-        const float id = bise_inverse(d);
-        for (int i = 0; i < 32; i++) {
-            const int q = bise_trunc_i8(x[i] * id + 8.5f);
-            L[i] = (uint8_t)(q < 15 ? q : 15);
-        }
-    }
     bise_q4_0 y;
-    pack(&y, d, L);
+    bise_store_half(y.d, bise_symmetric(L, x, qw, sigma2, 8));
+    bise_pack_nibbles(y.qs, L, 16);
     memcpy(dst, &y, sizeof y);
 }
 

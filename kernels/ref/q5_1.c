@@ -1,5 +1,6 @@
 /* q5_1.c - Q5_1: 32 weights, f16 scale and minimum, 5-bit codes
  * (gguf.md 4.2, 5.2; with importance 5.5).
+ * Weights j and j + 16 share a byte; the searches are in linear.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -9,41 +10,15 @@
 #include <string.h>
 
 #include "kernels/block.h"
-#include "kernels/ref/rounding.h"
-#include "kernels/ref/search.h"
-
-/* Scale, minimum and codes without importance: the range in 31 steps. */
-static float linear(const float *x, float *min_out, uint8_t *L)
-{
-    float min = x[0], max = x[0];
-    for (int i = 1; i < 32; i++) {
-        min = x[i] < min ? x[i] : min;
-        max = x[i] > max ? x[i] : max;
-    }
-    const float d = (max - min) / 31.0f;
-    const float id = bise_inverse(d);
-    for (int i = 0; i < 32; i++) {
-        L[i] = (uint8_t)bise_trunc_i32((x[i] - min) * id + 0.5f);
-    }
-    *min_out = min;
-    return d;
-}
+#include "kernels/ref/linear.h"
 
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {
-    static const bise_qkx search = { 32, 31, -0.9f, 0.05f, 36, false };
     uint8_t L[32];
-    float w[32], d, m;
+    float m;
     bise_q5_1 y;
-    if (qw) {
-        bise_importance(w, x, qw, sigma2, 32);
-        d = bise_search_qkx(&search, x, w, &m, L);
-        m = -m;
-    } else {
-        d = linear(x, &m, L);
-    }
-    bise_store_half(y.d, d);
+    bise_store_half(y.d, bise_asymmetric(L, &m, x, qw, sigma2, 31));
     bise_store_half(y.m, m);
     bise_store_le32(y.qh, bise_pack_bit4(L));
     bise_pack_nibbles(y.qs, L, 16);
@@ -65,10 +40,7 @@ void bise_decode_q5_1_ref(float *dst, const void *src, size_t n)
     for (; n; n -= 32, dst += 32, y++) {
         const float d = bise_load_half(y->d), m = bise_load_half(y->m);
         const uint32_t qh = bise_load_le32(y->qh);
-        for (int j = 0; j < 16; j++) {
-            const uint32_t h0 = (qh >> j & 1) << 4, h1 = (qh >> (j + 16) & 1) << 4;
-            dst[j] = (float)((y->qs[j] & 15) | h0) * d + m;
-            dst[j + 16] = (float)((y->qs[j] >> 4) | h1) * d + m;
-        }
+        for (int j = 0; j < 32; j++)
+            dst[j] = (float)bise_code_q5(y->qs, qh, j) * d + m;
     }
 }

@@ -35,18 +35,6 @@ void bise_encode_q5_k_ref(void *dst, const float *src, size_t rows,
 void bise_decode_q5_k_ref(float *dst, const void *src, size_t n)
 {
     const bise_q5_k *y = src;
-    uint8_t sc[8], mn[8];
-    for (; n; n -= BISE_QK, dst += BISE_QK, y++) {
-        const float d = bise_load_half(y->d), dmin = bise_load_half(y->dmin);
-        bise_unpack_scales_k4(sc, mn, y->scales);
-        for (int b = 0; b < 8; b++) {
-            const float ds = d * (float)sc[b], m = dmin * (float)mn[b];
-            const uint8_t *qs = y->qs + b / 2 * 32;
-            for (int j = 0; j < 32; j++) {
-                const int hi = (y->qh[j] >> b & 1) << 4;
-                const int q = (qs[j] >> b % 2 * 4 & 15) | hi;
-                dst[32 * b + j] = ds * (float)q - m;
-            }
-        }
-    }
+    for (; n; n -= BISE_QK, dst += BISE_QK, y++)
+        bise_decode_k4(dst, y->d, y->dmin, y->scales, y->qh, y->qs);
 }

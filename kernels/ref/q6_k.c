@@ -33,6 +33,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     for (int b = 0; b < 16; b++)
         scales[b] = bise_search_qx(16, 32, x + 16 * b,
                                    qw ? qw + 16 * b : NULL, L + 16 * b);
+    /* a superblock of nothing is zero bytes */
     const float max = bise_signed_max(scales, 16);
     if (fabsf(max) < BISE_QUANT_EPS) {
         memset(dst, 0, sizeof y);

@@ -11,6 +11,7 @@
 
 #include "kernels/block.h"
 
+/* The first of equal magnitudes counts. */
 float bise_signed_max(const float *x, int n)
 {
     float amax = 0, max = 0;
@@ -24,6 +25,7 @@ float bise_signed_max(const float *x, int n)
     return max;
 }
 
+/* In index order. */
 float bise_sum(const float *x, int n)
 {
     float sum = 0;
@@ -32,6 +34,7 @@ float bise_sum(const float *x, int n)
     return sum;
 }
 
+/* Importance of a column grows with the magnitude of the weight. */
 void bise_importance(float *w, const float *x, const float *qw, float sigma2,
                      int n)
 {
@@ -39,6 +42,7 @@ void bise_importance(float *w, const float *x, const float *qw, float sigma2,
         w[i] = qw[i] * sqrtf(sigma2 + x[i] * x[i]);
 }
 
+/* Squares stand in for importance. */
 void bise_iq4_weights(float *w, const float *x, const float *qw, float sigma2,
                       int n)
 {
@@ -50,6 +54,7 @@ void bise_iq4_weights(float *w, const float *x, const float *qw, float sigma2,
         w[i] = x[i] * x[i];
 }
 
+/* The largest scale gets nmax; a negative one wraps as a byte. */
 float bise_linear_codes(uint8_t *code, const float *x, int n, int nmax)
 {
     float max = 0;
@@ -84,6 +89,7 @@ static void qx_sums(int n, int nmax, const float *x, const float *w,
     *suml2 = sl2;
 }
 
+/* gguf.md 5.3, QX. */
 float bise_search_qx(int n, int nmax, const float *x, const float *w,
                      uint8_t *L)
 {
@@ -112,6 +118,7 @@ float bise_search_qx(int n, int nmax, const float *x, const float *w,
     return scale;
 }
 
+/* gguf.md 5.3, Q3. */
 float bise_search_q3(int n, int nmax, const float *x, uint8_t *L)
 {
     const float max = bise_signed_max(x, n);
@@ -201,6 +208,7 @@ static bool qkx_fit(const bise_qkx *p, const float *x, const float *w,
     return true;
 }
 
+/* gguf.md 5.3, QKX. */
 float bise_search_qkx(const bise_qkx *p, const float *x, const float *w,
                       float *the_min, uint8_t *L)
 {
@@ -271,6 +279,7 @@ static float qp_iscale(int n, int nmax, const float *x, const float *w,
     return iscale;
 }
 
+/* gguf.md 5.3, QP. */
 float bise_search_qp(int n, int nmax, const float *x, const float *w,
                      uint8_t *L)
 {
@@ -313,6 +322,7 @@ float bise_search_qp(int n, int nmax, const float *x, const float *w,
 
 static const int8_t iq4_values[16] = BISE_IQ4_VALUES;
 
+/* The upper of two equally near values. */
 int bise_iq4_nearest(float v)
 {
     int lo = 0, hi = 15;
@@ -342,6 +352,7 @@ static void iq4_sums(const float *x, const float *w, float id, float *sumqx,
     }
 }
 
+/* gguf.md 5.6: 16 scales around -127 for the largest weight. */
 float bise_search_iq4(const float *x, const float *w)
 {
     const float max = bise_signed_max(x, 32);

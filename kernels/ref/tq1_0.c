@@ -35,6 +35,7 @@ static void encode_block(uint8_t *dst, const float *x, const float *qw,
     bise_tq1_0 y;
     (void)qw;
     (void)sigma2;
+    /* 5 x 32, 5 x 16 and 4 x 4 weights */
     bise_store_half(y.d, bise_ternary_codes(L, x));
     for (int m = 0; m < 32; m++)
         y.qs[m] = pack_digits(L + m, 32, 5);

@@ -11,6 +11,7 @@
 #include "kernels/block.h"
 #include "kernels/x86/vec.h"
 
+/* v taken from every byte. */
 BISE_INLINE b16 b_less(b16 a, int v)
 {
     return _mm_sub_epi8(a, _mm_set1_epi8((char)v));
@@ -138,6 +139,7 @@ static void decode_q3_k(float *dst, const void *src, size_t n)
         const float d = bise_load_half(y->d);
         bise_unpack_scales_q3(code, y->scales);
         for (int j = 0; j < 16; j++, dst += 16) {
+            /* low bits as in Q2_K, the high bit from bit j/2 of hmask */
             const b16 q = b_load(y->qs + j / 8 * 32 + j % 2 * 16);
             const b16 h = b_load(y->hmask + j % 2 * 16);
             const b16 low = b_field(q, j / 2 % 4 * 2, 3);
@@ -222,6 +224,7 @@ static void decode_iq4_xs(float *dst, const void *src, size_t n)
     for (; n; n -= BISE_QK, y++) {
         const float d = bise_load_half(y->d);
         const int high = bise_load_le16(y->scales_h);
+        /* one sub-block of 32 after the other */
         for (int b = 0; b < 8; b++, dst += 32) {
             const int lo = y->scales_l[b / 2] >> b % 2 * 4 & 15;
             const float dl = d * (float)((lo | (high >> 2 * b & 3) << 4) - 32);

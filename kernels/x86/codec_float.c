@@ -10,6 +10,7 @@
 #include "kernels/codec_ref.h"
 #include "kernels/x86/vec.h"
 
+/* W values of 16 bits, and W bytes widened to ints. */
 #ifdef __AVX512F__
 typedef __m256i half_bits;
 BISE_INLINE half_bits h_load(const void *p) { return _mm256_loadu_si256(p); }
@@ -36,6 +37,7 @@ BISE_INLINE vi v_load_bytes(const uint8_t *p)
 }
 #endif
 
+/* NaN lanes. */
 BISE_INLINE vm v_is_nan(vf a)
 {
     return m_not(v_eq(a, a));

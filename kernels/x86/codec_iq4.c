@@ -21,6 +21,7 @@ BISE_INLINE void iq4_weights(vf *w, const vf *x, const chunk *c, size_t off,
         w[i] = v_mul(x[i], x[i]);
 }
 
+/* W blocks of 32: search side by side, write one after the other. */
 BISE_INLINE void chunk_iq4_nl(uint8_t *dst, const chunk *c, int weighted)
 {
     const iq4_tables t = iq4_make_tables();
@@ -61,6 +62,7 @@ BISE_INLINE void code_xs(xs_coded *k, const vf *scale)
     }
 }
 
+/* W superblocks: eight searches, then the scales of scales. */
 BISE_INLINE void chunk_iq4_xs(uint8_t *dst, const chunk *c, int weighted)
 {
     const iq4_tables t = iq4_make_tables();

@@ -30,6 +30,7 @@ typedef struct coded {
     float iscale[16][W], from[16][W];
 } coded;
 
+/* Weights of the n columns from off on. */
 BISE_INLINE void fill_weights(weighting kind, vf *w, const vf *x,
                               const chunk *c, size_t off, vf sigma2, int n)
 {
@@ -82,6 +83,7 @@ BISE_INLINE void search_symmetric(search *s, const chunk *c, int nmax,
     }
 }
 
+/* Scale codes, and what the codes of each sub-block came from. */
 BISE_INLINE void store_search(coded *k, const search *s, const vi *sc,
                               const vi *mn, int n)
 {
@@ -154,6 +156,7 @@ BISE_INLINE void requantize(uint8_t *L, const float *x, int n, float d,
     }
 }
 
+/* Codes of sub-block j, kept from the search where the scale became 0. */
 BISE_INLINE void codes_of(uint8_t *L, const float *x, int n, float d, float m,
                           int lo, int hi, const coded *k, int j, int lane)
 {
@@ -177,6 +180,7 @@ BISE_INLINE vf sigma2_of(const chunk *c, float factor)
     return v_div(v_mul(v_set(factor), sum), v_set(BISE_QK));
 }
 
+/* One superblock from the scales of its lane. */
 static void write_q2_k(bise_q2_k *y, const float *x, const coded *k, int lane)
 {
     uint8_t L[BISE_QK];
@@ -193,22 +197,16 @@ static void write_q2_k(bise_q2_k *y, const float *x, const coded *k, int lane)
     bise_pack_2bit(y->qs + 32, L + 128);
 }
 
-static void chunk_q2_k_plain(uint8_t *dst, const chunk *c)
+/* Search, code and write W superblocks of Q2_K. */
+BISE_INLINE void chunk_q2_k(uint8_t *dst, const chunk *c, int weighted)
 {
     search s;
     coded k;
-    search_asymmetric(&s, c, &plain_q2, W_ABS, v_zero());
-    code_scales(&k, &s, 16, 15, 0);
-    for (int l = 0; l < c->count; l++)
-        write_q2_k((bise_q2_k *)(void *)dst + l, c->x[l], &k, l);
-}
-
-static void chunk_q2_k_weighted(uint8_t *dst, const chunk *c)
-{
-    search s;
-    coded k;
-    search_asymmetric(&s, c, &weighted_q2, W_IMPORTANCE, sigma2_of(c, 1));
-    code_scales(&k, &s, 16, 15, 1);
+    if (weighted)
+        search_asymmetric(&s, c, &weighted_q2, W_IMPORTANCE, sigma2_of(c, 1));
+    else
+        search_asymmetric(&s, c, &plain_q2, W_ABS, v_zero());
+    code_scales(&k, &s, 16, 15, weighted);
     for (int l = 0; l < c->count; l++)
         write_q2_k((bise_q2_k *)(void *)dst + l, c->x[l], &k, l);
 }
@@ -230,60 +228,42 @@ BISE_INLINE void write_k4(uint8_t *d, uint8_t *dmin, uint8_t *packed,
                  fm * (float)mn[j], 0, nmax, k, j, lane);
 }
 
-BISE_INLINE void write_q4_k(uint8_t *dst, const chunk *c, const coded *k)
+/* Search and quantize the eight scales and minima of Q4_K or Q5_K. */
+BISE_INLINE void code_k4(coded *k, const chunk *c, const bise_qkx *plain,
+                         const bise_qkx *with, int weighted)
+{
+    search s;
+    if (weighted)
+        search_asymmetric(&s, c, with, W_IMPORTANCE, sigma2_of(c, 2));
+    else
+        search_asymmetric(&s, c, plain, W_RMS_ABS, v_zero());
+    code_scales(k, &s, 8, 63, weighted);
+}
+
+/* W superblocks of Q4_K. */
+BISE_INLINE void chunk_q4_k(uint8_t *dst, const chunk *c, int weighted)
 {
     bise_q4_k *y = (bise_q4_k *)(void *)dst;
     uint8_t L[BISE_QK];
+    coded k;
+    code_k4(&k, c, &plain_q4, &weighted_q4, weighted);
     for (int l = 0; l < c->count; l++, y++) {
-        write_k4(y->d, y->dmin, y->scales, L, c->x[l], k, l, 15);
+        write_k4(y->d, y->dmin, y->scales, L, c->x[l], &k, l, 15);
         bise_pack_q4_k(y->qs, L);
     }
 }
 
-BISE_INLINE void write_q5_k(uint8_t *dst, const chunk *c, const coded *k)
+/* W superblocks of Q5_K. */
+BISE_INLINE void chunk_q5_k(uint8_t *dst, const chunk *c, int weighted)
 {
     bise_q5_k *y = (bise_q5_k *)(void *)dst;
     uint8_t L[BISE_QK];
+    coded k;
+    code_k4(&k, c, &plain_q5, &weighted_q5, weighted);
     for (int l = 0; l < c->count; l++, y++) {
-        write_k4(y->d, y->dmin, y->scales, L, c->x[l], k, l, 31);
+        write_k4(y->d, y->dmin, y->scales, L, c->x[l], &k, l, 31);
         bise_pack_q5_k(y, L);
     }
-}
-
-static void chunk_q4_k_plain(uint8_t *dst, const chunk *c)
-{
-    search s;
-    coded k;
-    search_asymmetric(&s, c, &plain_q4, W_RMS_ABS, v_zero());
-    code_scales(&k, &s, 8, 63, 0);
-    write_q4_k(dst, c, &k);
-}
-
-static void chunk_q4_k_weighted(uint8_t *dst, const chunk *c)
-{
-    search s;
-    coded k;
-    search_asymmetric(&s, c, &weighted_q4, W_IMPORTANCE, sigma2_of(c, 2));
-    code_scales(&k, &s, 8, 63, 1);
-    write_q4_k(dst, c, &k);
-}
-
-static void chunk_q5_k_plain(uint8_t *dst, const chunk *c)
-{
-    search s;
-    coded k;
-    search_asymmetric(&s, c, &plain_q5, W_RMS_ABS, v_zero());
-    code_scales(&k, &s, 8, 63, 0);
-    write_q5_k(dst, c, &k);
-}
-
-static void chunk_q5_k_weighted(uint8_t *dst, const chunk *c)
-{
-    search s;
-    coded k;
-    search_asymmetric(&s, c, &weighted_q5, W_IMPORTANCE, sigma2_of(c, 2));
-    code_scales(&k, &s, 8, 63, 1);
-    write_q5_k(dst, c, &k);
 }
 
 /* Codes of 16 signed scales: iscale = -nmax / (largest), clamped to hi; the
@@ -327,30 +307,28 @@ BISE_INLINE void write_q3_k(bise_q3_k *y, const float *x, const coded *k,
     bise_pack_q3_k(y, L);
 }
 
-static void chunk_q3_k_plain(uint8_t *dst, const chunk *c)
+/* Q3_K without importance: descent, then scales by their largest. */
+BISE_INLINE void code_q3_k_plain(coded *k, const chunk *c)
 {
     search s;
-    coded k;
     vf x0[16], x1[16];
     vf *const x[G] = { x0, x1 };
     for (int j = 0; j < 16; j += G) {
-        for (int g = 0; g < G; g++)
+        EACH(g)
             v_load_columns(x[g], c->x, (size_t)(16 * (j + g)), 16);
         v_search_q3(16, 4, x, s.f + j);
     }
-    code_signed(&k, &s, 32, 31, 32);
-    for (int l = 0; l < c->count; l++)
-        write_q3_k((bise_q3_k *)(void *)dst + l, c->x[l], &k, l, 1);
+    code_signed(k, &s, 32, 31, 32);
 }
 
-static void chunk_q3_k_weighted(uint8_t *dst, const chunk *c)
+/* Q3_K with importance: the scales are searched like weights, weighted by
+ * their sub-blocks. */
+BISE_INLINE void code_q3_k_weighted(coded *k, const chunk *c)
 {
     search s;
-    coded k;
     vf scale[16];
     vi sc[16];
     search_symmetric(&s, c, 4, W_IMPORTANCE, sigma2_of(c, 2));
-    /* the scales are searched like weights, weighted by their sub-blocks */
     for (int j = 0; j < 16; j++)
         scale[j] = s.f[j].scale;
     const found f = v_search_qx(16, 32, scale, s.sw);
@@ -359,10 +337,20 @@ static void chunk_q3_k_weighted(uint8_t *dst, const chunk *c)
         const vi l = vi_clamp(v_nearest(v_mul(f.iscale, scale[j])), -32, 31);
         sc[j] = vi_sel(none, vi_set(0), vi_add(l, vi_set(32)));
     }
-    v_store(k.d, f.scale);
-    store_search(&k, &s, sc, NULL, 16);
+    v_store(k->d, f.scale);
+    store_search(k, &s, sc, NULL, 16);
+}
+
+/* W superblocks of Q3_K. */
+BISE_INLINE void chunk_q3_k(uint8_t *dst, const chunk *c, int weighted)
+{
+    coded k;
+    if (weighted)
+        code_q3_k_weighted(&k, c);
+    else
+        code_q3_k_plain(&k, c);
     for (int l = 0; l < c->count; l++)
-        write_q3_k((bise_q3_k *)(void *)dst + l, c->x[l], &k, l, 0);
+        write_q3_k((bise_q3_k *)(void *)dst + l, c->x[l], &k, l, !weighted);
 }
 
 /* Quantize the scales of Q6_K and write the superblocks. */
@@ -388,22 +376,25 @@ BISE_INLINE void finish_q6_k(uint8_t *dst, const chunk *c, const search *s)
     }
 }
 
-static void chunk_q6_k_plain(uint8_t *dst, const chunk *c)
+/* W superblocks of Q6_K; importance weighs the search as it is. */
+BISE_INLINE void chunk_q6_k(uint8_t *dst, const chunk *c, int weighted)
 {
     search s;
-    search_symmetric(&s, c, 32, W_SQUARE, v_zero());
+    search_symmetric(&s, c, 32, weighted ? W_RAW : W_SQUARE, v_zero());
     finish_q6_k(dst, c, &s);
 }
 
-static void chunk_q6_k_weighted(uint8_t *dst, const chunk *c)
-{
-    search s;
-    search_symmetric(&s, c, 32, W_RAW, v_zero());
-    finish_q6_k(dst, c, &s);
-}
-
-/* bise_encode_fn of a type from its two chunk functions. */
+/* The encoder of a type, and its chunk function without and with importance:
+ * two copies, each with the choice made. */
 #define ENCODER(name) \
+    static void chunk_##name##_plain(uint8_t *dst, const chunk *c) \
+    { \
+        chunk_##name(dst, c, 0); \
+    } \
+    static void chunk_##name##_weighted(uint8_t *dst, const chunk *c) \
+    { \
+        chunk_##name(dst, c, 1); \
+    } \
     static void encode_##name(void *dst, const float *src, size_t rows, \
                               size_t cols, const float *imatrix) \
     { \

@@ -6,6 +6,7 @@
 
 #include "kernels/x86/codec_x86.h"
 
+/* Levels include the ones below. */
 void bise_codecs_init_x86(bise_codec *table, bise_cpu level)
 {
     if (level >= BISE_CPU_AVX2) {
