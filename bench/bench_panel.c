@@ -1,6 +1,7 @@
 /* bench_panel.c - speed of the panel products beside the machine's limits: one
  * thread, forward and input gradient, by type of the frozen weights.
- *   bench_panel [T [N [K]]]      CSV: area,case,isa,threads,min_ns,GFLOP_s */
+ *   bench_panel [T [N [K]]]      CSV: area,case,isa,threads,min_ns,GFLOP_s
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * ends into documents of about 64 KB, on 1 or N threads.
  *   bench_tokenizer TOKENIZER TEXT [THREADS [RUNS [IDS]]]
  * CSV: area,case,threads,bytes,ids,min_ns,median_ns,MB_s. IDS is a file for
- * the ids of the last run (int32), which bench_tokenizer.py compares. */
+ * the ids of the last run (int32), which bench_tokenizer.py compares.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* bench_train.c - tokens per second of forward + backward with LoRA on all
  * linear layers, every token supervised, on any checkpoint.
- *   bench_train MODEL [tokens [bf16|f32 [threads [rank [samples]]]]] */
+ *   bench_train MODEL [tokens [bf16|f32 [threads [rank [samples]]]]]
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* args.c - parse the command line against the option tables. Long options take
  * "--name VALUE" and "--name=VALUE"; "--" ends options. Values after a list
  * option ("--data a b c") belong to it as far as the command does not need
- * them as positional arguments. Called by main.c and by the tests. */
+ * them as positional arguments. Called by main.c and by the tests.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* args.h - the command line parser: global options anywhere, one subcommand,
  * its options from its table, positional arguments. Everything handed out by
- * the accessors of command.h lives until bise_args_fini. */
+ * the accessors of command.h lives until bise_args_fini.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_ARGS_H
 #define BISE_CLI_ARGS_H

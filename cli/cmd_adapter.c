@@ -1,6 +1,7 @@
 /* cmd_adapter.c - bise adapter: `convert` writes a LoRA adapter in the format
  * of another tool, `check` says what an adapter is, whether it fits a base, and
- * which tools load it as it is. */
+ * which tools load it as it is.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

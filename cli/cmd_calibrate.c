@@ -1,5 +1,6 @@
 /* cmd_calibrate.c - bise calibrate: run a model over text or chat data and
- * write the importance matrix that quantize takes. */
+ * write the importance matrix that quantize takes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* cmd_convert.c - bise convert: one layout to another, by name of the output
- * or --to, with the weights in the type asked for. */
+ * or --to, with the weights in the type asked for.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* cmd_finetune.c - `bise finetune`: settings from a YAML file and from flags,
  * the plan, the run, the result. The option table is the table of settings
- * (finetune/settings.def) plus what is not part of run.yaml. */
+ * (finetune/settings.def) plus what is not part of run.yaml.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

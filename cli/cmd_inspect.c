@@ -1,6 +1,7 @@
 /* cmd_inspect.c - bise inspect: what a model, adapter, importance matrix,
  * archive or data file is, from its headers only. Text in two columns, tensors
- * as a table with --tensors; everything under --json. */
+ * as a table with --tensors; everything under --json.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

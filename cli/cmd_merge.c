@@ -1,6 +1,7 @@
 /* cmd_merge.c - bise merge: base + adapters in float32, rounded once, in the
  * layout of the base or as --to says; reports how much of each weight moved,
- * because small updates can vanish in 16 bits. */
+ * because small updates can vanish in 16 bits.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* cmd_quantize.c - bise quantize: any readable model, with adapters, to a
  * quantized GGUF in a single pass. The plan is convert's, retyped by quantize/;
- * no intermediate file exists. */
+ * no intermediate file exists.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* cmd_report.c - `bise report DIR`: report.html and loss.svg of a training run
- * again, from its run.yaml and log.jsonl; works while the run goes on. */
+ * again, from its run.yaml and log.jsonl; works while the run goes on.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

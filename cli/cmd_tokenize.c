@@ -1,7 +1,8 @@
 /* cmd_tokenize.c - `bise tokenize`: text or a conversation to token ids, and
  * ids back to text. MODEL may be a tokenizer file by itself. Ids go to stdout
  * on one line; --pieces shows each with its text, and with --chat whether it
- * is trained. */
+ * is trained.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

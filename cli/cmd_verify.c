@@ -1,5 +1,6 @@
 /* cmd_verify.c - bise verify: check an archive, folder, model or adapter, list
- * every problem and fail when there is one. */
+ * every problem and fail when there is one.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* command.h - what a subcommand is: one file cli/cmd_<name>.c that defines
  * const bise_command bise_cmd_<name>, and one line in commands.def. The option
- * table drives parsing, --help, completion and the man page check. */
+ * table drives parsing, --help, completion and the man page check.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_COMMAND_H
 #define BISE_CLI_COMMAND_H

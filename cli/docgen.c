@@ -1,6 +1,7 @@
 /* docgen.c - prints what is made from the option tables: the man page (from
  * the prose of docs/bise.1.in) and shell completions. Run by the build only.
- *   docgen man docs/bise.1.in | docgen bash | docgen zsh | docgen fish */
+ *   docgen man docs/bise.1.in | docgen bash | docgen zsh | docgen fish
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* help.c - `bise --help`, `bise COMMAND --help` and `bise --version`, all from
- * the tables, so that help never lists what does not exist. */
+ * the tables, so that help never lists what does not exist.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

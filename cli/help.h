@@ -1,5 +1,6 @@
 /* help.h - help pages made from the command and option tables, wrapped to the
- * width of a terminal. Written to stdout by main.c. */
+ * width of a terminal. Written to stdout by main.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_HELP_H
 #define BISE_CLI_HELP_H

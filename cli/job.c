@@ -1,5 +1,6 @@
 /* job.c - see job.h. Nothing here knows formats or types: a plan comes in from
- * convert/ or quantize/, and goes to the runner or to the screen. */
+ * convert/ or quantize/, and goes to the runner or to the screen.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* job.h - what convert, merge and quantize share on the command line: opening
  * the model and its adapters, running or printing a plan, and the result keys
- * of cli.md. */
+ * of cli.md.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_JOB_H
 #define BISE_CLI_JOB_H

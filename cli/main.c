@@ -1,6 +1,7 @@
 /* main.c - entry of the bise program: parse, run the subcommand, print the
  * result or the error once, and turn the status into the exit code: 0 done,
- * 1 failed, 2 wrong usage, 130 interrupted. */
+ * 1 failed, 2 wrong usage, 130 interrupted.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

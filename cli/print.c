@@ -1,5 +1,6 @@
 /* print.c - how commands hand over results: text for stdout, or members of the
- * one JSON object. */
+ * one JSON object.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

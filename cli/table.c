@@ -1,4 +1,5 @@
-/* table.c - lay out cells in columns two blanks apart; see table.h. */
+/* table.c - lay out cells in columns two blanks apart; see table.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* table.h - aligned text tables for reports: give the column heads, add cells
  * row by row, append to a string. Numbers are right-aligned when the head
- * starts with '>'. The last left-aligned column is cut to fit the width. */
+ * starts with '>'. The last left-aligned column is cut to fit the width.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_TABLE_H
 #define BISE_CLI_TABLE_H

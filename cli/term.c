@@ -1,6 +1,7 @@
 /* term.c - draw progress: on a terminal one redrawn line with bar, rate and
  * time left, elsewhere a plain line every ten seconds; print messages and
- * errors. Only cli/ writes to stderr. */
+ * errors. Only cli/ writes to stderr.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

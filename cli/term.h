@@ -1,5 +1,6 @@
 /* term.h - what the user sees while work goes on: the progress line, messages
- * and errors on stderr, and the buffer for stdout. */
+ * and errors on stderr, and the buffer for stdout.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_TERM_H
 #define BISE_CLI_TERM_H

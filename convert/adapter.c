@@ -1,7 +1,8 @@
 /* adapter.c - writes a loaded adapter as PEFT, GGUF, native or mlx. The formats
  * differ in names, row order of q and k, orientation, and in how the scale is
  * said: PEFT has alpha and rank for each module, GGUF one alpha over the rank,
- * native and mlx one plain factor. What one number cannot say goes into B. */
+ * native and mlx one plain factor. What one number cannot say goes into B.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

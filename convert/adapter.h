@@ -1,6 +1,7 @@
 /* adapter.h - adapters written for other tools, and what each tool accepts.
  * Reading any format is model/lora.h; here stand the writers of PEFT, GGUF
- * (gguf.md 9), mistral-finetune's native form and mlx-lm's (lora.md 3). */
+ * (gguf.md 9), mistral-finetune's native form and mlx-lm's (lora.md 3).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CONVERT_ADAPTER_H
 #define BISE_CONVERT_ADAPTER_H

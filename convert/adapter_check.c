@@ -1,6 +1,7 @@
 /* adapter_check.c - holds an adapter against the rules of adapter_rules.def:
  * which tools load it as it is, which do not, and what to do about it. Called
- * by bise adapter check. */
+ * by bise adapter check.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* adapter_fold.c - an adapter with one rank and one plain alpha / r for all of
  * its modules, for tools that read one number: scales that differ go into B,
  * smaller ranks are padded with zeros. The product scale B A stays the same
- * (equal bits where the factors are powers of two). */
+ * (equal bits where the factors are powers of two).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* config_out.c - config.json and params.json of an output. The input's own
  * file is kept when the layout stays: only dtype and quantization entries are
  * brought up to date. Otherwise it is written from the resolved configuration
- * (mistral3.md 2.1b and 2.6), with every key a reader of that layout needs. */
+ * (mistral3.md 2.1b and 2.6), with every key a reader of that layout needs.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* convert.h - plans from any layout to any layout: Hugging Face directories,
  * Mistral native directories and GGUF files, with adapters merged on the way.
- * A plan is made from headers only and executed by pipeline/run.h. */
+ * A plan is made from headers only and executed by pipeline/run.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CONVERT_CONVERT_H
 #define BISE_CONVERT_CONVERT_H

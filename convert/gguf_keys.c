@@ -1,7 +1,8 @@
 /* gguf_keys.c - the key-values of a GGUF made from a checkpoint, in the order
  * of the reference converter (gguf.md 1.5): general.*, hyper-parameters of the
  * architecture (mistral3.md 6.2), then the tokenizer with its chat template.
- * Provenance comes from the model card's front matter (gguf.md 7). */
+ * Provenance comes from the model card's front matter (gguf.md 7).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

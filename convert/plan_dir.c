@@ -2,7 +2,8 @@
  * the layout stays, every tensor keeps its name, order, prefix and (unless
  * asked otherwise) type, vision and unknown tensors included; otherwise the
  * tensors of the text model are written in the order of a forward pass. Side
- * files go along; configuration is brought up to date. */
+ * files go along; configuration is brought up to date.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

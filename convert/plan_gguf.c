@@ -1,7 +1,8 @@
 /* plan_gguf.c - the plan of a GGUF output: which tensors, under which names,
  * in which type (mistral3.md 6.3). Norms, vectors and routers are F32; a tied
  * head is left out; experts are stacked; a GGUF input keeps its own tensors
- * and keys. Quantization retypes this plan afterwards (quantize/). */
+ * and keys. Quantization retypes this plan afterwards (quantize/).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

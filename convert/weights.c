@@ -1,5 +1,6 @@
 /* weights.c - see weights.h. Adapters are in the HF (half) row order, so an
- * interleaved weight that gets one is permuted before and after. */
+ * interleaved weight that gets one is permuted before and after.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

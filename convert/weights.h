@@ -1,7 +1,8 @@
 /* weights.h - the stream of any role of a model, whatever layout it is stored
  * in: rows in the wanted order, adapters added, experts stacked or taken
  * apart, fused and split matrices (gate_up, kv_b) made from each other. Both
- * plan makers of convert/ ask for roles; only this file knows how to get them. */
+ * plan makers of convert/ ask for roles; only this file knows how to get them.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CONVERT_WEIGHTS_H
 #define BISE_CONVERT_WEIGHTS_H

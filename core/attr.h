@@ -1,6 +1,7 @@
 /* attr.h - compiler attributes behind portable names, the only place outside
  * kernels/ where a compiler extension may be written. Included by every header
- * that declares a function which can fail or that formats text. */
+ * that declares a function which can fail or that formats text.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_ATTR_H
 #define BISE_CORE_ATTR_H

@@ -1,6 +1,7 @@
 /* bytes.h - little-endian loads and stores at any address, and the 16-bit
  * float conversions of scalar code (IEEE binary16 and bfloat16, round to
- * nearest even, NaN kept quiet; gguf.md 4.1). Used by formats and kernels. */
+ * nearest even, NaN kept quiet; gguf.md 4.1). Used by formats and kernels.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_BYTES_H
 #define BISE_CORE_BYTES_H

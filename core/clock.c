@@ -1,4 +1,5 @@
-/* clock.c - CLOCK_MONOTONIC and UTC dates; see clock.h. */
+/* clock.c - CLOCK_MONOTONIC and UTC dates; see clock.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

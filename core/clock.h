@@ -1,5 +1,6 @@
 /* clock.h - monotonic time for measuring, and dates for outputs, which follow
- * SOURCE_DATE_EPOCH so that they can be reproduced. */
+ * SOURCE_DATE_EPOCH so that they can be reproduced.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_CLOCK_H
 #define BISE_CORE_CLOCK_H

@@ -1,4 +1,5 @@
-/* cpu.c - CPU level by cpuid, core count by affinity and cgroup quota. */
+/* cpu.c - CPU level by cpuid, core count by affinity and cgroup quota.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* cpu.h - what the processor can do, and how many cores this process may use.
- * BISE_CPU=ref|avx2|avx512|avx512bf16 caps the level in any build. */
+ * BISE_CPU=ref|avx2|avx512|avx512bf16 caps the level in any build.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_CPU_H
 #define BISE_CORE_CPU_H

@@ -1,5 +1,6 @@
 /* dtype.c - look-ups in the table of dtypes.def; used by every reader and
- * writer of tensors. */
+ * writer of tensors.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

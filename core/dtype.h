@@ -1,6 +1,7 @@
 /* dtype.h - tensor types: names, block shapes and file ids, from the one table
  * dtypes.def. A type with block length n stores n weights in block_bytes
- * bytes; a row must be a whole number of blocks. */
+ * bytes; a row must be a whole number of blocks.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_DTYPE_H
 #define BISE_CORE_DTYPE_H

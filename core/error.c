@@ -1,5 +1,6 @@
 /* error.c - fill and complete the error object; see error.h for the rules.
- * Called by every module that can fail; printed by cli/ only. */
+ * Called by every module that can fail; printed by cli/ only.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

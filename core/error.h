@@ -1,6 +1,7 @@
 /* error.h - the one error type: a status to branch on, and a text that is
  * filled once where the fault is found, completed on the way up and printed
- * once by cli/. The object is the caller's; the first error wins. */
+ * once by cli/. The object is the caller's; the first error wins.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_ERROR_H
 #define BISE_CORE_ERROR_H

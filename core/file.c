@@ -1,6 +1,7 @@
 /* file.c - see file.h: reads, mappings, and outputs that are never half there.
  * Written for Linux and other POSIX systems; preallocation and read-ahead are
- * used where the system has them. */
+ * used where the system has them.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

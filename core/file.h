@@ -1,7 +1,8 @@
 /* file.h - files: whole reads, read-only mappings, and outputs that appear
  * under their name only when complete. An output is written to NAME.part,
  * synced, renamed, and its folder synced; a dropped one is unlinked.
- * An output directory is built the same way as NAME.part/. */
+ * An output directory is built the same way as NAME.part/.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_FILE_H
 #define BISE_CORE_FILE_H

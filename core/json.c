@@ -1,6 +1,7 @@
 /* json.c - the only file that sees jansson: parse with duplicate keys refused,
  * walk, build, and our own writer (shortest round-trip reals, Python layout
- * for chat templates). bise_json is jansson's json_t under another name. */
+ * for chat templates). bise_json is jansson's json_t under another name.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * core/json.c). Readers borrow; builders transfer ownership downwards: setting
  * or appending a child takes it, also when that fails. Duplicate keys, invalid
  * UTF-8 and nesting beyond the parser's limit are refused.
- * A NULL value is allowed wherever a value is read and counts as absent. */
+ * A NULL value is allowed wherever a value is read and counts as absent.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_JSON_H
 #define BISE_CORE_JSON_H

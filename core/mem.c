@@ -1,5 +1,6 @@
 /* mem.c - allocation with overflow checks, failure injection for tests, an
- * arena, and the process's memory figures from /proc. Used everywhere. */
+ * arena, and the process's memory figures from /proc. Used everywhere.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* mem.h - every allocation of bise: overflow-checked arrays, aligned buffers
  * for kernels, an arena for many small objects with one life, and a counter
- * by which tests make the n-th allocation fail. */
+ * by which tests make the n-th allocation fail.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_MEM_H
 #define BISE_CORE_MEM_H

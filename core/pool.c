@@ -1,6 +1,7 @@
 /* pool.c - worker threads that wait for a job, then take indices from a shared
  * counter until none is left. Jobs follow each other closely in training, so
- * a worker spins for a short while before it sleeps. */
+ * a worker spins for a short while before it sleeps.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

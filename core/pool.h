@@ -1,7 +1,8 @@
 /* pool.h - the only threads of bise. A pool runs a function for the indices
  * 0..n-1 on its workers and on the calling thread and returns when all are
  * done. Indices are handed out in order; which worker gets which is not fixed,
- * so results must depend on the index only, never on the worker. */
+ * so results must depend on the index only, never on the worker.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_POOL_H
 #define BISE_CORE_POOL_H

@@ -1,5 +1,6 @@
 /* progress.c - forwards reports and messages to the caller's callbacks and
- * polls the cancel flag that cli/ sets from signals. */
+ * polls the cancel flag that cli/ sets from signals.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

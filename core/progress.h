@@ -1,5 +1,6 @@
 /* progress.h - how long work reports to its caller and learns that it should
- * stop. The library calls, cli/ draws. A NULL bise_progress is silent. */
+ * stop. The library calls, cli/ draws. A NULL bise_progress is silent.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_PROGRESS_H
 #define BISE_CORE_PROGRESS_H

@@ -1,5 +1,6 @@
 /* regex.c - the only file that sees PCRE2. Compiled once per pattern, JIT when
- * the library offers it, matching without UTF checks (callers validate). */
+ * the library offers it, matching without UTF checks (callers validate).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* regex.h - Perl-compatible regular expressions (PCRE2 with JIT, reached only
  * from core/regex.c), for tokenizer split patterns, --tensor-type and PEFT's
- * module patterns. Patterns and texts are UTF-8. */
+ * module patterns. Patterns and texts are UTF-8.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_REGEX_H
 #define BISE_CORE_REGEX_H

@@ -1,7 +1,8 @@
 /* rng.h - a counter random generator: the value is a pure function of (seed,
  * stream, index), so nothing has to be saved to resume and any thread may draw
  * any value. The mixer is the finalizer of SplitMix64 (Steele, Lea, Flood
- * 2014) applied to a Weyl sequence per stream. */
+ * 2014) applied to a Weyl sequence per stream.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_RNG_H
 #define BISE_CORE_RNG_H

@@ -1,5 +1,6 @@
 /* str.c - growable strings and the small text helpers shared by all folders:
- * paths, UTF-8, edit distance for hints, sizes with unit suffixes. */
+ * paths, UTF-8, edit distance for hints, sizes with unit suffixes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* str.h - a growable byte string, always NUL-terminated, for building text,
  * JSON, headers and file contents in memory. Zero-initialise, release with
  * bise_str_fini. Failed growth is remembered and reported once at the end by
- * bise_str_ok, so that building code stays straight. */
+ * bise_str_ok, so that building code stays straight.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_STR_H
 #define BISE_CORE_STR_H

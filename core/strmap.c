@@ -1,5 +1,6 @@
 /* strmap.c - linear probing over a power-of-two table, at most half full;
- * hashes eight bytes at a time with the mixer of rng.h. */
+ * hashes eight bytes at a time with the mixer of rng.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* strmap.h - byte string -> index (uint32_t) hash map with open addressing,
  * for tensor names and vocabularies. Keys are borrowed: they must outlive the
- * map. Zero-initialise, release with bise_strmap_fini. */
+ * map. Zero-initialise, release with bise_strmap_fini.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_STRMAP_H
 #define BISE_CORE_STRMAP_H

@@ -1,6 +1,7 @@
 /* tensor.h - a view of a named array in a file or in memory. Owns nothing.
  * Dimensions are in row-major order, slowest first ([out, in] for a weight),
- * whatever order the file writes them in; the last one is the row length. */
+ * whatever order the file writes them in; the last one is the row length.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CORE_TENSOR_H
 #define BISE_CORE_TENSOR_H

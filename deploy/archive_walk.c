@@ -1,5 +1,6 @@
 /* archive_walk.c - see archive_walk.h. Two batches of units alternate: while
- * the workers unpack one, task 0 hashes and delivers the other in order. */
+ * the workers unpack one, task 0 hashes and delivers the other in order.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

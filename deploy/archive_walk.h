@@ -1,6 +1,7 @@
 /* archive_walk.h - unpack every file of an archive in order, on all cores, and
  * hand its bytes to a sink while the next ones are being unpacked; each file's
- * sha256 is compared with the manifest. Used by unpack and verify. */
+ * sha256 is compared with the manifest. Used by unpack and verify.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_DEPLOY_ARCHIVE_WALK_H
 #define BISE_DEPLOY_ARCHIVE_WALK_H

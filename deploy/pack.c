@@ -1,5 +1,6 @@
 /* pack.c - collect the files of folders in byte order of their paths, decide
- * which are stored as byte planes, and feed them to the archive writer. */
+ * which are stored as byte planes, and feed them to the archive writer.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* pack.h - make an archive (formats/archive.h) of files and folders, and put
- * one back on disk. Called by bise pack and bise unpack. */
+ * one back on disk. Called by bise pack and bise unpack.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_DEPLOY_PACK_H
 #define BISE_DEPLOY_PACK_H

@@ -1,6 +1,7 @@
 /* unpack.c - write the files of an archive into NAME.part/ and give the folder
  * its name when all are there and right. Names were checked when the archive
- * was opened; files are created anew, never through links. */
+ * was opened; files are created anew, never through links.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* verify.c - see verify.h. Every check turns its error into a problem and goes
- * on; only lack of memory and the user's Ctrl-C end the whole. */
+ * on; only lack of memory and the user's Ctrl-C end the whole.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

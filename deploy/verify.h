@@ -1,7 +1,8 @@
 /* verify.h - is this archive, folder, model file or adapter whole and right?
  * Lists every problem found instead of stopping at the first: hashes,
  * structure, weights that are not finite, configuration against tensors,
- * tokenizer against embedding, licence. Called by bise verify and release. */
+ * tokenizer against embedding, licence. Called by bise verify and release.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_DEPLOY_VERIFY_H
 #define BISE_DEPLOY_VERIFY_H

@@ -1,6 +1,7 @@
 /* chart.c - SVG line charts of 640 x 260 units. The plot area leaves room for
  * tick labels at the left and below and for the legend above; lines with more
- * than 600 points are drawn as means of equal groups. Called by report.c. */
+ * than 600 points are drawn as means of equal groups. Called by report.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* chart.h - line charts as SVG: a few series over a common x axis, with grid,
  * ticks at round numbers and a legend. Colours come from CSS variables, so the
- * same markup stands alone or inside a page, light or dark. */
+ * same markup stands alone or inside a page, light or dark.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_CHART_H
 #define BISE_FINETUNE_CHART_H

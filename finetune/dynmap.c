@@ -1,7 +1,8 @@
 /* dynmap.c - values of the dynamic maps: decade i = 0..6 holds 2^i midpoints
  * (2^(i+1) without signs) of equal parts of [0.1, 1], times 10^(i-6); besides
  * 0 and 1 (lora.md 9). Called by the 8-bit optimizer and by NF4's second
- * quantization. */
+ * quantization.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

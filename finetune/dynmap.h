@@ -1,7 +1,8 @@
 /* dynmap.h - the 8-bit dynamic maps of bitsandbytes (Dettmers et al., "8-bit
  * Optimizers via Block-wise Quantization", 2022): 256 values from -1 to 1 (or
  * 0 to 1) that are dense near zero. A block of values is its largest magnitude
- * and a code for each value's share of it. */
+ * and a code for each value's share of it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_DYNMAP_H
 #define BISE_FINETUNE_DYNMAP_H

@@ -1,6 +1,7 @@
 /* evaluate.c - the loss of the adapter on a data set: every sample once, in file
  * order and whole, packed side by side, each token with the same weight
- * (lora.md 10). Called by the loop at step 0, every N steps and at the end. */
+ * (lora.md 10). Called by the loop at step 0, every N steps and at the end.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

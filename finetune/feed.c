@@ -1,7 +1,8 @@
 /* feed.c - the amounts of --batch and --micro-batch at work. Rows: a step is
  * one pack of that many rows, the last of an epoch may be smaller. Tokens: a
  * step is a fixed number of full packs, which may reach into the next epoch.
- * Called by the run for each step; no copy is made but of sample bounds. */
+ * Called by the run for each step; no copy is made but of sample bounds.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

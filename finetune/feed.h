@@ -1,5 +1,6 @@
 /* feed.h - packs of rows to the micro-batches of a step. A step takes whole
- * packs from the packer; a pack longer than a pass is cut between samples. */
+ * packs from the packer; a pack longer than a pass is cut between samples.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_FEED_H
 #define BISE_FINETUNE_FEED_H

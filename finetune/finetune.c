@@ -1,6 +1,7 @@
 /* finetune.c - opens what a run needs and plans it: model, tokenizer, data,
  * adapter, graph options, memory, disk. Nothing large is read or allocated but
- * the adapter; training itself is in train_loop.c. */
+ * the adapter; training itself is in train_loop.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* finetune.h - a whole fine-tuning run: settings -> model, data and plan ->
  * training -> output directory. The directory holds run.yaml, log.jsonl and
  * checkpoints/ from the start; adapter_model.safetensors, adapter_config.json,
- * README.md, report.html and loss.svg when the run is done. */
+ * README.md, report.html and loss.svg when the run is done.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_FINETUNE_H
 #define BISE_FINETUNE_FINETUNE_H

@@ -8,7 +8,8 @@
  *   Lion   p *= 1 - lr wd;  p -= lr sign(b1 m + (1 - b1) g)
  *          m = b2 m + (1 - b2) g
  * The work is cut into pieces of fixed size; the norm adds the pieces' sums in
- * index order. Called by the trainer once in a step. */
+ * index order. Called by the trainer once in a step.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

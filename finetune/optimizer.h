@@ -2,7 +2,8 @@
  * in PyTorch's order of operations, AdamW with 8-bit moments in the manner of
  * bitsandbytes, Lion, and the global gradient norm. Works
  * on the flat buffers of bise_lora; every value is updated on its own, so the
- * result does not depend on threads. */
+ * result does not depend on threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_OPTIMIZER_H
 #define BISE_FINETUNE_OPTIMIZER_H

@@ -1,7 +1,8 @@
 /* report.c - the page a user opens after a run: figures on top, five charts,
  * then settings, data, machine and licence as tables. All styles are inline;
  * the layout is one column that widens to two. Called at the end of a run and
- * by `bise report`. */
+ * by `bise report`.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* report.h - report.html and loss.svg of a training run, made from run.yaml and
- * log.jsonl of its directory: one file each, nothing loaded from a network. */
+ * log.jsonl of its directory: one file each, nothing loaded from a network.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_REPORT_H
 #define BISE_FINETUNE_REPORT_H

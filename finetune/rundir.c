@@ -1,6 +1,7 @@
 /* rundir.c - layout of an output directory (cli.md 3). An earlier run is never
  * overwritten by chance; with force only files that a run makes are removed.
- * Called by train_loop.c. */
+ * Called by train_loop.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* rundir.h - the output directory of a run: what lies in it, when it may be
- * used, and the model card. */
+ * used, and the model card.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_RUNDIR_H
 #define BISE_FINETUNE_RUNDIR_H

@@ -1,6 +1,7 @@
 /* runlog.c - log.jsonl, written line by line with one write() each, so that a
  * killed run leaves at most one broken line at the end, which the reader drops.
- * Called by the run for every step and by the report. */
+ * Called by the run for every step and by the report.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* runlog.h - log.jsonl of a training run: one JSON object a line, flushed as
  * it is written. Keys: step, loss, lr, grad_norm, tokens, supervised_tokens,
  * tokens_per_second, seconds, peak_rss_bytes, eval_loss; the line of step 0
- * has "run" as well: model, data, machine, version. */
+ * has "run" as well: model, data, machine, version.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_RUNLOG_H
 #define BISE_FINETUNE_RUNLOG_H

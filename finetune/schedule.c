@@ -3,7 +3,8 @@
  *   cosine   lr (f + (1 - f) (1 + cos(pi x)) / 2)
  *   linear   lr (f + (1 - f) (1 - x))          f = floor as a share of lr
  *   constant lr
- * Called by the trainer once in a step and by the plan for its table. */
+ * Called by the trainer once in a step and by the plan for its table.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* schedule.h - the learning rate of each step: a rise over the warm-up steps,
  * then constant, a line, or half a cosine down to a floor. A pure function of
- * the step, so a resumed run needs nothing saved (lora.md 9). */
+ * the step, so a resumed run needs nothing saved (lora.md 9).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_SCHEDULE_H
 #define BISE_FINETUNE_SCHEDULE_H

@@ -1,7 +1,8 @@
 /* settings.c - the table of settings.def at work: YAML and flags become one
  * JSON object of checked values; resolving fills the defaults and the typed
  * fields by their offsets in the struct. Called by cli/cmd_finetune and by the
- * resume check. */
+ * resume check.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* settings.h - the settings of a training run, from a YAML file and from flags
  * (which win), checked against the one table settings.def and written back as
- * the run.yaml that starts the same run again. */
+ * the run.yaml that starts the same run again.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_SETTINGS_H
 #define BISE_FINETUNE_SETTINGS_H

@@ -1,6 +1,7 @@
 /* train_loop.c - the loop of a run: steps, evaluations, log lines, checkpoints,
  * and the files that appear at the end. A run that stops for any reason leaves
- * the newest whole checkpoint; one that is asked to stop saves first. */
+ * the newest whole checkpoint; one that is asked to stop saves first.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* trainer.c - the optimizer step. With S the sum of the token losses of all
  * micro-batches and W their targets, the gradient of S / W is clipped to the
  * largest norm and given to the optimizer (lora.md 10). Called by the run in
- * finetune.c and, with fixed batches, by the golden test. */
+ * finetune.c and, with fixed batches, by the golden test.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* trainer.h - one training run in memory: adapter, moments, step, data cursor
  * and counters. A step depends on this state and on its batches only, so state
- * saved between two steps resumes bit for bit. */
+ * saved between two steps resumes bit for bit.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_TRAINER_H
 #define BISE_FINETUNE_TRAINER_H

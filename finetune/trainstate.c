@@ -1,7 +1,8 @@
 /* trainstate.c - save and restore of the trainer as a whole, with fingerprints
  * that refuse to continue with another model, data set or setting. Floats are
  * stored as they are in memory, so a restored run takes the same steps. Called
- * by finetune.c at its save points. */
+ * by finetune.c at its save points.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -3,7 +3,8 @@
  *   adapter_model.safetensors, adapter_config.json   loads in PEFT as it is
  *   optimizer.safetensors   values and moments, flat, in module order
  *   trainer_state.json      step, cursor, counters, settings, fingerprints
- * written as STEP.part/, synced and renamed: a STEP that is there is whole. */
+ * written as STEP.part/, synced and renamed: a STEP that is there is whole.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_TRAINSTATE_H
 #define BISE_FINETUNE_TRAINSTATE_H

@@ -4,7 +4,8 @@
  *   frame 0: manifest.json, stored raw | per member: one frame, or a frame with
  *   its header and frames of 4 MiB | end of tar | seek table
  * The manifest lists every file with size, place and sha256. Weights of 16 bits
- * may be stored as byte planes (planes.h), under NAME.planes. */
+ * may be stored as byte planes (planes.h), under NAME.planes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_ARCHIVE_H
 #define BISE_FORMATS_ARCHIVE_H

@@ -1,6 +1,7 @@
 /* archive_read.c - the reading half of archive.h: the seek table and the
  * manifest are checked against each other before anything is handed out, and
- * units are unpacked on demand from the mapped file. */
+ * units are unpacked on demand from the mapped file.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* archive_source.c - an archive as the files of a store: a packed model is a
  * MODEL. Whole tensors are unpacked once into a reserved image of the member;
- * streamed slices go through a small cache of units and are not kept. */
+ * streamed slices go through a small cache of units and are not kept.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

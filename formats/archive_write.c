@@ -1,7 +1,8 @@
 /* archive_write.c - the writing half of archive.h. Data is collected in slots
  * of at most 4 MiB; a batch of slots is hashed and compressed by the pool and
  * then written in order. The manifest stands first although the hashes in it
- * are known last: its frame is stored raw, has a fixed size, and is patched. */
+ * are known last: its frame is stored raw, has a fixed size, and is patched.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

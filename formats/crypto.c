@@ -1,5 +1,6 @@
 /* crypto.c - SHA-256 through libcrypto's EVP interface, which picks the
- * fastest code for the machine. The only file that sees OpenSSL's headers. */
+ * fastest code for the machine. The only file that sees OpenSSL's headers.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

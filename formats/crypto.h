@@ -1,5 +1,6 @@
 /* crypto.h - SHA-256 and ECDSA / Ed25519 signatures (libcrypto, reached only
- * from formats/crypto.c). */
+ * from formats/crypto.c).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_CRYPTO_H
 #define BISE_FORMATS_CRYPTO_H

@@ -1,6 +1,7 @@
 /* gguf.c - the reader of one GGUF file, version 2 or 3 (gguf.md section 1).
  * One pass over the header with a cursor that never leaves the file; every
- * count is bounded by the bytes that are left before anything is allocated. */
+ * count is bounded by the bytes that are left before anything is allocated.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

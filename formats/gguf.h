@@ -1,7 +1,8 @@
 /* gguf.h - GGUF v3: key-values as an ordered list that can be read from a file
  * or built in memory, the reader of one file, and the header writer.
  * Layout: magic, version, counts | key-values | tensor infos | padding to the
- * alignment | tensor data, each padded (gguf.md 1). Little endian only. */
+ * alignment | tensor data, each padded (gguf.md 1). Little endian only.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_GGUF_H
 #define BISE_FORMATS_GGUF_H

@@ -1,6 +1,7 @@
 /* gguf_meta.c - the ordered list of GGUF key-values: typed reads, building in
  * memory, replace, remove and move. Values are kept as their file bytes, so
- * that copying a list between files changes nothing. */
+ * that copying a list between files changes nothing.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* gguf_write.c - serialise a GGUF v3 header, and whole small files whose data
  * is in memory (adapters, importance matrices). Big files are streamed by
- * pipeline/ behind a header made here. */
+ * pipeline/ behind a header made here.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

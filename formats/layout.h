@@ -1,6 +1,7 @@
 /* layout.h - private to formats/: what store.c and the layouts of formats.def
  * share. A layout recognizes itself in a source and names the weight files;
- * store.c opens them and joins their tensors. */
+ * store.c opens them and joins their tensors.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_LAYOUT_H
 #define BISE_FORMATS_LAYOUT_H

@@ -1,5 +1,6 @@
 /* planes.c - see planes.h for the form. The loops over weights are plain and
- * without branches, so that the compiler vectorizes them. */
+ * without branches, so that the compiler vectorizes them.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

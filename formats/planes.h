@@ -5,7 +5,8 @@
  * and is stored under NAME.planes. In each chunk come first the bytes outside
  * of the ranges, then the high bytes of all weights, then the low bytes; a
  * bfloat16 is rotated left by one bit before, which leaves the exponent alone
- * in the high byte. Sizes do not change, so any chunk is found at once. */
+ * in the high byte. Sizes do not change, so any chunk is found at once.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_PLANES_H
 #define BISE_FORMATS_PLANES_H

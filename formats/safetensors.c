@@ -1,7 +1,8 @@
 /* safetensors.c - read, check and write safetensors files (safetensors.h has
  * the layout). The reader follows the format's own rules: the header is an
  * object, every tensor's byte range equals its shape times its type, and the
- * ranges cover the data section without gap or overlap. */
+ * ranges cover the data section without gap or overlap.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

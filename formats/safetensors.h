@@ -2,7 +2,8 @@
  * Layout: u64 LE header length | JSON header | data. The header maps tensor
  * name -> {dtype, shape, data_offsets [begin, end)} relative to the data, plus
  * "__metadata__" (string -> string). Reading maps the file and checks every
- * field: types, shapes against byte ranges, overlaps, gaps, duplicate keys. */
+ * field: types, shapes against byte ranges, overlaps, gaps, duplicate keys.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_SAFETENSORS_H
 #define BISE_FORMATS_SAFETENSORS_H

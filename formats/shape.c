@@ -1,5 +1,6 @@
 /* shape.c - see shape.h. Sizes come from files, so every product is checked
- * before it is formed; a zero dimension does not hide an overflow of others. */
+ * before it is formed; a zero dimension does not hide an overflow of others.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* shape.h - the byte size of a tensor from its type and dimensions, checked
- * for overflow and whole blocks; shared by the readers and writers here. */
+ * for overflow and whole blocks; shared by the readers and writers here.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_SHAPE_H
 #define BISE_FORMATS_SHAPE_H

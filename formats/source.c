@@ -1,5 +1,6 @@
 /* source.c - files of a directory as a source (source.h), and the functions
- * common to all sources. Archives add theirs in archive_read.c. */
+ * common to all sources. Archives add theirs in archive_read.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

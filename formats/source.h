@@ -1,6 +1,7 @@
 /* source.h - where a store's files come from: a directory, a single file, or
  * the members of an archive, behind one small table of functions. Names are
- * relative. Used only inside formats/ and by deploy/verify. */
+ * relative. Used only inside formats/ and by deploy/verify.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_SOURCE_H
 #define BISE_FORMATS_SOURCE_H

@@ -1,6 +1,7 @@
 /* store.c - open whatever a path holds (store.h): find the layout, open its
  * weight files, join their tensors under one name map, list the side files.
- * Layouts only name files; every check of a file is in its reader. */
+ * Layouts only name files; every check of a file is in its reader.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * Face directory (one or many safetensors files), a Mistral native directory,
  * a GGUF file (or its splits), a single safetensors file, or an archive of
  * `bise pack`. What it is is found by content, not by name (formats.def).
- * Everything handed out is borrowed and lives until bise_store_close. */
+ * Everything handed out is borrowed and lives until bise_store_close.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_STORE_H
 #define BISE_FORMATS_STORE_H

@@ -1,7 +1,8 @@
 /* store_hf.c - the Hugging Face layout: safetensors files beside config.json.
  * Sharded by model.safetensors.index.json, or model.safetensors, or an adapter
  * (adapter_model.safetensors), or any other *.safetensors; also one
- * safetensors file given by its own path. Preferred over the native layout. */
+ * safetensors file given by its own path. Preferred over the native layout.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

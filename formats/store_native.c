@@ -1,5 +1,6 @@
 /* store_native.c - Mistral's own layout: params.json beside
- * consolidated.safetensors, its numbered parts, or an index of them. */
+ * consolidated.safetensors, its numbered parts, or an index of them.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

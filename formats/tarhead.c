@@ -1,6 +1,7 @@
 /* tarhead.c - ustar and pax headers (POSIX.1-2008, pax interchange format) in
  * memory: owner 0, no user names, fixed times. libarchive's writer would do
- * it too, but adds what it knows of the host's locale. */
+ * it too, but adds what it knows of the host's locale.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* tarhead.h - the bytes before a member of a tar file: a ustar header, with a
  * pax header in front when the name or the size needs one. Always the same
- * bytes for the same facts, so that archives can be reproduced and compared. */
+ * bytes for the same facts, so that archives can be reproduced and compared.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_TARHEAD_H
 #define BISE_FORMATS_TARHEAD_H

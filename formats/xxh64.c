@@ -1,6 +1,7 @@
 /* xxh64.c - XXH64 written from its specification (xxhash_spec.md, "XXH64
  * algorithm"): four accumulators over 32-byte stripes, merged, then the tail.
- * libzstd has the same inside but does not export it. */
+ * libzstd has the same inside but does not export it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* xxh64.h - the 64-bit xxHash of a buffer, whose low 32 bits zstd stores as
- * the checksum of a frame and of each entry of a seek table. */
+ * the checksum of a frame and of each entry of a seek table.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_XXH64_H
 #define BISE_FORMATS_XXH64_H

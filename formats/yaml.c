@@ -1,6 +1,7 @@
 /* yaml.c - YAML documents as JSON values through libyaml's event parser, and
  * a block-style writer. Only what settings and model cards need: one document,
- * no aliases, no tags beyond the core schema. */
+ * no aliases, no tags beyond the core schema.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

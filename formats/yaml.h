@@ -1,7 +1,8 @@
 /* yaml.h - YAML into JSON values (libyaml, reached only from formats/yaml.c),
  * for run.yaml and model card front matter. Plain scalars become null, bool,
  * int or real by the YAML 1.2 core schema, others strings. Aliases and
- * multiple documents are refused; duplicate keys are an error. */
+ * multiple documents are refused; duplicate keys are an error.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_YAML_H
 #define BISE_FORMATS_YAML_H

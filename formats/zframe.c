@@ -1,6 +1,7 @@
 /* zframe.c - see zframe.h. Frames carry their content size and a checksum, so
  * that any zstd unpacks and checks them; raw frames are written by hand
- * because that costs a copy instead of a search for matches. */
+ * because that costs a copy instead of a search for matches.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* zframe.h - independent zstd frames and the table that finds them (zstd's
  * seekable format, contrib/seekable_format): each frame holds up to a few MiB,
  * is compressed or, where that gains nothing, stored in raw blocks; the table
- * is a skippable frame at the end of the file. */
+ * is a skippable frame at the end of the file.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_ZFRAME_H
 #define BISE_FORMATS_ZFRAME_H

@@ -1,6 +1,7 @@
 /* panel.c - the cache blocking around the micro-kernels of panel.h: fetch a
  * tile of W in any type, pack it, pass all rows of x over it. Portable; speed
- * comes from the slots. */
+ * comes from the slots.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

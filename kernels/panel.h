@@ -8,7 +8,8 @@
  * every sum depends on the shapes only, so any split of the output columns
  * over threads gives the same bits (columns are cut at multiples of 32).
  * After Goto and van de Geijn, "Anatomy of high-performance matrix
- * multiplication" (2008): the panel is the part that stays in cache. */
+ * multiplication" (2008): the panel is the part that stays in cache.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_PANEL_H
 #define BISE_KERNELS_PANEL_H

@@ -1,6 +1,7 @@
 /* card.c - licence and name of a checkpoint. The licence is the line of the
  * card's YAML front matter ("other" is replaced by license_name), or GGUF's
- * general.license; it is never inferred from a name (mistral3.md 1.6). */
+ * general.license; it is never inferred from a name (mistral3.md 1.6).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * give each tensor its role, check its shape and type, attach FP8 scales, drop
  * what a saver must not repeat (a head stored beside tied embeddings), and make
  * sure that nothing is missing or there twice. Every command that reads a MODEL
- * starts here. */
+ * starts here.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

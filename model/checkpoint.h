@@ -1,6 +1,7 @@
 /* checkpoint.h - a store plus its resolved configuration, with a role for each
  * tensor and that tensor's quirks. The only place that knows tensor names.
- * Opening checks every tensor's shape against the configuration. */
+ * Opening checks every tensor's shape against the configuration.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_CHECKPOINT_H
 #define BISE_MODEL_CHECKPOINT_H

@@ -1,7 +1,8 @@
 /* config.c - the configuration of an opened store, and the reader of Hugging
  * Face config.json, by the rules of mistral3.md 2.1b: keys of the text part
  * first, then of the root, rope keys of transformers 4 and 5. Weights decide
- * where keys are silent: tied heads and the vocabulary of native files. */
+ * where keys are silent: tied heads and the vocabulary of native files.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* config.h - a model's configuration, resolved from config.json, params.json
  * or GGUF metadata by the rules of mistral3.md 2.1b. Nothing is hard-coded per
- * release: families differ in defaults and tensor names only. */
+ * release: families differ in defaults and tensor names only.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_CONFIG_H
 #define BISE_MODEL_CONFIG_H

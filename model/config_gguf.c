@@ -1,7 +1,8 @@
 /* config_gguf.c - configuration from GGUF key-values (mistral3.md 6.2) for the
  * architectures llama, mistral3, mistral4 and deepseek2 (Large 3). Numbers are
  * stored as float32; the shortest decimal that reads back equal is taken, so
- * that 1e-05 stays 1e-05 on the way to a config.json. */
+ * that 1e-05 stays 1e-05 on the way to a config.json.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

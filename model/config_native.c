@@ -1,7 +1,8 @@
 /* config_native.c - configuration of Mistral's own layout, params.json
  * (mistral3.md 2.6). The file names no family: latent attention and experts
  * make it mistral4, experts alone mixtral, YaRN or query scaling ministral3,
- * anything else mistral. Old files lack head_dim, max length, vocabulary. */
+ * anything else mistral. Old files lack head_dim, max length, vocabulary.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

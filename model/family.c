@@ -1,5 +1,6 @@
 /* family.c - look-ups in families.def: family by the model_type or class name
- * of a config.json, and the facts of a family. Called by config*.c. */
+ * of a config.json, and the facts of a family. Called by config*.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* family.h - the facts of families.def as a table, for the code of model/ that
- * resolves configurations and names. Families are data: no behaviour here. */
+ * resolves configurations and names. Families are data: no behaviour here.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_FAMILY_H
 #define BISE_MODEL_FAMILY_H

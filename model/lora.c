@@ -1,7 +1,8 @@
 /* lora.c - adapters in memory: buffers, the scale rule, and new adapters with
  * their choice of targets. Values of all modules lie in one buffer, gradients
  * in another, so that the optimizer walks two arrays and a checkpoint is one
- * write. Reading is lora_load.c, writing lora_save.c. */
+ * write. Reading is lora_load.c, writing lora_save.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* lora.h - a set of LoRA modules in memory, in the model's own (HF half) row
  * order: what the graph computes with, the trainer updates and merge adds.
- * y += scale (drop(x) A^T) B^T with A [R, in], B [out, R] (Hu et al. 2021). */
+ * y += scale (drop(x) A^T) B^T with A [R, in], B [out, R] (Hu et al. 2021).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_LORA_H
 #define BISE_MODEL_LORA_H

@@ -2,7 +2,8 @@
  * adapters, mistral-finetune's native files and mlx-lm's (lora.md 2 and 3,
  * gguf.md 9). The formats differ in names, orientation, row order and in how
  * the scale is said; a row of `formats` below holds those differences, the
- * rest is common. Every module must have both parts and fit the base. */
+ * rest is common. Every module must have both parts and fit the base.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

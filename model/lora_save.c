@@ -1,7 +1,8 @@
 /* lora_save.c - writes an adapter as a PEFT directory (lora.md 2): F32 tensors
  * in byte order of their names, and adapter_config.json with the keys that
  * every version of PEFT, vLLM and llama.cpp's converter read. Called by the
- * trainer at every checkpoint, and by adapter convert. */
+ * trainer at every checkpoint, and by adapter convert.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* matmul_panel.c - products of linear layers through the panels of
  * kernels/panel.h, in bf16 or float32: a task is a group of output columns of
  * one linear for a block of tokens; the weight's tile is decoded and packed
- * where it is used. Called from matmul.c. */
+ * where it is used. Called from matmul.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

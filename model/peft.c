@@ -1,6 +1,7 @@
 /* peft.c - how PEFT names modules and matches patterns against the names
  * (lora.md 2.1, 2.2), used by the adapter reader and writer and by the choice
- * of targets of a new adapter. */
+ * of targets of a new adapter.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

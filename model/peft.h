@@ -1,6 +1,7 @@
 /* peft.h - PEFT's naming and pattern rules (lora.md 2): module paths of roles,
  * target_modules, rank_pattern and alpha_pattern. Private to model/ and to the
- * adapter converter. */
+ * adapter converter.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_PEFT_H
 #define BISE_MODEL_PEFT_H

@@ -1,6 +1,7 @@
 /* resolve.c - helpers of the configuration readers: keys of JSON objects with
  * fall-back from the text part to the root, errors that name key, value and
- * what is allowed, and the checks across fields at the end. */
+ * what is allowed, and the checks across fields at the end.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* resolve.h - what the three ways of resolving a configuration share: typed
  * access to JSON keys with errors that name them, and the checks every
- * resolved configuration must pass. Private to model/config*.c. */
+ * resolved configuration must pass. Private to model/config*.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_RESOLVE_H
 #define BISE_MODEL_RESOLVE_H

@@ -1,7 +1,8 @@
 /* role.c - names to roles and back, by matching against the templates of
  * roles.def. A file has some hundred names and the table forty rows, so a plain
  * walk over the table is fast enough. Called by checkpoint.c, the adapter
- * readers and every writer that needs names. */
+ * readers and every writer that needs names.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* role.h - what a tensor is in the model, independent of any file's names, and
- * the one table (roles.def) that maps roles to HF, native and GGUF names. */
+ * the one table (roles.def) that maps roles to HF, native and GGUF names.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_ROLE_H
 #define BISE_MODEL_ROLE_H

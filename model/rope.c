@@ -1,6 +1,7 @@
 /* rope.c - tables of rotary position embedding: plain and YaRN frequencies
  * with the factor on cos and sin, and the query scale of Ministral 3
- * (mistral3.md 3.2 to 3.4). Called once per graph, in double. */
+ * (mistral3.md 3.2 to 3.4). Called once per graph, in double.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

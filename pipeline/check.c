@@ -1,6 +1,7 @@
 /* check.c - see check.h. A float is not finite when its exponent bits are all
  * ones; values are scanned in groups, and only a group that fails is searched
- * for the place. */
+ * for the place.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

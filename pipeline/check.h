@@ -1,6 +1,7 @@
 /* check.h - what may not be written: weights that are not finite, and encoded
  * blocks whose float16 scale overflowed (gguf.md 5.7). Called by the runner on
- * every slab, so both are plain scans that compilers turn into vectors. */
+ * every slab, so both are plain scans that compilers turn into vectors.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_PIPELINE_CHECK_H
 #define BISE_PIPELINE_CHECK_H

@@ -1,7 +1,8 @@
 /* plan.c - building a plan and laying it out: which tensor goes to which file
  * at which byte, and the headers that say so. Sizes follow from types and
  * shapes, so the output's size is known before a weight is read. GGUF splits
- * cut as gguf-split does (gguf.md 2), safetensors shards as the Hub's. */
+ * cut as gguf-split does (gguf.md 2), safetensors shards as the Hub's.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -3,7 +3,8 @@
  * headers only by convert and quantize, printed by --plan and --dry-run,
  * executed by run.h, which is the only thing that copies tensors.
  * Everything a plan points to lives in its arena or is borrowed for its life:
- * stores, adapters, importance matrices. */
+ * stores, adapters, importance matrices.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_PIPELINE_PLAN_H
 #define BISE_PIPELINE_PLAN_H

@@ -2,7 +2,8 @@
  * indices; the pool hands them out in order, so the threads walk the file
  * together, small tensors stall nobody, and a failure is always that of the
  * first bad slab. A slab is decoded (or pointed to in the mapping), checked,
- * encoded, written with pwrite, and its source pages are given back. */
+ * encoded, written with pwrite, and its source pages are given back.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -3,7 +3,8 @@
  * read, encoded and written to its place by whichever thread is free. Slabs
  * are cut by the problem only, so the bytes are the same for any number of
  * threads. Outputs appear under their name when complete (core/file.h).
- * Peak memory: bise_run_memory(), independent of the model. */
+ * Peak memory: bise_run_memory(), independent of the model.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_PIPELINE_RUN_H
 #define BISE_PIPELINE_RUN_H

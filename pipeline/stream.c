@@ -1,7 +1,8 @@
 /* stream.c - the stages of stream.h. Each is a row of the table `kinds`: how
  * to give float rows, how to give stored bytes (or not), and where its rows
  * come from for read-ahead. A stage calls the one below it and knows nothing
- * else; all state is read-only after construction. */
+ * else; all state is read-only after construction.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

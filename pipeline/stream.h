@@ -3,7 +3,8 @@
  * rows permuted inside heads -> + s B A of each adapter -> float32 rows; or
  * the stored bytes themselves while no stage changes a value. Streams are made
  * in an arena from headers only, hold no buffers, and are read by any number
- * of threads, each with its own scratch. Nothing here knows target types. */
+ * of threads, each with its own scratch. Nothing here knows target types.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_PIPELINE_STREAM_H
 #define BISE_PIPELINE_STREAM_H

@@ -1,6 +1,7 @@
 /* calibrate.c - see calibrate.h. Layers that share an input (q, k, v; gate,
  * up) arrive one by one and get an entry each, as the reference writes them.
- * Columns are cut in fixed blocks for the threads. */
+ * Columns are cut in fixed blocks for the threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * for every linear layer inside the blocks the sum of squares of each input
  * column and the number of rows, per expert (gguf.md 8.3). Install
  * bise_collector_tap in a graph's options. Sums are kept in double and in
- * token order, so they do not depend on threads. */
+ * token order, so they do not depend on threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_QUANTIZE_CALIBRATE_H
 #define BISE_QUANTIZE_CALIBRATE_H

@@ -1,7 +1,8 @@
 /* imatrix.c - see imatrix.h. GGUF form: tensors W.in_sum2 [ne0, n_mat] and
  * W.counts [1, n_mat] in F32, sorted by name, and three imatrix.* keys. Legacy
  * form: i32 n; per entry i32 length, name, i32 calls, i32 n, n floats (mean
- * times calls); then i32 chunks, i32 length, dataset. */
+ * times calls); then i32 chunks, i32 length, dataset.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* imatrix.h - importance matrices: for each weight matrix the sum of squares
  * of every input column, and the number of rows summed, per expert. Read and
  * written as GGUF or legacy .dat (gguf.md 8), used by the encoders and made
- * by calibrate. */
+ * by calibrate.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_QUANTIZE_IMATRIX_H
 #define BISE_QUANTIZE_IMATRIX_H

@@ -1,5 +1,6 @@
 /* mixture.c - see mixture.h: the table of mixtures.def and the few rules that
- * cut across it (output, embedding, eight experts, the 70B class). */
+ * cut across it (output, embedding, eight experts, the 70B class).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

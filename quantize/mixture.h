@@ -1,6 +1,7 @@
 /* mixture.h - which type each tensor of a quantized GGUF gets: the rules of
  * llama-quantize (gguf.md 6) as data, evaluated over GGUF tensor names in the
- * order of the output file. Knows names and shapes, nothing of files. */
+ * order of the output file. Knows names and shapes, nothing of files.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_QUANTIZE_MIXTURE_H
 #define BISE_QUANTIZE_MIXTURE_H

@@ -1,5 +1,6 @@
 /* quantize.c - see quantize.h. The order matters: tensors are sorted first,
- * since the counters of the mixture rules run in the output's order. */
+ * since the counters of the mixture rules run in the output's order.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

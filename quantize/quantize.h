@@ -1,6 +1,7 @@
 /* quantize.h - turns a GGUF plan into a quantized one: a type for each tensor
  * (mixture.h), the importance of its columns, the tensor order and the keys of
- * llama-quantize. Execution is the runner's, as for every other job. */
+ * llama-quantize. Execution is the runner's, as for every other job.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_QUANTIZE_QUANTIZE_H
 #define BISE_QUANTIZE_QUANTIZE_H

@@ -1,6 +1,7 @@
 /* check_archive.c - frames, byte planes, tar headers and whole archives: what
  * is packed comes back, equal input gives equal bytes, tar's own reader
- * (libarchive) sees the same files, and hostile archives leave nothing. */
+ * (libarchive) sees the same files, and hostile archives leave nothing.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_args.c - tests of the command line parser, help pages and tables. Uses
- * a command that is always there. */
+ * a command that is always there.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

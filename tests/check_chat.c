@@ -1,7 +1,8 @@
 /* check_chat.c - every line of tests/golden/chat: conversations encoded by
  * mistral-common (ids, or an error where the version cannot express them),
  * masks of each way to train, errors that name the message, FIM, and JSON
- * rewritten as Python does. */
+ * rewritten as Python does.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_checkpoint.c - opening models: the golden ones, random ones of every
  * family in every layout and prefix scheme, FP8 scales, licences, and each way
- * in which weights and configuration can disagree, refused by name. */
+ * in which weights and configuration can disagree, refused by name.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_config.c - configurations from config.json, params.json and GGUF keys:
  * every field of the released shapes, fall-backs and defaults, and each wrong
- * or unknown key refused by name. Rope tables against mistral3.md 3.3, 3.4. */
+ * or unknown key refused by name. Rope tables against mistral3.md 3.3, 3.4.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_convert.c - tests of convert/ on the golden checkpoints: merging gives
- * PEFT's weights, layouts round trip byte for byte, keys and names of GGUF. */
+ * PEFT's weights, layouts round trip byte for byte, keys and names of GGUF.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_core.c - tests of core/: 16-bit floats, strings, JSON, maps, pool,
- * files, regular expressions, error texts. */
+ * files, regular expressions, error texts.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

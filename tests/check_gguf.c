@@ -1,6 +1,7 @@
 /* check_gguf.c - the GGUF reader against every truncation and wrong field, the
  * key-value list, and the writer: write, read, write again is equal, trailing
- * dimensions trimmed, data offsets prescribed. */
+ * dimensions trimmed, data offsets prescribed.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_lora.c - adapters: PEFT's own files loaded (golden/lora) and written
  * back equal byte for byte, scales, patterns and targets, the other formats,
- * and every misfit with its base refused by name. */
+ * and every misfit with its base refused by name.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_main.h - what every Check program starts with: the runner, an error
  * object helper, and the paths of test data. A test program defines
- * static Suite *suite(void) and ends with BISE_CHECK_MAIN. */
+ * static Suite *suite(void) and ends with BISE_CHECK_MAIN.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TESTS_CHECK_MAIN_H
 #define BISE_TESTS_CHECK_MAIN_H

@@ -1,6 +1,7 @@
 /* check_mixture.c - tests of quantize/mixture.c: the worked examples and the
  * selection check of gguf.md 6 and 12, shape fallbacks, and every mixture's
- * first and default types. */
+ * first and default types.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_optimizer.c - the update rules against values of torch 2.13, the norm,
- * the independence of threads, and the learning rate schedules. */
+ * the independence of threads, and the learning rate schedules.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_panel.c - the panel products of every CPU level against double
  * precision loops: both directions, all tails, bf16 and f32, quantized and FP8
- * weights, permuted rows, the low-rank addition, guard bytes. */
+ * weights, permuted rows, the low-rank addition, guard bytes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

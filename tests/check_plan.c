@@ -1,6 +1,7 @@
 /* check_plan.c - tests of pipeline/plan.c and run.c: layout of one and many
  * files, equal bytes for any number of threads, refusal of bad weights,
- * cancelling, and that a failed run leaves nothing. */
+ * cancelling, and that a failed run leaves nothing.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_report.c - charts and the report page: well-formed, complete, nothing
- * from a network, hostile texts escaped. */
+ * from a network, hostile texts escaped.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

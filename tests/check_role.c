@@ -1,5 +1,6 @@
 /* check_role.c - the table of tensor names: every role to its name in each
- * layout and back, nothing else recognized; the row order of q and k. */
+ * layout and back, nothing else recognized; the row order of q and k.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_runlog.c - log.jsonl: written and read back, continued after a kill,
- * broken lines. */
+ * broken lines.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

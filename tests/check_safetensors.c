@@ -1,6 +1,7 @@
 /* check_safetensors.c - the safetensors reader against every truncation and
  * every wrong field, and the writer against the reader: write, read, write
- * again gives the same bytes. */
+ * again gives the same bytes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

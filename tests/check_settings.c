@@ -1,5 +1,6 @@
 /* check_settings.c - settings of a training run: YAML, flags, defaults, every
- * kind of wrong value, and the file that starts the same run again. */
+ * kind of wrong value, and the file that starts the same run again.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_split.c - the hand-written Tekken matcher against PCRE2 on random
  * Unicode text of every class, and its table of classes over all characters.
- * The chunks must be the same both ways. */
+ * The chunks must be the same both ways.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_store.c - opening whatever a path holds: each layout is found by
  * content, missing and mixed-up shards are named, GGUF splits are checked, and
- * side files are listed and read. Every directory is made in /tmp. */
+ * side files are listed and read. Every directory is made in /tmp.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_stream.c - tests of pipeline/stream.c: every stage alone and stacked,
- * read whole and in pieces of every size, as floats and as bytes. */
+ * read whole and in pieces of every size, as floats and as bytes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

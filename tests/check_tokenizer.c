@@ -1,6 +1,7 @@
 /* check_tokenizer.c - the embedded tekken.json and tokenizer.json, real
  * SentencePiece and Tekken files with their published vectors, round trips,
- * special tokens, GGUF export, and what broken files are told. */
+ * special tokens, GGUF export, and what broken files are told.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* check_trainer.c - the optimizer step against 24 steps of PEFT and torch, and
  * what must hold around it: any split into micro-batches, any number of
- * threads, and saving and restoring between steps give the same adapter. */
+ * threads, and saving and restoring between steps give the same adapter.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* check_yaml.c - YAML into JSON by the core schema, front matter of cards, and
- * the writer: whatever it writes reads back equal. Also SHA-256. */
+ * the writer: whatever it writes reads back equal. Also SHA-256.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

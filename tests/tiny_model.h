@@ -1,6 +1,7 @@
 /* tiny_model.h - random checkpoints of any family for tests: the tensors that a
  * configuration implies, named for a layout, which a test may rename, reshape
- * or remove before they are written with a config file beside them. */
+ * or remove before they are written with a config file beside them.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TESTS_TINY_MODEL_H
 #define BISE_TESTS_TINY_MODEL_H

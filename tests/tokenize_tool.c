@@ -2,7 +2,8 @@
  *   tokenize_tool TOKENIZER < LINES
  * Each line is a JSON object: {"hex": bytes} or {"messages", "tools",
  * "format"?} or {"prefix", "suffix"}. Prints the ids of each on a line, or
- * "error: why". With "back": true also what the ids decode to, in hex. */
+ * "error: why". With "back": true also what the ids decode to, in hex.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

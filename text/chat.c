@@ -1,7 +1,8 @@
 /* chat.c - the table of chat formats and the encoder that walks it. A turn is
  * a list of segments: a control token, or a text tokenized on its own. Nothing
  * is rendered and read again, so text that looks like a control token stays
- * text. The mask is made while encoding (lora.md 7). */
+ * text. The mask is made while encoding (lora.md 7).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

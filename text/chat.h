@@ -1,7 +1,8 @@
 /* chat.h - conversations to token ids with a training mask, by the tokenizer
  * version's format (mistral3.md 5): a table of formats that produce segments,
  * each a control token or a text that is tokenized on its own. No template
- * text is ever rendered and re-read. */
+ * text is ever rendered and re-read.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_CHAT_H
 #define BISE_TEXT_CHAT_H

@@ -1,6 +1,7 @@
 /* chat_turns.c - messages to turns: the rules of mistral-common's validator
  * (order of roles, ids, pairs of calls and results, what a version can
- * express), then its normalizer. Errors number messages from 1. */
+ * express), then its normalizer. Errors number messages from 1.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

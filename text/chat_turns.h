@@ -1,7 +1,8 @@
 /* chat_turns.h - a conversation read, checked and normalized, private to the
  * chat encoder: messages of one role in a row are one turn, texts of a message
  * are joined, arguments of tool calls are rewritten, results stand in the
- * order of their calls (mistral-common's normalizer and validator). */
+ * order of their calls (mistral-common's normalizer and validator).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_CHAT_TURNS_H
 #define BISE_TEXT_CHAT_TURNS_H

@@ -1,6 +1,7 @@
 /* encode.c - the byte-level encoder: cut the text into chunks, take a chunk
  * that is a token as it is, merge the bytes of any other. Called by
- * tokenizer.c with valid UTF-8. */
+ * tokenizer.c with valid UTF-8.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

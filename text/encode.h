@@ -1,7 +1,8 @@
 /* encode.h - the parts of encoding that byte-level and SentencePiece kinds
  * share, private to text/: a cache of chunks already encoded in this call,
  * and the byte-level encoder. A cache is of one call, so threads share
- * nothing and the ids do not depend on it. */
+ * nothing and the ids do not depend on it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_ENCODE_H
 #define BISE_TEXT_ENCODE_H

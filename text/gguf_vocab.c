@@ -1,7 +1,8 @@
 /* gguf_vocab.c - tokenizers as GGUF key-values tokenizer.ggml.* (mistral3.md
  * 6.4): read a vocabulary of model "gpt2" (byte-level, merges) or "llama"
  * (SentencePiece, scores), and write ours. Byte-level tokens are spelt in the
- * GPT-2 byte alphabet. */
+ * GPT-2 byte alphabet.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

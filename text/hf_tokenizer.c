@@ -1,7 +1,8 @@
 /* hf_tokenizer.c - reader of tokenizer.json (Hugging Face tokenizers), the two
  * forms that Mistral models use (mistral3.md 4.5): byte-level BPE with a split
  * pattern, and SentencePiece-style BPE with byte_fallback. Anything else in
- * the file that would change ids is refused by name. */
+ * the file that would change ids is refused by name.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

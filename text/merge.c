@@ -1,6 +1,7 @@
 /* merge.c - the merge loop of every tokenizer kind. Ids stand for symbols: a
  * byte or character at first, then whatever they were merged into. Callers
- * are the encoders in encode.c and spm.c. */
+ * are the encoders in encode.c and spm.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

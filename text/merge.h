@@ -1,7 +1,8 @@
 /* merge.h - byte-pair merging: a table from a pair of ids to (rank, merged id)
  * and the loop that merges the best pair of a sequence until none is left.
  * Best is the lowest rank, then the leftmost. Short sequences scan an array,
- * long ones use a heap over a linked list: n log n, never quadratic. */
+ * long ones use a heap over a linked list: n log n, never quadratic.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_MERGE_H
 #define BISE_TEXT_MERGE_H

@@ -1,6 +1,7 @@
 /* pyjson.c - a recursive reader that writes as it reads. Objects are written
  * when they end, because a repeated key replaces an earlier value. Called by
- * the chat encoder for arguments and results of tools. */
+ * the chat encoder for arguments and results of tools.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

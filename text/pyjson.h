@@ -1,7 +1,8 @@
 /* pyjson.h - JSON text rewritten as Python does by json.dumps(json.loads(x),
  * ensure_ascii=False): what mistral-common puts between control tokens. Unlike
  * core/json.h it takes what Python takes: repeated keys (the last value
- * counts), whole numbers of any length, NaN and Infinity. */
+ * counts), whole numbers of any length, NaN and Infinity.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_PYJSON_H
 #define BISE_TEXT_PYJSON_H

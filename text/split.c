@@ -4,7 +4,8 @@
  *   1  [^\r\n L N]? [U B M]* [L B M]+        4  ' '? [^\s L N]+ [\r\n/]*
  *   2  [^\r\n L N]? [U B M]+ [L B M]*        5  \s* [\r\n]+
  *   3  N                                     6  \s+ (?!\S)      7  \s+
- * Classes come from PCRE2 itself, so both ways know the same Unicode. */
+ * Classes come from PCRE2 itself, so both ways know the same Unicode.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

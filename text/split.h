@@ -1,7 +1,8 @@
 /* split.h - cuts a text into the chunks that are merged on their own. The one
  * pattern of all Tekken files has a hand-written matcher over a table of
  * Unicode classes; any other pattern runs through PCRE2. Both ways give the
- * same chunks (tests/check_split.c compares them on random text). */
+ * same chunks (tests/check_split.c compares them on random text).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SPLIT_H
 #define BISE_TEXT_SPLIT_H

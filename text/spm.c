@@ -2,7 +2,8 @@
  * characters, and the adjacent pair whose union is the best-scored piece is
  * merged until none is left (mistral3.md 4.4). What stays outside of the
  * vocabulary becomes byte pieces, or the unknown id. User-defined pieces are
- * cut out of the text first. Called by tokenizer.c with valid UTF-8. */
+ * cut out of the text first. Called by tokenizer.c with valid UTF-8.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

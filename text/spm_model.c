@@ -1,6 +1,7 @@
 /* spm_model.c - reader of SentencePiece model files (protobuf, mistral3.md
  * 4.4): pieces with scores and types, and the few options that decide about
- * ids. Only what Mistral's files use is accepted: BPE, no character map. */
+ * ids. Only what Mistral's files use is accepted: BPE, no character map.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,7 +2,8 @@
  * default_vocab_size, default_num_special_tokens, version}, vocab [{rank,
  * token_bytes}], special_tokens [{rank, token_str, is_control}] (absent up to
  * v7). Id = rank + number of specials; entries beyond the vocabulary size are
- * cut off. The merges follow from the ranks. */
+ * cut off. The merges follow from the ranks.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* tokenizer.c - the face of all tokenizers: recognizing a file, encoding with
- * or without special tokens, decoding, and what is known about ids. */
+ * or without special tokens, decoding, and what is known about ids.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

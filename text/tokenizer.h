@@ -2,7 +2,8 @@
  * byte-level BPE and SentencePiece-style tokenizer.json, SentencePiece model
  * files, and vocabularies inside GGUF, behind one object. Special tokens are
  * never produced from text unless BISE_TOK_PARSE_SPECIAL is given.
- * The object is read-only after loading and may be shared by threads. */
+ * The object is read-only after loading and may be shared by threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_TOKENIZER_H
 #define BISE_TEXT_TOKENIZER_H

@@ -2,7 +2,8 @@
  * SentencePiece model file, that over tokenizer.json (both are what Mistral
  * itself publishes; tokenizer.json is a conversion and often a wrong one,
  * mistral3.md 7.10). When several are there they are compared, and what
- * differs is told. A GGUF uses its own vocabulary. */
+ * differs is told. A GGUF uses its own vocabulary.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* vocab.c - building the parts that all tokenizer kinds share: the pieces and
  * the map from bytes to ids, special names, merges derived from ranks, and the
- * digest. Callers are the readers of each format. */
+ * digest. Callers are the readers of each format.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* vocab.h - what a tokenizer is made of, private to text/: the pieces with
  * their types, the maps from bytes to ids, the merge table and the splitter.
  * Readers (tekken.c, hf_tokenizer.c, spm_model.c, gguf_vocab.c) fill it
- * through bise_vocab_new, _set and _finish; after that it is read-only. */
+ * through bise_vocab_new, _set and _finish; after that it is read-only.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_VOCAB_H
 #define BISE_TEXT_VOCAB_H

@@ -1,5 +1,6 @@
 /* panel_ref.c - the plain versions of the micro-kernels and packers of
- * panel.h: one accumulator per output, increasing reduction index. */
+ * panel.h: one accumulator per output, increasing reduction index.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

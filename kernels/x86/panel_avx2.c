@@ -1,5 +1,6 @@
 /* panel_avx2.c - float32 micro-kernel for AVX2 + FMA: 6 x 16 outputs in twelve
- * registers, two halves for the 32 columns of a panel. */
+ * registers, two halves for the 32 columns of a panel.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

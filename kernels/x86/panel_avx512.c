@@ -1,5 +1,6 @@
 /* panel_avx512.c - float32 micro-kernel of 12 x 32 outputs in 24 registers, and
- * the packers as 16 x 16 transposes of 32-bit words. AVX-512 F, BW, DQ, VL. */
+ * the packers as 16 x 16 transposes of 32-bit words. AVX-512 F, BW, DQ, VL.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

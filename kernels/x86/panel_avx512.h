@@ -1,6 +1,7 @@
 /* panel_avx512.h - what the AVX-512 panel kernels share: writing a row of
  * sums, and the transpose of 16 x 16 words in registers. Only for files compiled with
- * AVX-512 flags. */
+ * AVX-512 flags.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_X86_PANEL_AVX512_H
 #define BISE_KERNELS_X86_PANEL_AVX512_H

@@ -1,6 +1,7 @@
 /* panel_avx512bf16.c - the bf16 micro-kernel: 12 x 32 float32 sums in 24
  * registers, each step multiplies pairs of bf16 (AVX512_BF16 dpbf16ps, which
- * flushes denormals and rounds its two products' sum to nearest even). */
+ * flushes denormals and rounds its two products' sum to nearest even).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* fuzz_adapter.c - any bytes as an adapter: the input is a settings file, a NUL
  * byte and a tensor file (safetensors or GGUF), laid into a directory. The
- * reader refuses it or gives modules that fit the base, which can be saved. */
+ * reader refuses it or gives modules that fit the base, which can be saved.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* fuzz_archive.c - any bytes as an archive: whatever opens has safe names and
  * places inside the stream, and every unit unpacks or is refused. Fuzzing the
- * parts that are not under a checksum: seek table, manifest, planes header. */
+ * parts that are not under a checksum: seek table, manifest, planes header.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,7 @@
 /* fuzz_config.c - any JSON as config.json and as params.json: the resolver
  * refuses it, or gives a configuration whose shapes, roles and rope tables can
- * be computed. */
+ * be computed.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

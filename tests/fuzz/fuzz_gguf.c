@@ -1,6 +1,7 @@
 /* fuzz_gguf.c - any bytes as a GGUF file: tensors lie inside the image, arrays
  * can be walked to their end, typed reads never leave their value, and the
- * header written from what was read parses to the same list. */
+ * header written from what was read parses to the same list.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

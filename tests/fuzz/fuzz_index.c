@@ -1,6 +1,7 @@
 /* fuzz_index.c - any bytes as model.safetensors.index.json of a directory that
  * holds two small shards: the store opens or refuses, and whatever it opens
- * came from these two files. The directory is a source in memory. */
+ * came from these two files. The directory is a source in memory.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

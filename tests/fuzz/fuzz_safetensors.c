@@ -1,6 +1,7 @@
 /* fuzz_safetensors.c - any bytes as a safetensors file: every tensor that the
  * reader hands out must lie inside the image, and writing the header again
- * from what was read must give a file that reads the same. */
+ * from what was read must give a file that reads the same.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

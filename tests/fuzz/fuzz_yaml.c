@@ -1,5 +1,6 @@
 /* fuzz_yaml.c - any bytes as YAML: what parses must dump to YAML that parses
- * to the same value, and the front matter reader must stay inside the text. */
+ * to the same value, and the front matter reader must stay inside the text.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,8 @@
 /* replay.c - main() of every fuzz target outside libFuzzer: runs each seed of
  * tests/fuzz/seeds/<target>/ as it is, cut at many places, and with a fixed
  * set of random changes, so that `make check` always does a little fuzzing.
- * Arguments, when given, are files to run instead (to reproduce a finding). */
+ * Arguments, when given, are files to run instead (to reproduce a finding).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
