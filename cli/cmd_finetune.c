@@ -124,6 +124,7 @@ static const char *format_seconds(char out[48], double s)
     return out;
 }
 
+/* One size of the plan, as a line and as a key. */
 static void put_bytes(bise_context *ctx, bise_json *o, const char *key,
                       const char *title, uint64_t bytes)
 {
@@ -201,6 +202,8 @@ static void give_result(bise_context *ctx, const bise_settings *s,
                s->output, s->output);
 }
 
+/* Settings, then inputs and plan, then the run. Faults of usage show before
+ * any file is read; --plan stops before the output directory is touched. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     bise_settings s = { 0 };

@@ -24,6 +24,7 @@ static void add_output(bise_context *ctx, bise_json *list, const char *dir,
     bise_free(path);
 }
 
+/* Write both files and name them. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const char *dir = bise_arg(ctx->args, 0);

@@ -19,6 +19,8 @@ typedef struct window {
     double step_x, step_y;
 } window;
 
+/* The smallest of 1, 2, 5, 10 times a power of ten that is not below span / n.
+ * A span of nothing (or NaN) has ticks of 1. */
 double bise_chart_step(double span, int n)
 {
     if (!(span > 0))
@@ -70,11 +72,14 @@ static window find_window(const bise_chart *c)
     return w;
 }
 
+/* From a value of x to the view box; the window is never empty, so the divisor
+ * is above zero. */
 static double to_x(const window *w, double x)
 {
     return LEFT + (x - w->x0) / (w->x1 - w->x0) * (WIDTH - LEFT - RIGHT);
 }
 
+/* The same for y, which grows upwards while SVG counts downwards. */
 static double to_y(const window *w, double y)
 {
     return HEIGHT - BOTTOM -
@@ -99,6 +104,9 @@ static void put_number(bise_str *out, double v)
         bise_str_printf(out, "%.5g", v);
 }
 
+/* Horizontal lines with their values, and the values of x below. The loops run
+ * on multiples of the step that find_window chose, so there are about six of
+ * each; the small shares of a step guard against rounding at the last one. */
 static void put_grid(bise_str *out, const window *w)
 {
     const double last_y = w->y1 + w->step_y * 0.01;
@@ -145,6 +153,8 @@ static void put_line(bise_str *out, const window *w, const bise_series *s,
     bise_str_puts(out, "\"/>\n");
 }
 
+/* A circle for each value, with its number as the tooltip that browsers show
+ * on hover and read aloud. */
 static void put_dots(bise_str *out, const window *w, const bise_series *s,
                      size_t index)
 {
@@ -186,6 +196,9 @@ static void put_legend(bise_str *out, const bise_chart *c)
     }
 }
 
+/* Colours as variables: a page or a viewer in dark mode only replaces those.
+ * The larger font below 600 pixels makes up for the view box that a phone
+ * shrinks. */
 void bise_chart_css(bise_str *out)
 {
     bise_str_puts(out,
@@ -203,6 +216,8 @@ void bise_chart_css(bise_str *out)
         ".chart .d.c1{fill:var(--c1)}.chart .d.c2{fill:var(--c2)}\n");
 }
 
+/* Order matters: what is drawn later lies on top, so the grid comes first and
+ * faint series are given before the strong ones. */
 void bise_chart_put(bise_str *out, const bise_chart *c, bool standalone)
 {
     const window w = find_window(c);

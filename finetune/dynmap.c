@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* Ascending order of floats for qsort; there are no NaNs here. */
 static int by_value(const void *a, const void *b)
 {
     const float x = *(const float *)a, y = *(const float *)b;
@@ -26,6 +27,9 @@ static float border(int k, int parts)
                                : (float)(1 - (double)step * (parts - k));
 }
 
+/* Both signs: 2 x 127 values and 0 and 1; without signs 254 and 0 and 1:
+ * always 256. Products and means are rounded to float where torch rounds them,
+ * so that the maps are equal bit for bit. */
 void bise_dynmap_init(bise_dynmap *m, bool both_signs)
 {
     int n = 0;
@@ -46,6 +50,7 @@ void bise_dynmap_init(bise_dynmap *m, bool both_signs)
         m->middle[i] = (m->value[i] + m->value[i + 1]) * 0.5f;
 }
 
+/* The code is the number of middles below x: values on a middle go down. */
 uint8_t bise_dynmap_code(const bise_dynmap *m, float x)
 {
     int low = 0;
@@ -56,6 +61,8 @@ uint8_t bise_dynmap_code(const bise_dynmap *m, float x)
     return (uint8_t)low;
 }
 
+/* One step towards the value's own side; the map has codes on both sides of
+ * zero, so c + 1 and c - 1 exist. */
 uint8_t bise_dynmap_code_signed(const bise_dynmap *m, float x)
 {
     const uint8_t c = bise_dynmap_code(m, x);

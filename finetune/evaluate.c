@@ -7,6 +7,9 @@
 
 #include "finetune/trainer.h"
 
+/* Packs in file order make the passes of an evaluation the same every time,
+ * whatever the training order; the sum is in double because it runs over all
+ * tokens of the set. */
 bise_status bise_trainer_evaluate(bise_trainer *t, const bise_dataset *d,
                                   int32_t max_tokens, double *loss,
                                   bise_error *err)

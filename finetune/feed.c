@@ -13,6 +13,7 @@
 
 #include "core/mem.h"
 
+/* The smaller of two 64-bit numbers that is known to fit 32 bits. */
 static int32_t smaller(int64_t a, int64_t b)
 {
     return (int32_t)(a < b ? a : b);
@@ -63,6 +64,9 @@ static bise_status count_packs(double *packs, const bise_feed_plan *p,
     return s;
 }
 
+/* Three ways to fill a step: rows (one pack of that many samples), tokens with
+ * packing (a fixed number of full packs), tokens without packing (rows one by
+ * one until there are enough). */
 bise_status bise_feed_plan_make(bise_feed_plan *plan, const bise_settings *s,
                                 const bise_dataset *d, bise_error *err)
 {
@@ -102,6 +106,8 @@ bise_status bise_feed_plan_make(bise_feed_plan *plan, const bise_settings *s,
     return BISE_OK;
 }
 
+/* The packer shuffles by the seed of the plan; the feed itself has no state
+ * that a checkpoint would need beyond the cursor. */
 bise_status bise_feed_init(bise_feed *f, const bise_feed_plan *plan,
                            const bise_dataset *d, bise_error *err)
 {
@@ -110,6 +116,7 @@ bise_status bise_feed_init(bise_feed *f, const bise_feed_plan *plan,
     return bise_packer_new(&f->packer, d, &plan->pack, err);
 }
 
+/* Safe on a zeroed feed: a run may fail before its feed is made. */
 void bise_feed_fini(bise_feed *f)
 {
     bise_packer_free(f->packer);
@@ -117,6 +124,8 @@ void bise_feed_fini(bise_feed *f)
     memset(f, 0, sizeof *f);
 }
 
+/* A step always starts at a pack's first sample, so its cursor is enough to
+ * repeat it. */
 void bise_feed_begin(bise_feed *f, bise_cursor at)
 {
     f->cursor = at;
@@ -124,6 +133,7 @@ void bise_feed_begin(bise_feed *f, bise_cursor at)
     f->packs = f->tokens = 0;
 }
 
+/* Packs are counted where the plan fixes their number, tokens otherwise. */
 static bool step_full(const bise_feed *f)
 {
     return f->plan.step_packs ? f->packs >= f->plan.step_packs
@@ -143,6 +153,8 @@ static int32_t fit(const bise_feed *f)
     return n;
 }
 
+/* Hand out the rest of the open pack, cut where a pass is full; take the next
+ * pack when it is used up, until the step has its share. */
 bise_status bise_feed_next(bise_feed *f, bise_batch *b, bool *more,
                            bise_error *err)
 {

@@ -74,6 +74,9 @@ static void tell_data(const bise_finetune *f, const char *what,
                           (unsigned long long)st->no_target);
 }
 
+/* Cheap checks first: a missing argument is told before a model is opened, and
+ * a bad row before memory is planned. The chat format follows from the
+ * tokenizer's version; rows of plain text do not use it. */
 static bise_status open_inputs(bise_finetune *f, bise_error *err)
 {
     const bise_settings *s = f->s;
@@ -97,6 +100,8 @@ static bise_status open_inputs(bise_finetune *f, bise_error *err)
     return BISE_OK;
 }
 
+/* The adapter is made before the plan because its size and the modules it sits
+ * on are part of it. */
 static bise_status make_adapter(bise_finetune *f, bise_error *err)
 {
     const bise_settings *s = f->s;
@@ -183,6 +188,8 @@ static int32_t longest_sample(const bise_finetune *f)
     return n < (int32_t)f->s->max_len ? n : (int32_t)f->s->max_len;
 }
 
+/* The graph must hold the longest pass of training and of evaluation: both run
+ * in the same arena. */
 static void plan_graph(bise_finetune *f)
 {
     f->loras[0] = &f->lora;
@@ -224,6 +231,8 @@ typedef struct trial {
 
 enum { TRIAL = 384 };
 
+/* Each index is one product into its own part of y; the inputs are shared and
+ * read only. */
 static void trial_task(void *ctx, size_t index, int worker)
 {
     const trial *t = ctx;
@@ -233,6 +242,8 @@ static void trial_task(void *ctx, size_t index, int worker)
     (void)worker;
 }
 
+/* Short on purpose: the plan should print within a fraction of a second. The
+ * best trial counts, the others met other work on the machine. */
 double bise_finetune_speed(bise_pool *pool)
 {
     const size_t n = (size_t)TRIAL * TRIAL;
@@ -254,6 +265,8 @@ double bise_finetune_speed(bise_pool *pool)
     return best;
 }
 
+/* The order follows the needs: data gives the passes, they give the graph, the
+ * arena gets the memory that adapter and moments leave. */
 static bise_status make_plan(bise_finetune *f, bise_error *err)
 {
     bise_finetune_plan *p = &f->plan;
@@ -286,6 +299,7 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
     return check_memory(p, err);
 }
 
+/* On failure everything opened so far is closed again, f is zeroed. */
 bise_status bise_finetune_open(bise_finetune *f, const bise_settings *s,
                                const bise_finetune_options *o,
                                bise_error *err)
@@ -300,6 +314,8 @@ bise_status bise_finetune_open(bise_finetune *f, const bise_settings *s,
     return BISE_OK;
 }
 
+/* Reverse order of opening: the dataset borrows the tokenizer, the adapter the
+ * configuration of the base. */
 void bise_finetune_close(bise_finetune *f)
 {
     bise_lora_fini(&f->lora);
@@ -310,11 +326,13 @@ void bise_finetune_close(bise_finetune *f)
     memset(f, 0, sizeof *f);
 }
 
+/* Set a text member; memory failures leave the key out of the facts. */
 static void put_text(bise_json *o, const char *key, const char *text)
 {
     (void)bise_json_set(o, key, bise_json_new_string(text));
 }
 
+/* Set a whole number; figures of a run stay far below 2^63. */
 static void put_int(bise_json *o, const char *key, uint64_t v)
 {
     (void)bise_json_set(o, key, bise_json_new_int((int64_t)v));
@@ -341,6 +359,7 @@ static bise_json *data_facts(const bise_json *files, const bise_dataset *d)
     return o;
 }
 
+/* The name comes from the card or the folder, never a path of this machine. */
 static bise_json *model_facts(const bise_finetune *f)
 {
     bise_json *o = bise_json_new_object();
@@ -356,6 +375,8 @@ static bise_json *model_facts(const bise_finetune *f)
     return o;
 }
 
+/* What makes two runs' speeds comparable. No host name: the log is meant to be
+ * shared. */
 static bise_json *machine_facts(const bise_finetune *f)
 {
     bise_json *o = bise_json_new_object();
@@ -370,6 +391,8 @@ static bise_json *machine_facts(const bise_finetune *f)
     return o;
 }
 
+/* Everything the report shows beside curves and settings, in the order of its
+ * tables. */
 bise_json *bise_finetune_facts(const bise_finetune *f)
 {
     bise_json *o = bise_json_new_object(), *a = bise_json_new_object();

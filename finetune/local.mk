@@ -42,5 +42,5 @@ EXTRA_DIST += \
   tests/golden/train/window/batches.safetensors \
   tests/golden/train/window/steps.json
 EXTRA_DIST += tests/cli/finetune.sh tests/cli/finetune_peft.sh \
-  bench/peft_compare.py
+  tests/peft_compare.py
 TESTS += tests/cli/finetune.sh tests/cli/finetune_peft.sh

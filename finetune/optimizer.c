@@ -85,6 +85,7 @@ static bool make_moment(moment *m, const bise_optimizer *o)
     return m->f && m->code && m->absmax;
 }
 
+/* Release one moment; unset pointers are fine. */
 static void free_moment(moment *m)
 {
     bise_free_aligned(m->f);
@@ -109,6 +110,8 @@ static bool make_state(bise_optimizer *o)
     return make_moment(&o->v, o);
 }
 
+/* Pieces first, since cutting them gives each its place in the state and the
+ * sizes of the arrays. */
 bise_status bise_optimizer_new(bise_optimizer **out,
                                const bise_optimizer_options *opts,
                                const bise_span *spans, size_t n_spans,
@@ -135,6 +138,7 @@ bise_status bise_optimizer_new(bise_optimizer **out,
     return bise_fail_nomem(err);
 }
 
+/* Release all; also a half-made optimizer whose arrays are still NULL. */
 void bise_optimizer_free(bise_optimizer *o)
 {
     if (!o)
@@ -147,6 +151,7 @@ void bise_optimizer_free(bise_optimizer *o)
     bise_free(o);
 }
 
+/* An estimate for the plan: the 8-bit kind counts all spans as packed. */
 uint64_t bise_optimizer_bytes(bise_optimizer_kind kind, uint64_t n)
 {
     if (kind == BISE_OPTIMIZER_ADAMW8)
@@ -154,6 +159,7 @@ uint64_t bise_optimizer_bytes(bise_optimizer_kind kind, uint64_t n)
     return n * sizeof(float) * (kind == BISE_OPTIMIZER_ADAMW ? 2 : 1);
 }
 
+/* One piece of the norm into its own slot. */
 static void norm_task(void *ctx, size_t index, int worker)
 {
     bise_optimizer *o = ctx;
@@ -171,6 +177,8 @@ static void norm_task(void *ctx, size_t index, int worker)
     (void)worker;
 }
 
+/* Pieces are of fixed size and added in index order, so the sum has the same
+ * bits for any number of threads. Infinity and NaN pass through. */
 double bise_optimizer_norm(bise_optimizer *o, const float *grads)
 {
     double sum = 0;
@@ -186,6 +194,8 @@ typedef struct adamw {
     float keep, lerp1, beta2, rest2, step, root, eps;
 } adamw;
 
+/* torch computes the bias corrections in double and rounds where they meet the
+ * tensor: so do we. */
 static adamw adamw_scalars(const bise_optimizer *o, bool decay)
 {
     const bise_optimizer_options *p = &o->o;
@@ -216,6 +226,7 @@ static void adamw_update(float *p, float *m, float *v, const float *g,
     }
 }
 
+/* p, m, g: [n]. sign(0) is 0: a value without any gradient stays. */
 static void lion_update(float *p, float *m, const float *g, size_t n,
                         const bise_optimizer *o, bool decay)
 {
@@ -236,6 +247,8 @@ typedef struct adamw8 {
     float beta1, rest1, beta2, rest2, step, eps, keep;
 } adamw8;
 
+/* bitsandbytes folds both corrections into the step and scales eps alike; the
+ * value is that of AdamW. */
 static adamw8 adamw8_scalars(const bise_optimizer *o, bool decay)
 {
     const bise_optimizer_options *p = &o->o;
@@ -277,6 +290,8 @@ static void adamw8_block(bise_optimizer *o, const adamw8 *a, size_t first,
     }
 }
 
+/* Whole blocks, the last one of a span may be short. Pieces are multiples of
+ * the block, so a block never spans two tasks. */
 static void adamw8_update(bise_optimizer *o, const piece *p)
 {
     const adamw8 a = adamw8_scalars(o, p->decay);
@@ -286,6 +301,7 @@ static void adamw8_update(bise_optimizer *o, const piece *p)
     }
 }
 
+/* Update one piece; pieces touch disjoint values and state, in any order. */
 static void step_task(void *ctx, size_t index, int worker)
 {
     bise_optimizer *o = ctx;
@@ -304,6 +320,8 @@ static void step_task(void *ctx, size_t index, int worker)
     (void)worker;
 }
 
+/* The arguments are kept in the object for the tasks; the count moves before
+ * them because the corrections of the first update use k = 1. */
 void bise_optimizer_step(bise_optimizer *o, float *values, const float *grads,
                          float scale, double lr)
 {
@@ -315,16 +333,19 @@ void bise_optimizer_step(bise_optimizer *o, float *values, const float *grads,
     bise_pool_run(o->o.pool, o->n_pieces, step_task, o);
 }
 
+/* The k of the last update. */
 uint64_t bise_optimizer_count(const bise_optimizer *o)
 {
     return o->count;
 }
 
+/* Restore k with the moments: both together make a resumed run exact. */
 void bise_optimizer_set_count(bise_optimizer *o, uint64_t k)
 {
     o->count = k;
 }
 
+/* Arrays as named tensors, the same list for saving and for restoring. */
 size_t bise_optimizer_state(const bise_optimizer *o,
                             bise_tensor out[BISE_OPTIMIZER_STATES])
 {

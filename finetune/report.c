@@ -40,6 +40,8 @@ static void smooth_loss(columns *c)
     }
 }
 
+/* One allocation for all columns. Step 0 has no training values; its memory is
+ * left out because the model is not yet in use. */
 static bise_status make_columns(columns *c, const bise_runlog_data *log,
                                 bise_error *err)
 {
@@ -72,6 +74,8 @@ static bool any(const double *v, size_t n)
     return false;
 }
 
+/* Faint raw losses behind, the smooth line on them, evaluation on top; a run
+ * without evaluation data has two series. */
 static bise_chart loss_chart(const columns *c)
 {
     bise_chart chart = { .title = "Loss by step", .unit = "" };
@@ -101,6 +105,7 @@ static void put_single(bise_str *out, const columns *c, const double *y,
     bise_str_puts(out, "</figure>\n");
 }
 
+/* The loss chart as a file of its own, for cards and issues. */
 bise_status bise_report_svg(bise_str *out, const bise_runlog_data *log,
                             bise_error *err)
 {
@@ -125,6 +130,7 @@ static void ends(const double *v, size_t n, double *first, double *last)
     }
 }
 
+/* One figure: name, value, and a note that explains it. */
 static void put_tile(bise_str *out, const char *name, const char *value,
                      const char *note)
 {
@@ -166,6 +172,7 @@ static char *format_count(char out[32], double n)
     return out;
 }
 
+/* Two units at most: 3 h 05 min, 2 min 07 s, 4.2 s. */
 static char *format_time(char out[32], double seconds)
 {
     const long s = lround(seconds);
@@ -178,6 +185,8 @@ static char *format_time(char out[32], double seconds)
     return out;
 }
 
+/* The figures people ask for first. The last line of the log has the totals of
+ * the run. */
 static void put_tiles(bise_str *out, const columns *c,
                       const bise_runlog_data *log)
 {
@@ -263,6 +272,8 @@ static void put_table(bise_str *out, const char *title, const bise_json *o)
     bise_str_puts(out, "</table></section>\n");
 }
 
+/* The styles of the page. Grids with auto-fit give one column on a phone and
+ * several on a desk without a rule for each width. */
 static void put_head(bise_str *out, const char *name)
 {
     bise_str_puts(out, "<!doctype html>\n<html lang=\"en\"><head>"
@@ -309,6 +320,8 @@ static void put_run(bise_str *out, const bise_json *run)
             put_table(out, bise_json_iter_key(it), bise_json_iter_value(it));
 }
 
+/* Written top down in reading order: figures, the loss, the other curves, then
+ * the tables of what ran where on which data. */
 bise_status bise_report_html(bise_str *out, const bise_runlog_data *log,
                              const bise_json *settings, bise_error *err)
 {
@@ -362,6 +375,7 @@ static bise_status read_settings(bise_settings *s, const char *dir,
     return st;
 }
 
+/* Replace DIR/name as a whole: a browser never loads half a page. */
 static bise_status write_into(const char *dir, const char *name,
                               const bise_str *text, bise_error *err)
 {
@@ -374,6 +388,8 @@ static bise_status write_into(const char *dir, const char *name,
     return s;
 }
 
+/* Both documents are made before the first is written, so that a broken log
+ * leaves the old report untouched. */
 bise_status bise_report_write(const char *dir, bise_error *err)
 {
     bise_runlog_data log = { 0 };

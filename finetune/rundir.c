@@ -21,6 +21,7 @@ static const char *const products[] = {
     "report.html", "loss.svg", "log.jsonl", "run.yaml", "checkpoints",
 };
 
+/* Only what a run makes: a file the user put there stays. */
 static bise_status remove_products(const char *dir, bise_error *err)
 {
     for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
@@ -57,6 +58,8 @@ static bise_status claim(const char *dir, bool resume, bool force,
                : BISE_OK;
 }
 
+/* The checkpoints folder is made at once: that the disk can be written shows
+ * before the first step, not at the first save. */
 bise_status bise_rundir_open(bise_rundir *r, const char *dir, bool resume,
                              bool force, bise_error *err)
 {
@@ -78,6 +81,7 @@ bise_status bise_rundir_open(bise_rundir *r, const char *dir, bool resume,
     return s;
 }
 
+/* Paths only; nothing on disk changes. */
 void bise_rundir_close(bise_rundir *r)
 {
     bise_free(r->dir);
@@ -88,6 +92,7 @@ void bise_rundir_close(bise_rundir *r)
     memset(r, 0, sizeof *r);
 }
 
+/* Plain numbers as names: the newest is found without an index file. */
 char *bise_rundir_step(const bise_rundir *r, uint64_t step)
 {
     char name[32];
@@ -126,6 +131,7 @@ static void put_data(bise_str *out, const char *what, const bise_json *files,
                     bise_dataset_digest(d));
 }
 
+/* First and last losses as a table of the card. */
 static void put_losses(bise_str *out, const bise_train_state *s)
 {
     bise_str_puts(out, "| | first | last |\n|---|---|---|\n");
@@ -136,6 +142,8 @@ static void put_losses(bise_str *out, const bise_train_state *s)
                         s->eval_first, s->eval_last);
 }
 
+/* Markdown in the order of the Hub's cards: what it is, how well, from which
+ * data, under which terms, how to use it. */
 void bise_rundir_card(bise_str *out, const bise_finetune *f,
                       const bise_train_state *state)
 {

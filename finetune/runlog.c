@@ -52,6 +52,8 @@ static bise_status kept_lines(bise_str *out, const char *path, int64_t last,
     return bise_str_ok(out) ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* The lines to keep are rewritten first (atomically), then the file is opened
+ * for appending: a kill between the two loses nothing. */
 bise_status bise_runlog_open(bise_runlog **out, const char *path, int64_t last,
                              bise_error *err)
 {
@@ -88,6 +90,8 @@ static void put_real(bise_json *o, const char *key, double v)
         (void)bise_json_set(o, key, bise_json_new_real(v));
 }
 
+/* One write of one whole line, so that readers and a kill see whole lines.
+ * Keys without a value are left out rather than null. */
 bise_status bise_runlog_add(bise_runlog *l, const bise_logline *line,
                             const bise_json *run, bise_error *err)
 {
@@ -119,6 +123,8 @@ bise_status bise_runlog_add(bise_runlog *l, const bise_logline *line,
     return s;
 }
 
+/* Sync before closing: the report that is made next, and a crash after it,
+ * find the whole log. */
 bise_status bise_runlog_close(bise_runlog *l, bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -132,11 +138,13 @@ bise_status bise_runlog_close(bise_runlog *l, bise_error *err)
     return s;
 }
 
+/* A number of a line; NaN when the key is absent. */
 static double real_of(const bise_json *o, const char *key)
 {
     return bise_json_number(bise_json_get(o, key), NAN);
 }
 
+/* A count of a line; 0 when absent, negative or no whole number. */
 static uint64_t count_of(const bise_json *o, const char *key)
 {
     int64_t v;
@@ -168,6 +176,8 @@ static bise_status take_line(bise_runlog_data *d, const bise_json *o,
     return BISE_OK;
 }
 
+/* Line by line; what follows the last newline is an unfinished write and no
+ * error. Any other fault is the file's, with its line number. */
 bise_status bise_runlog_read(bise_runlog_data *d, const char *path,
                              bise_error *err)
 {
@@ -195,6 +205,7 @@ bise_status bise_runlog_read(bise_runlog_data *d, const char *path,
                ? bise_error_in(err, path, NULL) : BISE_OK;
 }
 
+/* Release the lines and the facts; a zeroed log is fine. */
 void bise_runlog_data_fini(bise_runlog_data *d)
 {
     bise_free(d->lines);

@@ -14,6 +14,8 @@
 
 static const double pi = 3.14159265358979323846;
 
+/* The first step of the warm-up has lr / w rather than 0: a step without any
+ * effect would only cost time. */
 double bise_schedule_lr(const bise_schedule *s, uint64_t step)
 {
     if (step < s->warmup)
@@ -28,6 +30,8 @@ double bise_schedule_lr(const bise_schedule *s, uint64_t step)
     return s->lr * (s->lr_min + (1 - s->lr_min) * fall);
 }
 
+/* Shares are rounded up, so a warm-up that is asked for has a step at least.
+ */
 uint64_t bise_schedule_warmup(double option, uint64_t steps)
 {
     const double n = option < 1 ? ceil(option * (double)steps)

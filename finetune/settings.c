@@ -31,6 +31,7 @@ static const bise_setting_row table[] = {
 
 enum { ROWS = sizeof table / sizeof table[0] };
 
+/* Handed out for the command line, which makes its options from it. */
 const bise_setting_row *bise_settings_table(size_t *n)
 {
     *n = ROWS;
@@ -46,6 +47,7 @@ static bool same_key(const char *key, const char *name)
     return *key == *name;
 }
 
+/* A linear search: the table has some forty rows and is read a few times. */
 static const bise_setting_row *find_row(const char *key)
 {
     for (size_t i = 0; i < ROWS; i++)
@@ -54,6 +56,8 @@ static const bise_setting_row *find_row(const char *key)
     return NULL;
 }
 
+/* The row with the least edit distance; '_' counts as '-' here as well, so
+ * that lora_rnk finds lora-r and not a shorter key. */
 static bise_status unknown_key(const char *key, bise_error *err)
 {
     const char *best = table[0].name;
@@ -88,6 +92,7 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
+/* Also refuses NaN, for which both comparisons are false. */
 static bise_status check_number(const bise_setting_row *r, double v,
                                 bise_error *err)
 {
@@ -98,6 +103,7 @@ static bise_status check_number(const bise_setting_row *r, double v,
     return BISE_OK;
 }
 
+/* Shows the value as JSON, cut at 80 bytes: it may be a whole structure. */
 static bise_status wrong_type(const bise_setting_row *r, const char *want,
                               const bise_json *v, bise_error *err)
 {
@@ -171,6 +177,7 @@ static bise_status norm_map(const bise_setting_row *r, const bise_json *v,
     return BISE_OK;
 }
 
+/* Kept as the text that was given (16G), so that run.yaml says it that way. */
 static bise_status norm_size(const bise_setting_row *r, const bise_json *v,
                              bise_json **out, bise_error *err)
 {
@@ -211,6 +218,7 @@ static bise_status norm_text(const bise_setting_row *r, const bise_json *v,
     return BISE_OK;
 }
 
+/* YAML's true and false, and the words that people write for them. */
 static bise_status norm_flag(const bise_setting_row *r, const bise_json *v,
                              bise_json **out, bise_error *err)
 {
@@ -246,6 +254,8 @@ static bise_status normalize(const bise_setting_row *r, const bise_json *v,
     }
 }
 
+/* The one door for values: file, flags and defaults all pass the same check,
+ * so nothing unchecked gets into a run. */
 bise_status bise_settings_put(bise_settings *s, const char *name, bise_json *v,
                               bise_error *err)
 {
@@ -295,6 +305,7 @@ static bise_json *parse_map(const char *text)
     return map;
 }
 
+/* Text of the command line. Maps have a form of their own there. */
 bise_status bise_settings_set(bise_settings *s, const char *name,
                               const char *text, bise_error *err)
 {
@@ -306,6 +317,8 @@ bise_status bise_settings_set(bise_settings *s, const char *name,
     return bise_settings_put(s, name, bise_json_new_string(text), err);
 }
 
+/* Keys in the order of the file; the first fault ends it. An empty document is
+ * valid and sets nothing. */
 bise_status bise_settings_parse(bise_settings *s, const char *text, size_t len,
                                 bise_error *err)
 {
@@ -323,6 +336,7 @@ bise_status bise_settings_parse(bise_settings *s, const char *text, size_t len,
     return st;
 }
 
+/* The same from a file; every fault carries its path. */
 bise_status bise_settings_load(bise_settings *s, const char *path,
                                bise_error *err)
 {
@@ -375,6 +389,8 @@ static void fill_field(bise_settings *s, const bise_setting_row *r,
     }
 }
 
+/* Defaults go through the same parser as flags, which also checks the table
+ * itself. Fields are filled last, from the complete values. */
 bise_status bise_settings_resolve(bise_settings *s, bise_error *err)
 {
     if (!s->values)
@@ -389,6 +405,8 @@ bise_status bise_settings_resolve(bise_settings *s, bise_error *err)
     return BISE_OK;
 }
 
+/* Not one YAML dump of the object: its order would be that of the user's file,
+ * and the help lines would be lost. */
 bise_status bise_settings_dump(bise_str *out, const bise_settings *s,
                                bise_error *err)
 {
@@ -409,6 +427,8 @@ bise_status bise_settings_dump(bise_str *out, const bise_settings *s,
     return bise_str_ok(out) ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Values are compared as JSON text, in which equal numbers look equal because
+ * both sides went through the same normal form. */
 bise_status bise_settings_same(const bise_settings *s, const bise_json *saved,
                                bise_error *err)
 {
@@ -437,12 +457,15 @@ bise_status bise_settings_same(const bise_settings *s, const bise_json *saved,
               : BISE_OK;
 }
 
+/* All texts and lists are borrowed from the values, which go here. */
 void bise_settings_fini(bise_settings *s)
 {
     bise_json_free(s->values);
     memset(s, 0, sizeof *s);
 }
 
+/* Digits, then nothing, 'rows' or 'tokens'. A bare number means rows up to the
+ * limit: nobody wants steps of 8 tokens or of 4096 rows. */
 bise_status bise_settings_amount(bise_amount *out, const char *name,
                                  const char *text, bise_error *err)
 {

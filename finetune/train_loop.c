@@ -37,6 +37,7 @@ typedef struct loop {
     bool has_saved, resumed;
 } loop;
 
+/* Names are checked by the table of settings; the last one is the rest. */
 static bise_schedule_kind schedule_kind(const char *name)
 {
     return strcmp(name, "linear") == 0     ? BISE_SCHEDULE_LINEAR
@@ -44,6 +45,7 @@ static bise_schedule_kind schedule_kind(const char *name)
                                            : BISE_SCHEDULE_COSINE;
 }
 
+/* The same for optimizers. */
 static bise_optimizer_kind optimizer_kind(const char *name)
 {
     return strcmp(name, "lion") == 0     ? BISE_OPTIMIZER_LION
@@ -51,6 +53,8 @@ static bise_optimizer_kind optimizer_kind(const char *name)
                                          : BISE_OPTIMIZER_ADAMW;
 }
 
+/* The graph takes its whole memory here: from now on a step allocates nothing
+ * large. */
 static bise_status make_trainer(loop *l, bise_error *err)
 {
     bise_finetune *f = l->f;
@@ -104,6 +108,8 @@ static bise_status restore(loop *l, bise_error *err)
     return BISE_OK;
 }
 
+/* Written again on resume: settings that may change (how often to save, paths)
+ * are then those of the newest run. */
 static bise_status write_settings(const loop *l, bise_error *err)
 {
     bise_str text = { 0 };
@@ -138,6 +144,7 @@ static bise_status save(loop *l, bise_error *err)
                                  err);
 }
 
+/* Seconds of the monotonic clock, which never runs backwards. */
 static double seconds_since(uint64_t start)
 {
     return (double)(bise_clock_ns() - start) * 1e-9;
@@ -235,6 +242,9 @@ static bise_status after_step(loop *l, const bise_step_report *r,
     return bise_runlog_add(l->log, &line, NULL, err);
 }
 
+/* Each round: a step, its evaluation and log line, a checkpoint when one is
+ * due, progress. The user's wish to stop is seen between micro-batches and
+ * here; in both cases the state is that of a whole step. */
 static bise_status run_steps(loop *l, bise_error *err)
 {
     const bise_finetune_plan *p = &l->f->plan;
@@ -299,6 +309,8 @@ static bise_status train(loop *l, bise_error *err)
     return err->status;
 }
 
+/* Everything is released on every path; the log is closed last of the writers
+ * and its error counts only when nothing failed before. */
 bise_status bise_finetune_train(bise_finetune *f, bise_train_state *state,
                                 bise_error *err)
 {

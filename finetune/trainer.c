@@ -36,6 +36,8 @@ static bise_status make_spans(bise_span **out, size_t *n, const bise_lora *l,
     return BISE_OK;
 }
 
+/* Losses start as NaN, which the log and the state leave out until there is a
+ * first one. */
 bise_status bise_trainer_init(bise_trainer *t, const bise_trainer_options *o,
                               bise_error *err)
 {
@@ -53,12 +55,15 @@ bise_status bise_trainer_init(bise_trainer *t, const bise_trainer_options *o,
     return s;
 }
 
+/* The adapter and the graph are borrowed and stay. */
 void bise_trainer_fini(bise_trainer *t)
 {
     bise_optimizer_free(t->optimizer);
     t->optimizer = NULL;
 }
 
+/* Gradients are added to by the graph, so they start at zero here and nowhere
+ * else. */
 void bise_trainer_begin(bise_trainer *t)
 {
     t->sum = 0;
@@ -66,6 +71,9 @@ void bise_trainer_begin(bise_trainer *t)
     memset(t->o.lora->grads, 0, t->o.lora->n_values * sizeof(float));
 }
 
+/* Tokens and rows are counted even for a batch without targets: they were
+ * read. The step number and the micro-batch's position select the dropout
+ * masks, so that a repeated step drops the same values. */
 bise_status bise_trainer_add(bise_trainer *t, const bise_batch *b,
                              bise_error *err)
 {
@@ -110,6 +118,8 @@ static bise_status update(bise_trainer *t, bise_step_report *r,
     return BISE_OK;
 }
 
+/* A skipped step counts as a step: schedule, cursor and log go on as if it had
+ * been taken. */
 bise_status bise_trainer_finish(bise_trainer *t, bise_step_report *out,
                                 bise_error *err)
 {

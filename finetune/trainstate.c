@@ -24,6 +24,7 @@
 /* Bytes sampled from each end of a tensor for the fingerprint. */
 enum { SAMPLE = 512 };
 
+/* Bytes of one end of a tensor into the hash. */
 static bise_status add_sample(bise_sha256 *h, const bise_checkpoint *c,
                               const bise_tensor *t, uint64_t first,
                               uint64_t n, bise_error *err)
@@ -51,6 +52,8 @@ static bise_status add_tensor(bise_sha256 *h, const bise_checkpoint *c,
     return add_sample(h, c, t, t->bytes - n, n, err);
 }
 
+/* Hashing all weights would take minutes for a large model; both ends of every
+ * tensor tell any two models apart that are not made to collide. */
 bise_status bise_base_digest(char out[65], const bise_checkpoint *c,
                              bise_error *err)
 {
@@ -85,11 +88,13 @@ static size_t state_arrays(const bise_trainer *t, bise_tensor *out)
     return 1 + bise_optimizer_state(t->optimizer, out + 1);
 }
 
+/* Set a whole number of the state. */
 static void put_int(bise_json *o, const char *key, uint64_t v)
 {
     (void)bise_json_set(o, key, bise_json_new_int((int64_t)v));
 }
 
+/* Set a real of the state; NaN becomes null and reads back as NaN. */
 static void put_real(bise_json *o, const char *key, double v)
 {
     (void)bise_json_set(o, key, bise_json_new_real(v));
@@ -151,6 +156,8 @@ static bise_status write_files(const bise_trainer *t,
     return s;
 }
 
+/* All files go into STEP.part first: a kill leaves that behind, which no
+ * reader takes for a checkpoint. */
 bise_status bise_trainstate_save(const bise_trainer *t,
                                  const bise_checkpoint *base,
                                  const bise_fingerprint *f, const char *dir,
@@ -177,6 +184,7 @@ static bise_status get_int(uint64_t *out, const bise_json *o, const char *key,
     return BISE_OK;
 }
 
+/* Counters must all be there; losses may be null before the first step. */
 static bise_status read_counters(bise_train_state *s, uint64_t *updates,
                                  const bise_json *o, bise_error *err)
 {
@@ -252,6 +260,8 @@ static bise_status read_arrays(bise_trainer *t, const char *path,
     return s ? bise_error_in(err, path, NULL) : BISE_OK;
 }
 
+/* Origin first, then sizes, then the copy: a refused checkpoint leaves the
+ * trainer as it was. */
 bise_status bise_trainstate_load(bise_trainer *t, const bise_fingerprint *f,
                                  const char *dir, bise_error *err)
 {
@@ -291,6 +301,7 @@ static bool step_of(const char *name, uint64_t *step)
     return *end == 0;
 }
 
+/* Ascending order of steps for qsort. */
 static int by_step(const void *a, const void *b)
 {
     const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -321,6 +332,7 @@ static bise_status list_steps(uint64_t **steps, size_t *n, const char *dir,
     return BISE_OK;
 }
 
+/* Path of a checkpoint (bise_free), NULL when out of memory. */
 static char *step_path(const char *dir, uint64_t step)
 {
     char name[32];
@@ -328,6 +340,8 @@ static char *step_path(const char *dir, uint64_t step)
     return bise_path_join(dir, name);
 }
 
+/* Only folders whose whole name is a number count: STEP.part and anything the
+ * user put there do not. */
 bise_status bise_trainstate_latest(char **path, uint64_t *step,
                                    const char *dir, bise_error *err)
 {
@@ -348,6 +362,8 @@ bise_status bise_trainstate_latest(char **path, uint64_t *step,
     return BISE_OK;
 }
 
+/* The oldest go first; the newest are never touched, so a kill in here leaves
+ * at least as many as asked for. */
 bise_status bise_trainstate_prune(const char *dir, size_t keep,
                                   bise_error *err)
 {
