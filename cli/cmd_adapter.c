@@ -196,6 +196,7 @@ static bise_status find_format(bise_adapter_format *to, const bise_context *ctx,
     return bise_error_hint(err, "peft, gguf, native or mlx");
 }
 
+/* adapter convert: load, maybe make uniform, write in the other format. */
 static bise_status convert(bise_context *ctx, bise_error *err)
 {
     const char *out = bise_opt_str(ctx->args, "o", NULL);
@@ -247,6 +248,7 @@ const bise_command bise_cmd_adapter = {
     .name = "adapter", .args = "convert|check IN [-o OUT]",
     .help = "LoRA adapters between formats; which tools load them",
     .details = "IN is a PEFT directory, a GGUF adapter, a mistral-finetune or "
-        "an mlx-lm one,\nrecognized by content; IN:SCALE multiplies its effect.",
+        "an mlx-lm one,\nrecognized by content; IN:SCALE multiplies its "
+        "effect.",
     .options = options, .min_args = 2, .max_args = 2, .run = run
 };

@@ -63,7 +63,8 @@ static float *add(output *x, const char *name, int n_dims,
 }
 
 /* Do all modules have one value of what a format says once? */
-static bool uniform(const bise_lora *l, double (*value)(const bise_lora_module *))
+static bool uniform(const bise_lora *l,
+                    double (*value)(const bise_lora_module *))
 {
     for (size_t i = 1; i < l->n; i++)
         if (value(&l->modules[i]) != value(&l->modules[0]))
@@ -186,6 +187,8 @@ static bise_status add_stack(output *x, size_t i, size_t n, bool fold,
     return BISE_OK;
 }
 
+/* One pair of tensors a module, a before b as the runtime lists them; modules
+ * of one expert layer follow each other and become one stack. */
 static bise_status add_gguf(output *x, bool fold, bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -317,6 +320,8 @@ static bise_status native_params(const output *x, const char *dir,
     return s;
 }
 
+/* lora.safetensors under Mistral's names, q and k in native row order, and
+ * params.json with the one factor that mistral-finetune knows. */
 static bise_status write_native(output *x, const char *dir, bise_error *err)
 {
     const bise_lora *l = x->l;
@@ -441,6 +446,7 @@ static bise_status write_mlx(output *x, const char *dir, bise_error *err)
 
 /* ---- all ---- */
 
+/* A directory appears under its name only when all of its files are there. */
 static bise_status write_dir(output *x, const char *out, bise_error *err)
 {
     bise_outdir d = { 0 };
@@ -460,6 +466,7 @@ static bise_status write_dir(output *x, const char *out, bise_error *err)
     return s;
 }
 
+/* GGUF is one file, everything else a directory. */
 bise_status bise_adapter_write(const bise_lora *l, const char *out,
                                const bise_adapter_options *o, bise_error *err)
 {

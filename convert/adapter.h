@@ -58,6 +58,7 @@ BISE_NODISCARD bise_status bise_adapter_check(bise_adapter_report *r,
                                               const bise_checkpoint *base,
                                               const char *target,
                                               bise_error *err);
+/* Release the findings. */
 void bise_adapter_report_fini(bise_adapter_report *r);
 /* Names of the targets, "vllm|llama.cpp|...". */
 const char *bise_adapter_targets(void);

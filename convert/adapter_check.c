@@ -131,6 +131,7 @@ static bise_status check_target(const char *target, bise_error *err)
     return bise_error_hint(err, "known are %s", bise_adapter_targets());
 }
 
+/* Walk the table once; a rule that fires becomes a finding. */
 bise_status bise_adapter_check(bise_adapter_report *r, const bise_lora *l,
                                const bise_checkpoint *base, const char *target,
                                bise_error *err)

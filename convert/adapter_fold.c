@@ -25,6 +25,7 @@ static void fill(bise_lora_module *to, const bise_lora_module *from)
                (size_t)from->out * sizeof *to->magnitude);
 }
 
+/* Whole tensors are copied as they are: out owns its own. */
 static bise_status copy_saved(bise_lora *to, const bise_lora *from,
                               bise_error *err)
 {

@@ -16,6 +16,7 @@
 #include "formats/gguf.h"
 #include "formats/yaml.h"
 
+/* The license line of README.md; what cannot be read leaves it unknown. */
 static void licence_of_card(bise_checkpoint *c)
 {
     bise_error err;
@@ -65,6 +66,7 @@ static void name_of_path(bise_checkpoint *c)
             c->base_name[strlen(c->base_name) - strlen(ends[i])] = 0;
 }
 
+/* GGUF keys win over the card, which such files rarely have beside them. */
 void bise_card_read(bise_checkpoint *c, const bise_progress *progress)
 {
     const bise_gguf_meta *m = bise_store_gguf(c->store);

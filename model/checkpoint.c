@@ -74,6 +74,7 @@ static const char *strip_prefix(bise_checkpoint *c, char buf[256],
     return buf;
 }
 
+/* Tensors of the tower and the projector, passed on without a look inside. */
 static bool is_vision(const char *name, bise_names layout)
 {
     static const char *const t[3][5] = {
@@ -187,13 +188,16 @@ static int32_t scale_scheme(const bise_config *c, const bise_tensor *w,
     return -1;
 }
 
+/* Scales of an FP8 weight in float32: w = code * scale, whatever the name says
+ * (mistral3.md 2.7). A zero or NaN would make the weight vanish: an error. */
 static bise_status attach_scales(bise_checkpoint *c, bise_weight *w,
                                  bise_error *err)
 {
     char shape[96];
     const bise_tensor *t = scale_of(c->store, w->tensor->name, false);
     if (!t) {
-        err->status = bise_fail(err, BISE_EFORMAT, "FP8 weight '%s' has no scale",
+        err->status =
+            bise_fail(err, BISE_EFORMAT, "FP8 weight '%s' has no scale",
                         w->tensor->name);
         return in_tensor(c, w->tensor, err);
     }
@@ -202,7 +206,8 @@ static bise_status attach_scales(bise_checkpoint *c, bise_weight *w,
     if (scheme < 0 || n > INT32_MAX ||
         (t->dtype != BISE_DTYPE_F32 && t->dtype != BISE_DTYPE_BF16 &&
          t->dtype != BISE_DTYPE_F16)) {
-        err->status = bise_fail(err, BISE_EUNSUPPORTED, "scale '%s' is %s of %s, bise "
+        err->status =
+            bise_fail(err, BISE_EUNSUPPORTED, "scale '%s' is %s of %s, bise "
                         "reads one a tensor or one a block of %d", t->name,
                         shape_text(shape, t->dims, t->n_dims),
                         bise_dtype_get(t->dtype)->name,
@@ -219,7 +224,8 @@ static bise_status attach_scales(bise_checkpoint *c, bise_weight *w,
     for (uint64_t i = 0; i < n; i++) {
         w->scales[i] = scale_value(t, data, i);
         if (!(w->scales[i] > 0) || isinf(w->scales[i])) {
-            err->status = bise_fail(err, BISE_EFORMAT, "scale %" PRIu64 " of '%s' is "
+            err->status =
+                bise_fail(err, BISE_EFORMAT, "scale %" PRIu64 " of '%s' is "
                             "%g, it must be positive and finite", i, t->name,
                             w->scales[i]);
             return in_tensor(c, t, err);
@@ -239,11 +245,14 @@ static bise_status check_scale(const bise_checkpoint *c, const bise_tensor *t,
 {
     if (w && (w->dtype == BISE_DTYPE_F8_E4M3 || act))
         return BISE_OK;
-    err->status = bise_fail(err, BISE_EUNSUPPORTED, "scale '%s' belongs to no FP8 "
+    err->status =
+        bise_fail(err, BISE_EUNSUPPORTED, "scale '%s' belongs to no FP8 "
                     "weight of this checkpoint", t->name);
     return in_tensor(c, t, err);
 }
 
+/* Packed formats have a weight under another name; leaving their tensors out
+ * with a warning would end in a "missing tensor" that hides the reason. */
 static bise_status refuse_packed(const bise_checkpoint *c,
                                  const bise_tensor *t, bise_error *err)
 {
@@ -252,9 +261,11 @@ static bise_status refuse_packed(const bise_checkpoint *c,
         ".qweight", ".absmax", ".quant_map", "rope_freqs.weight" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (bise_ends_with(t->name, bad[i])) {
-            err->status = bise_fail(err, BISE_EUNSUPPORTED, "tensor '%s' belongs to a "
+            err->status =
+                bise_fail(err, BISE_EUNSUPPORTED, "tensor '%s' belongs to a "
                             "scheme bise does not read", t->name);
-            err->status = bise_error_hint(err, "use the bf16 or FP8 checkpoint of "
+            err->status =
+                bise_error_hint(err, "use the bf16 or FP8 checkpoint of "
                                   "this model");
             return in_tensor(c, t, err);
         }
@@ -269,23 +280,27 @@ static bise_status check_weight(const bise_checkpoint *c, bise_role role,
     char a[96], b[96];
     const int n = bise_role_shape(&c->config, role, want);
     if (!n) {
-        err->status = bise_fail(err, BISE_EFORMAT, "tensor '%s' has no place in a %s "
+        err->status =
+            bise_fail(err, BISE_EFORMAT, "tensor '%s' has no place in a %s "
                         "model of %d layers", t->name,
                         bise_family_name(c->config.family), (int)c->config.L);
         return in_tensor(c, t, err);
     }
     if (n != t->n_dims || memcmp(want, t->dims, (size_t)n * sizeof *want)) {
-        err->status = bise_fail(err, BISE_EFORMAT, "shape of '%s' is %s, the config "
+        err->status =
+            bise_fail(err, BISE_EFORMAT, "shape of '%s' is %s, the config "
                         "needs %s", t->name, shape_text(a, t->dims, t->n_dims),
                         shape_text(b, want, n));
-        err->status = bise_error_hint(err, "config and weights must be of the same "
+        err->status =
+            bise_error_hint(err, "config and weights must be of the same "
                               "checkpoint");
         return in_tensor(c, t, err);
     }
     if (bise_dtype_is_float(t->dtype) || bise_dtype_is_quant(t->dtype) ||
         t->dtype == BISE_DTYPE_F8_E4M3)
         return BISE_OK;
-    err->status = bise_fail(err, BISE_EUNSUPPORTED, "type of '%s' is %s, which is not "
+    err->status =
+        bise_fail(err, BISE_EUNSUPPORTED, "type of '%s' is %s, which is not "
                     "one of weights", t->name, bise_dtype_get(t->dtype)->name);
     return in_tensor(c, t, err);
 }
@@ -374,7 +389,8 @@ static bise_status build_index(bise_checkpoint *c, bise_error *err)
         if (index[i].key != index[i - 1].key ||
             a->role.kind == BISE_ROLE_OPAQUE)
             continue;
-        err->status = bise_fail(err, BISE_EFORMAT, "'%s' and '%s' are the same tensor "
+        err->status =
+            bise_fail(err, BISE_EFORMAT, "'%s' and '%s' are the same tensor "
                         "of the model", a->tensor->name, b->tensor->name);
         return in_tensor(c, b->tensor, err);
     }
@@ -433,8 +449,10 @@ static bise_status check_complete(const bise_checkpoint *c, bise_error *err)
             missing.expert = 0; /* stacked has no name: name the first */
             (void)bise_checkpoint_name(name, c, missing);
         }
-        err->status = bise_fail(err, BISE_EFORMAT, "tensor '%s' is missing", name);
-        err->status = bise_error_hint(err, "is a shard absent, or the config of "
+        err->status =
+            bise_fail(err, BISE_EFORMAT, "tensor '%s' is missing", name);
+        err->status =
+            bise_error_hint(err, "is a shard absent, or the config of "
                               "another model?");
         s = bise_error_in(err, bise_store_path(c->store), name);
     }
@@ -442,6 +460,7 @@ static bise_status check_complete(const bise_checkpoint *c, bise_error *err)
     return s;
 }
 
+/* Every tensor of the store in file order; the first unknown one is named. */
 static bise_status take_all(bise_checkpoint *c, const bise_progress *progress,
                             bise_error *err)
 {
@@ -462,6 +481,7 @@ static bise_status take_all(bise_checkpoint *c, const bise_progress *progress,
     return BISE_OK;
 }
 
+/* Everything is checked here once, so that no user of a checkpoint has to. */
 bise_status bise_checkpoint_open(bise_checkpoint *c, const char *path,
                                  const bise_progress *progress,
                                  bise_error *err)
@@ -499,6 +519,7 @@ void bise_checkpoint_close(bise_checkpoint *c)
     memset(c, 0, sizeof *c);
 }
 
+/* Lower bound in the sorted index. */
 const bise_weight *bise_checkpoint_find(const bise_checkpoint *c,
                                         bise_role role)
 {

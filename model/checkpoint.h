@@ -57,6 +57,7 @@ BISE_NODISCARD bise_status bise_checkpoint_open(bise_checkpoint *c,
                                                 const char *path,
                                                 const bise_progress *progress,
                                                 bise_error *err);
+/* Release everything, the store included; a zeroed one is fine. */
 void bise_checkpoint_close(bise_checkpoint *c);
 /* Weight of a role, NULL when the model has none (tied head: NULL). */
 const bise_weight *bise_checkpoint_find(const bise_checkpoint *c,

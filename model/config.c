@@ -82,6 +82,8 @@ static bise_status read_dims(bise_config *c, const bise_keys *k,
     return BISE_OK;
 }
 
+/* Mixtral says num_local_experts and has one size for all; mistral4 has
+ * n_routed_experts of their own size, shared ones and dense first layers. */
 static bise_status read_experts(bise_config *c, const bise_keys *k,
                                 bise_error *err)
 {
@@ -113,6 +115,7 @@ static bise_status read_experts(bise_config *c, const bise_keys *k,
     return s;
 }
 
+/* Absent magnitudes stay NaN: "absent" and 0 mean different factors. */
 static bise_status read_yarn(bise_rope *r, const bise_keys *k, bise_error *err)
 {
     const struct { const char *key; bool need; double *out; } t[] = {
@@ -199,6 +202,7 @@ static bise_status refuse_variants(const bise_keys *k, bise_error *err)
     return BISE_OK;
 }
 
+/* The rules of mistral3.md 2.1b in their order; the first fault ends it. */
 bise_status bise_config_from_hf(bise_config *c, const bise_json *config,
                                 bise_error *err)
 {
@@ -285,7 +289,8 @@ static bise_status need_json(bise_store *s, const char *name, bise_json **out,
 {
     bise_status st = bise_store_json(s, name, out, err);
     if (st == BISE_OK && !*out) {
-        err->status = bise_fail(err, BISE_EFORMAT, "there is no %s beside the weights",
+        err->status =
+            bise_fail(err, BISE_EFORMAT, "there is no %s beside the weights",
                         name);
         err->status = bise_error_hint(err, "give the checkpoint's directory");
         st = bise_error_in(err, bise_store_path(s), NULL);
@@ -293,6 +298,7 @@ static bise_status need_json(bise_store *s, const char *name, bise_json **out,
     return st;
 }
 
+/* Which file speaks depends on the layout; an error carries its path. */
 bise_status bise_config_resolve(bise_config *c, bise_store *s, bise_error *err)
 {
     bise_json *json = NULL;

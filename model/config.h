@@ -59,12 +59,15 @@ BISE_NODISCARD bise_status bise_config_resolve(bise_config *c, bise_store *s,
 BISE_NODISCARD bise_status bise_config_from_hf(bise_config *c,
                                                const bise_json *config,
                                                bise_error *err);
+/* From params.json (mistral3.md 2.6); V may be 0: see the embedding. */
 BISE_NODISCARD bise_status bise_config_from_native(bise_config *c,
                                                    const bise_json *params,
                                                    bise_error *err);
+/* From key-values (6.2); tied is settled by the tensors, in _resolve. */
 BISE_NODISCARD bise_status bise_config_from_gguf(bise_config *c,
                                                  const bise_gguf_meta *m,
                                                  bise_error *err);
+/* Release what a configuration holds; a zeroed one is fine. */
 void bise_config_fini(bise_config *c);
 /* Parameters of the text model that the configuration implies. */
 uint64_t bise_config_parameters(const bise_config *c);

@@ -113,7 +113,8 @@ static bise_status find_family(bise_config *c, const keys *k)
         c->family = names_llama(k->m) ? BISE_FAMILY_LLAMA
                                       : BISE_FAMILY_MISTRAL;
     else {
-        k->err->status = bise_fail(k->err, BISE_EUNSUPPORTED, "general.architecture '%s' "
+        k->err->status =
+            bise_fail(k->err, BISE_EUNSUPPORTED, "general.architecture '%s' "
                         "is not one bise knows", k->arch);
         return bise_error_hint(k->err, "known are llama, mistral3, mistral4 "
                                "and deepseek2");
@@ -141,6 +142,8 @@ static void read_mla(bise_config *c, keys *k)
                               "is not softmax: not a Mistral model");
 }
 
+/* Absent sizes follow from others as in llama.cpp: key heads = heads, head
+ * size = width / heads, vocabulary = tokens. */
 static void read_dims(bise_config *c, keys *k)
 {
     c->C = get_dim(k, "embedding_length", 0, true);

@@ -56,6 +56,7 @@ static bise_status read_dims(bise_config *c, const bise_keys *k,
     return BISE_OK;
 }
 
+/* Experts of one size; groups and skipped layers are refused by value. */
 static bise_status read_experts(bise_config *c, const bise_keys *k,
                                 bise_error *err)
 {
@@ -140,6 +141,7 @@ static bise_status read_window(bise_config *c, const bise_keys *k,
     return BISE_OK;
 }
 
+/* The older "quantization" entry names FP8 directly. */
 static bise_status read_quant(bise_config *c, const bise_keys *k,
                               bise_error *err)
 {

@@ -53,6 +53,7 @@ static void place(bise_lora *l)
     }
 }
 
+/* One buffer for all values; sizes were bounded by rank and shape checks. */
 bise_status bise_lora_alloc(bise_lora *l, const bise_lora_module *modules,
                             size_t n, bise_error *err)
 {
@@ -131,6 +132,7 @@ static bool covers(const char *name, size_t n, const char *path)
            (n == len || path[len - n - 1] == '.');
 }
 
+/* Experts are never part of "all-linear": they must be asked for. */
 static bool hits(const target *t, bise_role role, const char *path)
 {
     if (t->all)
@@ -275,6 +277,7 @@ static bise_lora_module *choose(const bise_config *c,
     return NULL;
 }
 
+/* B = 0 makes step 0 equal the base bit for bit (lora.md 15, test 3). */
 bise_status bise_lora_new(bise_lora *l, const bise_config *c,
                           const bise_lora_options *o, bool train,
                           bise_error *err)

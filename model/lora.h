@@ -105,7 +105,9 @@ BISE_NODISCARD bise_status bise_lora_alloc(bise_lora *l,
                                            size_t n, bise_error *err);
 /* alpha / r, or alpha / sqrt(r). */
 float bise_lora_scale(double alpha, int32_t r, bool rslora);
+/* Module of a role, NULL when the adapter has none. Borrowed. */
 const bise_lora_module *bise_lora_find(const bise_lora *l, bise_role role);
+/* Release all values; a zeroed one is fine. */
 void bise_lora_fini(bise_lora *l);
 
 #endif

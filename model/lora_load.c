@@ -172,6 +172,7 @@ static bise_status load_settings(source *s, bise_error *err)
     return st;
 }
 
+/* Find the tensor file, tell its format by content, read its settings. */
 static bise_status open_source(source *s, const char *path, bise_error *err)
 {
     s->file = find_file(path);
@@ -454,6 +455,7 @@ static bise_status misfit(const source *s, const bise_lora *l,
     return in_part(s, t, err);
 }
 
+/* Shapes of A and B against the base, each misfit with found and needed. */
 static bise_status check_fit(const source *s, const bise_lora *l,
                              const part *a, const part *b,
                              const bise_lora_module *m, const char *path,
@@ -572,7 +574,8 @@ static bise_status decode(const source *s, const part *from, float *out,
         switch (t->dtype) {
         case BISE_DTYPE_F32: out[i] = bise_bits_f32(bise_load_le32(p + 4 * i));
             break;
-        case BISE_DTYPE_F16: out[i] = bise_f16_to_f32(bise_load_le16(p + 2 * i));
+        case BISE_DTYPE_F16:
+            out[i] = bise_f16_to_f32(bise_load_le16(p + 2 * i));
             break;
         case BISE_DTYPE_BF16:
             out[i] = bise_bf16_to_f32(bise_load_le16(p + 2 * i));
@@ -750,6 +753,7 @@ static bise_status split_scale(const char *path, char **file, double *scale,
     return *file ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Source, settings, names, then modules; on failure nothing is left. */
 bise_status bise_lora_load_for(bise_lora *l, const char *path,
                                const bise_config *base, bise_error *err)
 {

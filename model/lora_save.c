@@ -70,6 +70,7 @@ static void add_saved(const writer *w, bise_tensor *t, bise_arena *names,
                v->n == d[0] ? 0 : v->n / d[0]);
 }
 
+/* All parts with PEFT's names, sorted as safetensors sorts equal types. */
 static bise_status save_tensors(const writer *w, const char *dir,
                                 bise_error *err)
 {
@@ -299,6 +300,7 @@ bise_json *bise_lora_peft_config(const bise_lora *l, const bise_config *base,
     return make_config(&w, base_name);
 }
 
+/* Indent 2 and sorted keys, as PEFT writes it. */
 static bise_status save_config(const writer *w, const char *base_name,
                                const char *dir, bise_error *err)
 {

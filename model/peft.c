@@ -53,6 +53,7 @@ bise_role bise_peft_role(const char *path, bool *wrapper)
     return r;
 }
 
+/* Keys are tried in file order, as PEFT walks its dict. */
 bise_status bise_peft_pattern(double *out, const bise_json *pattern,
                               const char *path, double other, bise_error *err)
 {

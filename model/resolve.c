@@ -28,6 +28,7 @@ static double number_of(const bise_json *v)
     return bise_json_number(v, NAN);
 }
 
+/* 4096, 4096.0 and "4096" all occur in released files. */
 bise_status bise_key_int(const bise_keys *k, const char *key, bool required,
                          int64_t low, int64_t high, int64_t *out,
                          bise_error *err)
@@ -55,6 +56,7 @@ bise_status bise_key_dim(const bise_keys *k, const char *key, bool required,
     return s;
 }
 
+/* NaN fails the comparison with low, so it is refused like a word. */
 bise_status bise_key_num(const bise_keys *k, const char *key, bool required,
                          double low, double *out, bise_error *err)
 {
@@ -91,6 +93,8 @@ void bise_config_defaults(bise_config *c)
     c->bos = c->eos = c->pad = -1;
 }
 
+/* Only schemes whose tensors checkpoint.c attaches pass; guessing at others
+ * would read packed integers as weights. */
 bise_status bise_config_quant(bise_config *c, const bise_json *q,
                               bise_error *err)
 {
@@ -104,13 +108,15 @@ bise_status bise_config_quant(bise_config *c, const bise_json *q,
     const char *format = bise_json_string(bise_json_get(q, "format"), NULL);
     const bool packed = strcmp(method, "compressed-tensors") == 0;
     if (strcmp(method, "fp8") != 0 && !packed) {
-        err->status = bise_fail(err, BISE_EUNSUPPORTED, "quant_method '%s' is not one "
+        err->status =
+            bise_fail(err, BISE_EUNSUPPORTED, "quant_method '%s' is not one "
                         "bise reads (fp8, compressed-tensors)", method);
         return bise_error_hint(err, "use the bf16 checkpoint of this model");
     }
     if (packed && format && strcmp(format, "float-quantized") != 0 &&
         strcmp(format, "naive-quantized") != 0) {
-        err->status = bise_fail(err, BISE_EUNSUPPORTED, "compressed-tensors format "
+        err->status =
+            bise_fail(err, BISE_EUNSUPPORTED, "compressed-tensors format "
                         "'%s' is not one bise reads (float-quantized)",
                         format);
         return bise_error_hint(err, "use the bf16 or FP8 checkpoint");
@@ -168,6 +174,7 @@ static bise_status check_ranges(const bise_config *c, bise_error *err)
     return BISE_OK;
 }
 
+/* What no single key shows: divisibility, pairs, sensible rope numbers. */
 bise_status bise_config_check(bise_config *c, bise_error *err)
 {
     const bise_family_info *f = bise_family_get(c->family);

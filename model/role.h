@@ -49,6 +49,7 @@ bise_role bise_role_of(const char *name, bise_names layout);
 const char *bise_role_module(bise_role_kind kind);
 /* Kind from such a name; BISE_ROLE_COUNT when unknown. */
 bise_role_kind bise_role_by_module(const char *module);
+/* The same kind, layer and expert? */
 static inline bool bise_role_equal(bise_role a, bise_role b)
 {
     return a.kind == b.kind && a.layer == b.layer && a.expert == b.expert;

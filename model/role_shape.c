@@ -1,5 +1,5 @@
-/* role_shape.c - what a configuration implies: the list of its tensors and the shape
- * of each, in the row-major order of dims.h, and the number of parameters. The
+/* role_shape.c - what a configuration implies: the list of its tensors and
+ * the shape of each, in the row-major order of dims.h, and the number of parameters. The
  * one place that knows shapes; checkpoint.c and the adapter readers check files
  * against it, converters plan their outputs with it.
  */
@@ -32,6 +32,8 @@ static int cube(uint64_t dims[3], int64_t n, int64_t out, int64_t in)
     return 3;
 }
 
+/* Dense: q, k, v, o. Latent attention: down- and up-projections (mistral3.md
+ * 2.5), with kv_b also in the two parts that GGUF stores. */
 static int attention_shape(const bise_config *c, bise_role_kind kind,
                            uint64_t d[3])
 {
@@ -91,6 +93,7 @@ static int ffn_shape(const bise_config *c, bise_role role, uint64_t d[3])
     }
 }
 
+/* Global tensors first, then what a layer of this kind has. */
 int bise_role_shape(const bise_config *c, bise_role role, uint64_t dims[3])
 {
     switch (role.kind) {

@@ -91,6 +91,7 @@ static const struct { const char *name; size_t n; bool tied; } golden[] = {
     { "ministral3-tied", 20, true }, { "mistral-nohd", 21, false },
     { "mistral-window", 21, false }, { "mixtral", 41, false } };
 
+/* Counts, row orders and the parameter sum of files made by transformers. */
 START_TEST(opens_golden_models)
 {
     char path[512];
@@ -145,6 +146,7 @@ START_TEST(opens_both_prefix_schemes)
 }
 END_TEST
 
+/* params.json without a vocabulary size, rows interleaved. */
 START_TEST(opens_native)
 {
     make(NATIVE "}", BISE_NAMES_NATIVE, "");
@@ -171,6 +173,7 @@ START_TEST(drops_a_head_stored_beside_tied_embeddings)
 }
 END_TEST
 
+/* GGUF has no key for tied heads: the absence of output.weight tells. */
 START_TEST(opens_gguf_and_ties_without_output)
 {
     make(MISTRAL, BISE_NAMES_GGUF, "");
@@ -259,6 +262,7 @@ START_TEST(opens_latent_attention)
 }
 END_TEST
 
+/* Found and needed shape, and the file that holds the tensor. */
 START_TEST(names_a_wrong_shape)
 {
     make(MISTRAL, BISE_NAMES_HF, "");
@@ -317,6 +321,7 @@ START_TEST(refuses_one_tensor_under_two_names)
 }
 END_TEST
 
+/* Old rotary buffers are silent; anything else is named once and counted. */
 START_TEST(warns_of_unknown_tensors_and_skips_leftovers)
 {
     make(MISTRAL, BISE_NAMES_HF, "");
@@ -336,6 +341,7 @@ START_TEST(warns_of_unknown_tensors_and_skips_leftovers)
 }
 END_TEST
 
+/* Integers are no weights, and packed tensors name their scheme. */
 START_TEST(refuses_other_types_and_schemes)
 {
     make(MISTRAL, BISE_NAMES_HF, "");
@@ -368,6 +374,7 @@ static float *make_fp8(const char *scale, int n_dims, const uint64_t *dims)
 
 #define UP "model.layers.1.mlp.up_proj."
 
+/* All three suffixes, scalar and one-element shapes. */
 START_TEST(attaches_fp8_scales)
 {
     static const char *const suffix[] = { "weight_scale_inv", "weight_scale",
@@ -389,6 +396,7 @@ START_TEST(attaches_fp8_scales)
 }
 END_TEST
 
+/* Blocks of the config's size; the same scales fail under another size. */
 START_TEST(attaches_block_scales)
 {
     (void)make_fp8(UP "weight_scale_inv", 2, (uint64_t[]){ 3, 2 });
@@ -406,6 +414,7 @@ START_TEST(attaches_block_scales)
 }
 END_TEST
 
+/* Zero, negative, infinite, NaN, absent, and a scale without FP8. */
 START_TEST(refuses_bad_scales)
 {
     float *v = make_fp8(UP "weight_scale_inv", 0, NULL);
@@ -425,6 +434,7 @@ START_TEST(refuses_bad_scales)
 }
 END_TEST
 
+/* String, list, "other" with a name, absent, and broken YAML. */
 START_TEST(reads_the_licence_of_the_card)
 {
     static const struct { const char *card, *licence; bool warned; } t[] = {
@@ -459,6 +469,7 @@ START_TEST(needs_a_config)
 }
 END_TEST
 
+/* The n-th allocation fails for every n: an error, no leak, no crash. */
 START_TEST(survives_failing_allocations)
 {
     make(MISTRAL, BISE_NAMES_HF, "");
@@ -478,6 +489,7 @@ START_TEST(survives_failing_allocations)
 }
 END_TEST
 
+/* Every test starts with an empty directory and an empty model. */
 static Suite *suite(void)
 {
     Suite *s = suite_create("checkpoint");

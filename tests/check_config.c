@@ -53,6 +53,7 @@ static bise_status from_native(bise_config *c, const char *text)
     return s;
 }
 
+/* All keys of the 8B release; parameters as published. */
 START_TEST(reads_ministral3_8b)
 {
     bise_config c;
@@ -74,6 +75,7 @@ START_TEST(reads_ministral3_8b)
 }
 END_TEST
 
+/* Text part before root, quantization from the root. */
 START_TEST(reads_wrapper_text_part_first)
 {
     bise_config c;
@@ -89,6 +91,7 @@ START_TEST(reads_wrapper_text_part_first)
 }
 END_TEST
 
+/* Numbers as floats and strings, rope_theta at top level, null head_dim. */
 START_TEST(reads_transformers_4_keys)
 {
     bise_config c;
@@ -107,6 +110,7 @@ START_TEST(reads_transformers_4_keys)
 }
 END_TEST
 
+/* Experts of the dense size. */
 START_TEST(reads_mixtral)
 {
     bise_config c;
@@ -133,6 +137,7 @@ END_TEST
     "\"num_experts_per_tok\":4,\"moe_intermediate_size\":2048," \
     "\"n_shared_experts\":1"
 
+/* Small 4: the published total, and a missing rank named. */
 START_TEST(reads_latent_attention)
 {
     bise_config c;
@@ -164,7 +169,8 @@ static const struct { const char *json, *word; } refused[] = {
     { "{\"model_type\":\"mistral\",\"hidden_size\":1e300}", "hidden_size" },
     { "{" TEXT ",\"hidden_act\":\"gelu\"}", "gelu" },
     { "{" TEXT ",\"attention_bias\":true}", "attention_bias" },
-    { "{" TEXT ",\"quantization_config\":{\"quant_method\":\"gptq\"}}", "gptq" },
+    { "{" TEXT ",\"quantization_config\":{\"quant_method\":\"gptq\"}}",
+      "gptq" },
     { "{" TEXT ",\"quantization_config\":{\"bits\":4}}", "quant_method" },
     { "{" TEXT ",\"quantization_config\":{\"quant_method\":"
       "\"compressed-tensors\",\"format\":\"nvfp4-pack-quantized\"}}", "nvfp4" },
@@ -194,6 +200,7 @@ START_TEST(refuses_bad_config)
 }
 END_TEST
 
+/* Width over heads, heads over key heads, odd head size. */
 START_TEST(refuses_heads_that_do_not_divide)
 {
     bise_config c;
@@ -218,6 +225,7 @@ END_TEST
 #define NATIVE "\"dim\":4096,\"n_layers\":34,\"hidden_dim\":14336," \
     "\"n_heads\":32,\"n_kv_heads\":8,\"norm_eps\":1e-5"
 
+/* yarn beta and alpha are beta_fast and beta_slow. */
 START_TEST(reads_native_ministral3)
 {
     bise_config c;
@@ -237,6 +245,7 @@ START_TEST(reads_native_ministral3)
 }
 END_TEST
 
+/* vocab_size -1, a window list of equal entries. */
 START_TEST(reads_old_native_without_head_dim)
 {
     bise_config c;
@@ -251,6 +260,7 @@ START_TEST(reads_old_native_without_head_dim)
 }
 END_TEST
 
+/* Mixtral by its moe block; Large 3 by latent attention. */
 START_TEST(reads_native_experts_and_quantization)
 {
     bise_config c;
@@ -306,6 +316,7 @@ START_TEST(refuses_bad_native)
 }
 END_TEST
 
+/* The keys every dense architecture needs. */
 static void put_dims(bise_gguf_meta *m, const char *arch)
 {
     static const struct { const char *key; uint32_t v; } t[] = {
@@ -324,6 +335,7 @@ static void put_dims(bise_gguf_meta *m, const char *arch)
     bise_gguf_set_f32(m, key, 1e-5f);
 }
 
+/* YaRN keys, and the cos/sin factor that the log multiplier means. */
 START_TEST(reads_gguf_mistral3)
 {
     bise_config c;
@@ -352,6 +364,7 @@ START_TEST(reads_gguf_mistral3)
 }
 END_TEST
 
+/* Missing, unknown, and contradicting keys, each by its full name. */
 START_TEST(refuses_bad_gguf)
 {
     bise_config c;
@@ -415,6 +428,7 @@ START_TEST(yarn_frequencies_are_golden)
 }
 END_TEST
 
+/* Devstral 2, defaults, Ministral 3, and an explicit factor. */
 START_TEST(yarn_factor_follows_the_keys)
 {
     static const struct { double f, m, all, att, want; } t[] = {
@@ -468,6 +482,7 @@ START_TEST(families_are_found_by_both_names)
 }
 END_TEST
 
+/* Loops run over the tables above. */
 static Suite *suite(void)
 {
     Suite *s = suite_create("config");

@@ -86,6 +86,7 @@ static const bise_lora_module *module(bise_role_kind kind, int layer)
     return m;
 }
 
+/* The written file is PEFT's own, byte for byte. */
 START_TEST(loads_peft_and_writes_it_back)
 {
     char in[512], model[512];
@@ -129,6 +130,7 @@ START_TEST(scale_in_the_path_multiplies)
 }
 END_TEST
 
+/* Bound and variance of the uniform distribution. */
 START_TEST(new_adapter_has_kaiming_a_and_zero_b)
 {
     const bise_config c = small(false);
@@ -176,6 +178,7 @@ static const struct { const char *target; int from; size_t n; } targets[] = {
     { "self_attn.o_proj", 0, 2 },
 };
 
+/* Names, suffixes of paths, expressions, first layer. */
 START_TEST(targets_select)
 {
     const bise_config c = small(false);
@@ -188,6 +191,7 @@ START_TEST(targets_select)
 }
 END_TEST
 
+/* Unknown names, patterns without a match, ranks, tied heads, families. */
 START_TEST(wrong_targets_are_named)
 {
     static const struct { const char *target, *word; } t[] = {
@@ -212,6 +216,7 @@ START_TEST(wrong_targets_are_named)
 }
 END_TEST
 
+/* Attention only by default; saved and loaded one by one. */
 START_TEST(experts_are_targets_on_request)
 {
     bise_config c = small(false);
@@ -242,6 +247,7 @@ static bise_json *parse(const char *text)
     return v;
 }
 
+/* Whole components from a dot on; the first key wins. */
 START_TEST(patterns_follow_pefts_rule)
 {
     /* (.*\.)?(KEY)$: whole names from a dot on, the first match wins. */
@@ -274,6 +280,7 @@ START_TEST(patterns_follow_pefts_rule)
 }
 END_TEST
 
+/* Per module, with rsLoRA, and back from the written file. */
 START_TEST(patterns_set_rank_and_alpha)
 {
     const bise_config c = small(false);
@@ -296,6 +303,7 @@ START_TEST(patterns_set_rank_and_alpha)
 }
 END_TEST
 
+/* transformers 4 and 5, with and without base_model. */
 START_TEST(paths_are_read_under_every_prefix)
 {
     static const struct { const char *path; bool wrapper; } t[] = {
@@ -318,6 +326,7 @@ START_TEST(paths_are_read_under_every_prefix)
 }
 END_TEST
 
+/* The expression, the names, and the way back. */
 START_TEST(wrapper_names_keep_off_the_vision_tower)
 {
     const bise_config c = small(true);
@@ -392,6 +401,7 @@ static const struct {
     { Q0, 2, 8, 24, 2, CFG(",\"lora_dropout\":2"), "lora_dropout" },
 };
 
+/* One row, one message. */
 START_TEST(misfits_are_named)
 {
     const bise_config c = small(false);
@@ -407,6 +417,7 @@ START_TEST(misfits_are_named)
 }
 END_TEST
 
+/* No file, no settings, no tensors. */
 START_TEST(absent_and_empty_adapters_are_refused)
 {
     const bise_config c = small(false);
@@ -423,6 +434,7 @@ START_TEST(absent_and_empty_adapters_are_refused)
 }
 END_TEST
 
+/* The index of the element is in the message. */
 START_TEST(values_must_be_finite)
 {
     const bise_config c = small(false);
@@ -440,6 +452,7 @@ START_TEST(values_must_be_finite)
 }
 END_TEST
 
+/* A real file of another family, when it is at hand. */
 START_TEST(qwen_adapter_is_refused_for_a_mistral_base)
 {
     const char *shared = getenv("BISE_SHARED");
@@ -464,6 +477,7 @@ START_TEST(qwen_adapter_is_refused_for_a_mistral_base)
 }
 END_TEST
 
+/* The n-th allocation fails for every n: an error, no leak, no crash. */
 START_TEST(survives_failing_allocations)
 {
     const bise_config c = small(false);
@@ -481,6 +495,7 @@ START_TEST(survives_failing_allocations)
 }
 END_TEST
 
+/* Every test has a directory of its own. */
 static Suite *suite(void)
 {
     Suite *s = suite_create("lora");

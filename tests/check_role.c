@@ -61,6 +61,7 @@ static const struct {
       "layers.5.shared_experts.w3.weight", "blk.5.ffn_up_shexp.weight" },
 };
 
+/* Role to name to role in each layout that has the name. */
 START_TEST(names_go_both_ways)
 {
     const char *const want[3] = { names[_i].hf, names[_i].native,
@@ -81,6 +82,7 @@ START_TEST(names_go_both_ways)
 }
 END_TEST
 
+/* Leading zeros, signs, overflow and other layouts' names. */
 START_TEST(other_names_are_no_roles)
 {
     static const char *const bad[] = {
@@ -98,6 +100,7 @@ START_TEST(other_names_are_no_roles)
 }
 END_TEST
 
+/* A dense model can be written in all three. */
 START_TEST(every_implied_role_has_a_name_in_each_layout)
 {
     const bise_config c = { .family = BISE_FAMILY_MINISTRAL3, .C = 8, .F = 16,
@@ -124,6 +127,7 @@ START_TEST(modules_have_short_names)
 }
 END_TEST
 
+/* Both directions of the permutation, per head. */
 START_TEST(row_orders_are_inverse)
 {
     /* mistral3.md 2.6: HF row b D/2 + i = native row 2 i + b, per head. */
@@ -146,6 +150,7 @@ START_TEST(row_orders_are_inverse)
 }
 END_TEST
 
+/* Latent attention, shared experts and a dense first layer. */
 START_TEST(shapes_follow_the_config)
 {
     const bise_config c = { .family = BISE_FAMILY_MISTRAL4, .C = 8, .F = 16,
@@ -181,6 +186,7 @@ START_TEST(shapes_follow_the_config)
 }
 END_TEST
 
+/* One row, one name. */
 static Suite *suite(void)
 {
     Suite *s = suite_create("role");

@@ -25,6 +25,7 @@ static void put(const char *dir, const char *name, const void *data, size_t n)
     fclose(f);
 }
 
+/* Load, check what was accepted against the base, save it again. */
 static void try_load(const char *dir, const bise_config *c)
 {
     bise_error err;
@@ -47,6 +48,7 @@ static void try_load(const char *dir, const bise_config *c)
     bise_lora_fini(&l);
 }
 
+/* Split the input, lay out the files, read with and without a base. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const bise_config c = { .family = BISE_FAMILY_MINISTRAL3, .C = 8, .F = 12,

@@ -34,6 +34,7 @@ static void use(const bise_config *c)
     bise_free(freq);
 }
 
+/* The same JSON through both readers. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bise_error err;
