@@ -48,6 +48,8 @@ static int cut(documents *d, size_t len)
     return d->ids ? 0 : -1;
 }
 
+/* A task: one document. Documents are independent, so threads share only the
+ * tokenizer, which is read-only. */
 static void encode(void *ctx, size_t i, int worker)
 {
     documents *d = ctx;
@@ -61,12 +63,14 @@ static void encode(void *ctx, size_t i, int worker)
         d->failed = true;
 }
 
+/* Ascending times, for the least and the median. */
 static int by_value(const void *a, const void *b)
 {
     const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
 }
 
+/* All ids in a row as int32, for the comparison with the judges. */
 static int write_ids(const documents *d, const char *path)
 {
     FILE *f = fopen(path, "wb");
@@ -78,7 +82,9 @@ static int write_ids(const documents *d, const char *path)
     return f && fclose(f) ? -1 : rc;
 }
 
-/* Time runs of encoding all documents; the first is not counted. */
+/* Time runs of encoding all documents; the first is not counted. The first
+ * pass also grows the lists of ids, so that later ones measure encoding
+ * alone. */
 static void measure(documents *d, int threads, int runs, size_t bytes)
 {
     uint64_t ns[RUNS_MAX];
@@ -103,6 +109,7 @@ static void measure(documents *d, int threads, int runs, size_t bytes)
     bise_pool_free(pool);
 }
 
+/* Usage errors exit 2, unreadable files 1. */
 int main(int argc, char **argv)
 {
     bise_tokenizer *t = NULL;

@@ -39,7 +39,9 @@ static const bise_option options[] = {
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
 
-/* Does the file at path start like a tokenizer: JSON, GGUF, protobuf? */
+/* Does the file at path start like a tokenizer: JSON, GGUF, protobuf? A
+ * safetensors file starts with a length, an archive with its own magic;
+ * neither looks like one of these. */
 static bool is_tokenizer_file(const char *path)
 {
     char head[4] = { 0 };
@@ -51,6 +53,7 @@ static bool is_tokenizer_file(const char *path)
                       memcmp(head, "GGUF", 4) == 0);
 }
 
+/* A file by itself, or the tokenizer of a model of any kind. */
 static bise_status open_tokenizer(bise_tokenizer **out, bise_context *ctx,
                                   const char *path, bise_error *err)
 {
@@ -64,7 +67,8 @@ static bise_status open_tokenizer(bise_tokenizer **out, bise_context *ctx,
     return s;
 }
 
-/* The text to work on: the argument, a file, or stdin. */
+/* The text to work on: the argument, a file, or stdin. Exactly one source: a
+ * forgotten TEXT beside --file would otherwise be ignored silently. */
 static bise_status read_text(bise_str *text, bise_context *ctx,
                              bise_error *err)
 {
@@ -88,7 +92,8 @@ static bise_status read_text(bise_str *text, bise_context *ctx,
     return bise_str_ok(text) ? BISE_OK : bise_fail_nomem(err);
 }
 
-/* Ids between blanks, commas or brackets. */
+/* Ids between blanks, commas or brackets. What `bise tokenize` prints, and
+ * lists as Python or JSON print them, can be pasted. */
 static bise_status read_ids(bise_ids *ids, const char *s, bise_error *err)
 {
     const char *start = s;
@@ -108,7 +113,8 @@ static bise_status read_ids(bise_ids *ids, const char *s, bise_error *err)
     }
 }
 
-/* A conversation: a list of messages, or an object with messages and tools. */
+/* A conversation: a list of messages, or an object with messages and tools.
+ * Faults name the file and the message. */
 static bise_status encode_chat(bise_sample *out, bise_context *ctx,
                                const bise_tokenizer *t, bise_error *err)
 {
@@ -132,7 +138,8 @@ static bise_status encode_chat(bise_sample *out, bise_context *ctx,
     return s == BISE_OK ? s : bise_error_in(err, path, NULL);
 }
 
-/* Text of one id as valid UTF-8: its name when it is special. */
+/* Text of one id as valid UTF-8: its name when it is special. Parts of a
+ * character show as U+FFFD here; --decode shows the bytes. */
 static void piece_text(bise_str *out, const bise_tokenizer *t, int32_t id)
 {
     size_t n = 0;
@@ -145,6 +152,8 @@ static void piece_text(bise_str *out, const bise_tokenizer *t, int32_t id)
         bise_utf8_repair(out, piece, n);
 }
 
+/* One line for each token: id, with --chat whether it is trained, and the
+ * text as a JSON string so that blanks and line ends can be seen. */
 static void print_pieces(bise_context *ctx, const bise_tokenizer *t,
                          const bise_sample *s, bool masked)
 {
@@ -161,7 +170,7 @@ static void print_pieces(bise_context *ctx, const bise_tokenizer *t,
     bise_str_fini(&line);
 }
 
-/* The keys of --json. */
+/* The keys of --json. mask is empty unless a conversation was encoded. */
 static void set_result(bise_context *ctx, const bise_tokenizer *t,
                        const bise_sample *s, bool masked, const bise_str *text)
 {
@@ -186,7 +195,8 @@ static void set_result(bise_context *ctx, const bise_tokenizer *t,
     bise_str_fini(&buf);
 }
 
-/* The tokens asked for: of a conversation, of ids, or of a text. */
+/* The tokens asked for: of a conversation, of ids, or of a text. Options
+ * that exclude each other are refused rather than ranked. */
 static bise_status make_tokens(bise_sample *out, bise_context *ctx,
                                const bise_tokenizer *t, bise_error *err)
 {
@@ -214,6 +224,7 @@ static bise_status make_tokens(bise_sample *out, bise_context *ctx,
     return s;
 }
 
+/* One line, blanks between: it pipes into --decode and into scripts. */
 static void print_ids(bise_context *ctx, const bise_ids *ids)
 {
     for (size_t i = 0; i < ids->n; i++)
@@ -221,6 +232,8 @@ static void print_ids(bise_context *ctx, const bise_ids *ids)
     bise_print(ctx, "\n");
 }
 
+/* The text of the result is decoded from the ids, special tokens shown, so
+ * that it tells what the model sees and not what was typed. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const bool decode = bise_opt_given(ctx->args, "decode");

@@ -60,6 +60,8 @@ static const bise_chat formats[] = {
 };
 #define N_FORMATS (sizeof formats / sizeof *formats)
 
+/* Ids and masks grow together: one cannot be longer than the other, because
+ * the mask has room before the first id is pushed. */
 bise_status bise_sample_add(bise_sample *s, const int32_t *ids, size_t n,
                             bool trained, bise_error *err)
 {
@@ -75,12 +77,15 @@ bise_status bise_sample_add(bise_sample *s, const int32_t *ids, size_t n,
     return BISE_OK;
 }
 
+/* Empty the sample for the next row; its memory stays, so that a walk over a
+ * data set allocates only for longer and longer rows. */
 void bise_sample_clear(bise_sample *s)
 {
     s->ids.n = 0;
     s->turns = 0;
 }
 
+/* Release ids and mask; the zeroed sample may be used again. */
 void bise_sample_fini(bise_sample *s)
 {
     bise_ids_fini(&s->ids);
@@ -89,7 +94,8 @@ void bise_sample_fini(bise_sample *s)
 }
 
 /* The version whose control tokens a vocabulary has, for files that do not
- * say: each version added some. */
+ * say: each version added some. The order matters: a vocabulary of v13 has
+ * all signs of the older versions too, so the newest is asked for first. */
 static int guess_version(const bise_tokenizer *t)
 {
     static const struct { const char *token; int version; } signs[] = {
@@ -102,6 +108,10 @@ static int guess_version(const bise_tokenizer *t)
     return 1;
 }
 
+/* Names are matched exactly; without one the version and the kind of the
+ * vocabulary decide. A tokenizer that lacks [INST] can only speak v1,
+ * whatever it is told, because the other formats have no way to spell a
+ * turn. */
 bise_status bise_chat_for(const bise_chat **out, const bise_tokenizer *t,
                           const char *name, bise_error *err)
 {
@@ -129,6 +139,8 @@ bise_status bise_chat_for(const bise_chat **out, const bise_tokenizer *t,
                      "'%s'", version, bise_tokenizer_source(t));
 }
 
+/* The name identifies the format in cache keys and run settings, so the
+ * names of the table never change. */
 const char *bise_chat_name(const bise_chat *c)
 {
     return c->name;
@@ -145,7 +157,9 @@ typedef struct job {
     bise_ids ids;       /* scratch */
 } job;
 
-/* Segment: a control token. */
+/* Segment: a control token. A missing token is an error and never text: text
+ * that looks like a control token would be tokenized as ordinary words and
+ * train the model on a format it does not have. */
 static void control(job *j, const char *name)
 {
     if (j->status != BISE_OK)
@@ -159,7 +173,8 @@ static void control(job *j, const char *name)
         j->status = bise_sample_add(j->out, &id, 1, j->trained, j->err);
 }
 
-/* Segment: a text, tokenized on its own. */
+/* Segment: a text, tokenized on its own. Nothing may be merged across two
+ * segments, since the deployed model sees the same cuts. */
 static void text(job *j, const char *s, size_t n)
 {
     if (j->status != BISE_OK)
@@ -171,6 +186,8 @@ static void text(job *j, const char *s, size_t n)
                                     j->err);
 }
 
+/* Segment: a text built here. Releases s in any case, so that callers can
+ * hand over and forget. */
 static void text_str(job *j, bise_str *s)
 {
     if (j->status == BISE_OK && !bise_str_ok(s))
@@ -179,7 +196,9 @@ static void text_str(job *j, bise_str *s)
     bise_str_fini(s);
 }
 
-/* Every tool must be sound, also where the format has no place for them. */
+/* Every tool must be sound, also where the format has no place for them.
+ * mistral-common validates them before it looks at the version, and so do
+ * we: the same file is good or bad for all. */
 static bise_status check_tools(const bise_json *tools, bise_error *err)
 {
     for (size_t i = 0; i < bise_json_size(tools); i++) {
@@ -199,7 +218,10 @@ static bise_status check_tools(const bise_json *tools, bise_error *err)
 }
 
 /* A tool as mistral-common dumps it: type, function {name, description,
- * parameters} and nothing else. */
+ * parameters} and nothing else. The keys stand in this order whatever the
+ * input's order was; `strict` and unknown keys are left out, a missing
+ * description is an empty one. check_tools has made sure that there is a
+ * name. */
 static void put_tool(bise_str *out, const bise_json *tool)
 {
     const bise_json *f = bise_json_get(tool, "function");
@@ -221,6 +243,8 @@ static void put_tool(bise_str *out, const bise_json *tool)
     bise_str_puts(out, "}}");
 }
 
+/* The list of tools as one JSON text between its two control tokens. It
+ * stands directly before [INST] of the user turn that the format names. */
 static void put_tools(job *j, const bise_json *tools)
 {
     bise_str list = { 0 };
@@ -236,7 +260,9 @@ static void put_tools(job *j, const bise_json *tools)
     control(j, "[/AVAILABLE_TOOLS]");
 }
 
-/* [MODEL_SETTINGS] with the defaults of the file, when it has any. */
+/* [MODEL_SETTINGS] with the defaults of the file, when it has any. Requests
+ * may choose other settings at run time; a training row cannot, so it gets
+ * what a request without a choice would get. */
 static void put_settings(job *j)
 {
     const char *settings = bise_tokenizer_settings(j->t);
@@ -247,6 +273,9 @@ static void put_settings(job *j)
     control(j, "[/MODEL_SETTINGS]");
 }
 
+/* The parts of a system or assistant turn. Blanks at the end of an answer
+ * are cut (v2 to v7 and later, only for a plain text): they would teach the
+ * model to stop after a blank that the template never has. */
 static void put_parts(job *j, const bise_turn *turn, bool trim)
 {
     for (size_t i = 0; i < turn->n_parts; i++) {
@@ -268,6 +297,9 @@ typedef struct place {
     size_t first, last; /* user turns; SIZE_MAX when there is none */
 } place;
 
+/* One user turn: tools and settings before it where the format wants them,
+ * the system prompt glued in front of the text where the format has no block
+ * for it. In v1 the markers are part of the text and its blanks count. */
 static void put_user(job *j, const bise_turn *turn, const bise_turns *all,
                      size_t i, const place *p, const bise_json *tools)
 {
@@ -299,7 +331,8 @@ static void put_user(job *j, const bise_turn *turn, const bise_turns *all,
         control(j, "[/INST]");
 }
 
-/* One JSON list of all calls (v2 to v7). */
+/* One JSON list of all calls (v2 to v7). The id comes last in v3 and is left
+ * out in v2, or when the message has none; the arguments are JSON already. */
 static void put_call_list(job *j, const bise_turn *turn)
 {
     bise_str s = { 0 };
@@ -321,6 +354,8 @@ static void put_call_list(job *j, const bise_turn *turn)
     text_str(j, &s);
 }
 
+/* Calls of one turn. From v11 on each call has its own control tokens, and
+ * the id is a segment between them or, from v13 on, gone. */
 static void put_calls(job *j, const bise_turn *turn)
 {
     if (!turn->n_calls)
@@ -342,6 +377,9 @@ static void put_calls(job *j, const bise_turn *turn)
     }
 }
 
+/* The answer and its end token are what the model must learn to say: both
+ * are trained together or not at all. A prefix has no end token, because the
+ * text goes on. */
 static void put_assistant(job *j, const bise_turn *turn, bool old, bool trains)
 {
     if (turn->n_calls && !j->c->keeps_history && old)
@@ -368,7 +406,9 @@ static void put_assistant(job *j, const bise_turn *turn, bool old, bool trains)
 }
 
 /* The content of a result inside of JSON: JSON again, or a string. Empty is
- * an empty object, as the normalizer has it. */
+ * an empty object, as the normalizer has it. Python reads the content as
+ * JSON when it can: a number or an object is embedded, any other text
+ * becomes a JSON string. */
 static void put_result_json(bise_str *s, const bise_turn *turn)
 {
     const char *body = turn->n_parts ? turn->parts[0].text : "{}";
@@ -377,6 +417,8 @@ static void put_result_json(bise_str *s, const bise_turn *turn)
         bise_str_put_json(s, body, n);
 }
 
+/* One result of a tool. In v2 it disappears once a later user turn exists;
+ * from v7 on the text stands as it is, from v13 on without the id. */
 static void put_result(job *j, const bise_turn *turn, bool old)
 {
     const char *id = turn->call_id ? turn->call_id : "";
@@ -414,7 +456,9 @@ static void put_result(job *j, const bise_turn *turn, bool old)
     control(j, "[/TOOL_RESULTS]");
 }
 
-/* v2 has room for one result behind a turn with calls. */
+/* v2 has room for one result behind a turn with calls. The list that v2
+ * writes would have one entry for each result in its own block, which the
+ * model has never seen. */
 static void check_single_results(job *j, const bise_turns *all, size_t last)
 {
     size_t results = 0;
@@ -434,7 +478,8 @@ static void check_single_results(job *j, const bise_turns *all, size_t last)
     }
 }
 
-/* Does assistant turn i count for the loss? */
+/* Does assistant turn i count for the loss? A weight of 0 wins over
+ * everything; with `last` only the last turn of the assistant is left. */
 static bool is_trained(const bise_turns *all, size_t i, bise_train_on on)
 {
     if (all->v[i].weight == 0)
@@ -447,6 +492,9 @@ static bool is_trained(const bise_turns *all, size_t i, bise_train_on on)
     return true;
 }
 
+/* The whole conversation. <s> is never trained: it is no target, since
+ * nothing stands before it. `old` marks what lies before the last user turn,
+ * which v2 forgets. */
 static void put_turns(job *j, const bise_turns *all, const bise_json *tools,
                       bise_train_on on)
 {
@@ -482,6 +530,8 @@ static void put_turns(job *j, const bise_turns *all, const bise_json *tools,
     }
 }
 
+/* Reads and checks first, then writes: a fault in the last message leaves
+ * nothing behind in out. Tokens already in out stay as they were. */
 bise_status bise_chat_encode(const bise_chat *c, const bise_tokenizer *t,
                              const bise_json *messages, const bise_json *tools,
                              bise_train_on train_on, bise_sample *out,
@@ -506,6 +556,8 @@ bise_status bise_chat_encode(const bise_chat *c, const bise_tokenizer *t,
     return j.status;
 }
 
+/* Suffix before prefix, so that the model goes on from the prefix. Nothing
+ * is trained here; callers that train on the middle append it themselves. */
 bise_status bise_chat_fim(const bise_tokenizer *t, const char *prefix,
                           const char *suffix, bise_sample *out,
                           bise_error *err)

@@ -16,6 +16,8 @@
 static const char *const role_names[] = { "system", "user", "assistant",
                                           "tool" };
 
+/* Release everything of a conversation; the parts and calls of a turn are
+ * arrays of their own, their texts live in the arena. */
 void bise_turns_fini(bise_turns *t)
 {
     for (size_t i = 0; i < t->n; i++) {
@@ -28,12 +30,15 @@ void bise_turns_fini(bise_turns *t)
     *t = (bise_turns){ 0 };
 }
 
+/* ASCII letters and digits only: Python's pattern names them, no locale may
+ * change that. */
 static bool is_word_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
            (c >= '0' && c <= '9');
 }
 
+/* ^[a-zA-Z0-9_-]{1,64}$ of mistral-common, for tools, calls and results. */
 bool bise_is_function_name(const char *s)
 {
     size_t n = 0;
@@ -42,7 +47,8 @@ bool bise_is_function_name(const char *s)
     return !s[n] && n >= 1 && n <= 64;
 }
 
-/* Ids of v3 to v11: nine letters or digits. */
+/* Ids of v3 to v11: nine letters or digits. Mistral's own API makes them so,
+ * and up to v11 the model sees them. */
 static bool is_nine(const char *s)
 {
     size_t n = 0;
@@ -65,11 +71,17 @@ typedef struct walk {
     bool trains;
 } walk;
 
+/* A member that must be a text, NULL otherwise. JSON texts are
+ * NUL-terminated; one with a NUL inside ends there, which no name or id has.
+ */
 static const char *text_of(const bise_json *object, const char *key)
 {
     return bise_json_string(bise_json_get(object, key), NULL);
 }
 
+/* The role of every message. OpenAI's newer name `developer` is the system.
+ * Anything else is named in the error, because a wrong key (`from`, `human`)
+ * is the most common fault of a data set. */
 static bise_status read_roles(walk *w, bise_error *err)
 {
     for (size_t i = 0; i < w->n; i++) {
@@ -89,7 +101,9 @@ static bise_status read_roles(walk *w, bise_error *err)
     return BISE_OK;
 }
 
-/* Which roles may follow which. */
+/* Which roles may follow which. The table is mistral-common's: after a
+ * result the assistant or the user speaks, the system never interrupts an
+ * answer. */
 static bise_status check_order(const walk *w, bise_error *err)
 {
     static const bool may[4][4] = { /* [before][after]: system user asst tool */
@@ -108,7 +122,9 @@ static bise_status check_order(const walk *w, bise_error *err)
     return BISE_OK;
 }
 
-/* Does the message say anything: a text, or chunks, or a thought beside? */
+/* Does the message say anything: a text, or chunks, or a thought beside? An
+ * empty list counts as nothing, a list with an empty text as something, as
+ * Python's truth has it. */
 static bool has_content(const bise_json *m)
 {
     const bise_json *content = bise_json_get(m, "content");
@@ -120,7 +136,9 @@ static bool has_content(const bise_json *m)
            text_of(m, "reasoning");
 }
 
-/* Types of a content list: text for all, thoughts where the format has them. */
+/* Types of a content list: text for all, thoughts where the format has them.
+ * Text only otherwise: images and audio have no place in a text model, and
+ * dropping them silently would train on questions without their subject. */
 static bise_status check_chunks(const walk *w, size_t i, bise_error *err)
 {
     const bise_json *m = bise_json_at(w->messages, i);
@@ -152,7 +170,9 @@ static bise_status check_chunks(const walk *w, size_t i, bise_error *err)
     return BISE_OK;
 }
 
-/* The id of a call: "null" stands for none, as in mistral-common. */
+/* The id of a call: "null" stands for none, as in mistral-common. Up to v11
+ * only the last message of a training sample may go without: its id would be
+ * random text to learn. */
 static bise_status check_call_id(const walk *w, size_t i, const char *id,
                                  bise_error *err)
 {
@@ -171,6 +191,9 @@ static bise_status check_call_id(const walk *w, size_t i, const char *id,
     return BISE_OK;
 }
 
+/* What one assistant message may hold: text, calls, or both where the format
+ * allows it, names that are valid, a weight of 0 or 1, and a prefix only at
+ * the very end. */
 static bise_status check_assistant(const walk *w, size_t i, bise_error *err)
 {
     const bise_json *m = bise_json_at(w->messages, i);
@@ -211,6 +234,8 @@ static bise_status check_assistant(const walk *w, size_t i, bise_error *err)
     return BISE_OK;
 }
 
+/* What a result must have: formats before v13 spell the id, so it has their
+ * form; later ones only match it to its call. */
 static bise_status check_tool(const walk *w, size_t i, bise_error *err)
 {
     const bise_json *m = bise_json_at(w->messages, i);
@@ -231,7 +256,8 @@ static bise_status check_tool(const walk *w, size_t i, bise_error *err)
     return BISE_OK;
 }
 
-/* As many results as calls before the assistant speaks again. */
+/* As many results as calls before the assistant speaks again. Missing
+ * results at the end are fine, the conversation may stop there. */
 static bise_status check_counts(const walk *w, bise_error *err)
 {
     int64_t open = 0;
@@ -258,6 +284,8 @@ typedef struct pending {
     size_t n, n_done, cap;
 } pending;
 
+/* Start to wait for the calls of message i. Ids must differ, or a result
+ * could not be told which call it answers. */
 static bise_status expect_calls(pending *p, const walk *w, size_t i,
                                 bise_error *err)
 {
@@ -285,7 +313,8 @@ static bise_status expect_calls(pending *p, const walk *w, size_t i,
     return BISE_OK;
 }
 
-/* From v11 on every result names a call that waits for it. */
+/* From v11 on every result names a call that waits for it. Results may come
+ * in any order; order_results sorts them later. */
 static bise_status check_pairs(const walk *w, bise_error *err)
 {
     pending p = { 0 };
@@ -316,6 +345,8 @@ static bise_status check_pairs(const walk *w, bise_error *err)
     return s;
 }
 
+/* All rules, in mistral-common's order, so that a conversation with two
+ * faults is told the same one first. */
 static bise_status check_all(walk *w, bise_error *err)
 {
     bise_status s = read_roles(w, err);
@@ -337,6 +368,8 @@ static bise_status check_all(walk *w, bise_error *err)
     return s;
 }
 
+/* Append a text or thought to a turn. The text is copied: it may come from a
+ * buffer that the next message overwrites. */
 static bise_status add_part(bise_turns *t, bise_turn *turn, const char *text,
                             size_t len, bool think, bool open, bise_error *err)
 {
@@ -362,6 +395,8 @@ typedef struct joiner {
     bool new_message;   /* the next text is the first of its message */
 } joiner;
 
+/* Add a text to the one that is being joined. Empty texts leave no trace,
+ * not even a separator. */
 static void join_text(joiner *j, const char *s, size_t n)
 {
     if (!n)
@@ -372,6 +407,7 @@ static void join_text(joiner *j, const char *s, size_t n)
     j->new_message = false;
 }
 
+/* End the text being joined: it becomes a part of the turn. */
 static bise_status flush_text(joiner *j, bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -384,7 +420,9 @@ static bise_status flush_text(joiner *j, bise_error *err)
     return s;
 }
 
-/* A thought: a text, or a list of texts as Mistral's API gives it. */
+/* A thought: a text, or a list of texts as Mistral's API gives it. The text
+ * before it ends here, since a thought is a part of its own between [THINK]
+ * and [/THINK]. */
 static bise_status join_thought(joiner *j, const bise_json *thinking,
                                 bool closed, bise_error *err)
 {
@@ -409,7 +447,9 @@ static bise_status join_thought(joiner *j, const bise_json *thinking,
     return s;
 }
 
-/* The content of one message onto the turn. */
+/* The content of one message onto the turn. A thought that stands beside the
+ * content (reasoning_content of other engines) comes first, as the model
+ * thinks before it answers. */
 static bise_status join_message(joiner *j, const bise_json *m, bise_error *err)
 {
     const bise_json *content = bise_json_get(m, "content");
@@ -440,7 +480,9 @@ static bise_status join_message(joiner *j, const bise_json *m, bise_error *err)
     return s;
 }
 
-/* Arguments as Python writes them again; text that is no JSON stays. */
+/* Arguments as Python writes them again; text that is no JSON stays. No
+ * arguments at all are an empty object. An object instead of the text that
+ * OpenAI has is accepted and written in the same way. */
 static bise_status add_call(bise_turns *t, bise_turn *turn,
                             const bise_json *call, bise_error *err)
 {
@@ -474,6 +516,8 @@ static bise_status add_call(bise_turns *t, bise_turn *turn,
     return ok ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* A turn at the end of the list; NULL when out of memory. Pointers to turns
+ * die with the next call. */
 static bise_turn *new_turn(bise_turns *t, bise_role role, size_t message)
 {
     void *v = t->v;
@@ -484,7 +528,9 @@ static bise_turn *new_turn(bise_turns *t, bise_role role, size_t message)
     return &t->v[t->n++];
 }
 
-/* Messages [from, to) of one role as one turn. */
+/* Messages [from, to) of one role as one turn. Results and system messages
+ * come alone, so from + 1 == to for them and their ids and names are those
+ * of the one message. */
 static bise_status add_turn(bise_turns *t, const walk *w, size_t from,
                             size_t to, bise_error *err)
 {
@@ -513,7 +559,9 @@ static bise_status add_turn(bise_turns *t, const walk *w, size_t from,
     return s;
 }
 
-/* The system messages joined, for formats without a block of their own. */
+/* The system messages joined, for formats without a block of their own.
+ * Chunks are joined as in any message, messages by a blank line; empty ones
+ * are skipped. */
 static bise_status join_system(bise_turns *t, const walk *w, bise_error *err)
 {
     bise_turn turn = { .role = BISE_ROLE_SYSTEM };
@@ -537,7 +585,9 @@ static bise_status join_system(bise_turns *t, const walk *w, bise_error *err)
 }
 
 /* Where a result belongs: behind the last call with its id, results without
- * a call behind all, equals in the order of their last occurrence. */
+ * a call behind all, equals in the order of their last occurrence. Sorting
+ * by both keys is what mistral-common does; with unique ids, which
+ * check_pairs has made sure of, the first decides. */
 static size_t place_of(const bise_turns *t, size_t first_call, size_t from,
                        size_t to, size_t k, size_t *second)
 {
@@ -553,7 +603,8 @@ static size_t place_of(const bise_turns *t, size_t first_call, size_t from,
     return place;
 }
 
-/* Stable insertion sort of results [from, to) by their calls. */
+/* Stable insertion sort of results [from, to) by their calls. Runs are a
+ * handful of messages, so the quadratic sort is the short one. */
 static void sort_results(bise_turns *t, size_t first_call, size_t from,
                          size_t to)
 {
@@ -570,7 +621,8 @@ static void sort_results(bise_turns *t, size_t first_call, size_t from,
         }
 }
 
-/* Put runs of results into the order of the calls since the run before. */
+/* Put runs of results into the order of the calls since the run before.
+ * Calls of several turns in a row count together, in their order. */
 static void order_results(bise_turns *t)
 {
     size_t first_call = 0;
@@ -587,13 +639,17 @@ static void order_results(bise_turns *t)
     }
 }
 
+/* The weight of a message, -1 for none: mistral-common does not merge a
+ * message with weight 1 with one that has none. */
 static double weight_of(const bise_json *m)
 {
     const bise_json *v = bise_json_get(m, "weight");
     return bise_json_is_null(v) ? -1 : bise_json_number(v, -1);
 }
 
-/* Runs of one role and weight become turns; a result stays alone. */
+/* Runs of one role and weight become turns; a result stays alone. A system
+ * message breaks a run even where it leaves no turn: two user messages
+ * around it stay two turns. */
 static bise_status collect(bise_turns *t, const walk *w, bise_error *err)
 {
     const bool block = w->c->system == BISE_SYSTEM_BLOCK;
@@ -618,6 +674,7 @@ static bise_status collect(bise_turns *t, const walk *w, bise_error *err)
     return s;
 }
 
+/* On failure t is empty again and needs no bise_turns_fini. */
 bise_status bise_turns_read(bise_turns *t, const bise_chat *c,
                             const bise_json *messages, bise_error *err)
 {

@@ -13,6 +13,8 @@
 #define CACHE_FROM 2048      /* bytes of text from which a cache pays */
 #define CACHE_ROWS 16384u
 
+/* The table is as large as the text can fill, up to 16,384 rows, which stay
+ * in the second-level cache of the processor. */
 void bise_chunks_init(bise_chunk_cache *c, size_t n)
 {
     uint32_t rows = 256;
@@ -26,12 +28,16 @@ void bise_chunks_init(bise_chunk_cache *c, size_t n)
     c->mask = rows - 1;
 }
 
+/* Release the table; it points into the text and must not outlive the call
+ * that made it. */
 void bise_chunks_fini(bise_chunk_cache *c)
 {
     bise_free(c->rows);
     c->rows = NULL;
 }
 
+/* Grows by doubling through bise_grow. The caller writes up to n ids there
+ * and adds to ids->n what it really wrote. */
 int32_t *bise_ids_room(bise_ids *ids, size_t n)
 {
     if (ids->n + n > ids->cap) {
@@ -43,7 +49,9 @@ int32_t *bise_ids_room(bise_ids *ids, size_t n)
     return ids->v + ids->n;
 }
 
-/* Bytes to ids; a vocabulary that lacks one gives its unknown id, if any. */
+/* Bytes to ids; a vocabulary that lacks one gives its unknown id, if any.
+ * Tekken files have all 256 bytes, so the unknown id appears only with
+ * foreign vocabularies. */
 static size_t bytes_to_ids(const bise_tokenizer *t, const char *text, size_t n,
                            int32_t *ids)
 {
@@ -56,7 +64,9 @@ static size_t bytes_to_ids(const bise_tokenizer *t, const char *text, size_t n,
     return count;
 }
 
-/* Merge the bytes of one chunk onto the end of out. */
+/* Merge the bytes of one chunk onto the end of out. Short chunks start from
+ * the table of byte pairs, which saves a lookup in the large table for each
+ * of their bytes. */
 static bise_status merge_chunk(const bise_tokenizer *t, const char *text,
                                size_t n, bise_ids *out, bise_error *err)
 {
@@ -78,7 +88,9 @@ static bise_status merge_chunk(const bise_tokenizer *t, const char *text,
     return s;
 }
 
-/* One chunk: seen before, a token as a whole, or merged. */
+/* One chunk: seen before, a token as a whole, or merged. Most chunks of a
+ * text are words seen before, then words that are tokens; only the rest is
+ * merged. */
 static inline bise_status encode_chunk(const bise_tokenizer *t,
                                        bise_chunk_cache *cache,
                                        const char *text, size_t n,
@@ -101,6 +113,8 @@ static inline bise_status encode_chunk(const bise_tokenizer *t,
     return s;
 }
 
+/* Chunks are independent of each other: the ids of the text are those of its
+ * chunks in a row. */
 bise_status bise_bpe_encode(const bise_tokenizer *t, const char *text,
                             size_t n, bise_ids *out, bise_error *err)
 {

@@ -60,6 +60,7 @@ static inline int bise_chunks_copy(const bise_chunk_cache *c, const char *text,
     const bise_chunk *r = &c->rows[hash & c->mask];
     if (r->hash != hash || r->len != n || !bise_same_bytes(r->text, text, n))
         return 0;
+    /* Room first: it may move the list that the row points into. */
     int32_t *to = bise_ids_room(out, r->count);
     if (!to)
         return -1;

@@ -15,6 +15,7 @@
 
 #define KEY(name) "tokenizer.ggml." name
 
+/* Does a key hold exactly this text? Values are not NUL-terminated. */
 static bool is_str(const bise_gguf_meta *m, const char *key, const char *want)
 {
     size_t n;
@@ -22,7 +23,9 @@ static bool is_str(const bise_gguf_meta *m, const char *key, const char *want)
     return s && n == strlen(want) && memcmp(s, want, n) == 0;
 }
 
-/* An array that must have one number for each token, NULL when absent. */
+/* An array that must have one number for each token, NULL when absent. The
+ * count is checked here once, so that the walk over the tokens needs no
+ * further bound. */
 static bise_status token_array(const bise_gguf_meta *m, const char *key,
                                uint64_t n, const bise_gguf_kv **out,
                                bise_error *err)
@@ -37,7 +40,8 @@ static bise_status token_array(const bise_gguf_meta *m, const char *key,
     return BISE_OK;
 }
 
-/* All tokens with their types and scores. */
+/* All tokens with their types and scores. A type outside of 1 to 6 counts as
+ * normal, which is what llama.cpp makes of a file without types. */
 static bise_status read_tokens(bise_tokenizer *t, const bise_gguf_meta *m,
                                const bise_gguf_kv *tokens, bise_error *err)
 {
@@ -73,7 +77,9 @@ static bise_status read_tokens(bise_tokenizer *t, const bise_gguf_meta *m,
     return s;
 }
 
-/* Id of one side of a merge in the byte alphabet, -1 when it has none. */
+/* Id of one side of a merge in the byte alphabet, -1 when it has none. Both
+ * sides are spelt in the byte alphabet, where a blank never occurs: the
+ * blank between them is the only one. */
 static int32_t side_id(const bise_tokenizer *t, const char *s, size_t n,
                        bise_str *raw)
 {
@@ -84,6 +90,8 @@ static int32_t side_id(const bise_tokenizer *t, const char *s, size_t n,
     return bise_vocab_find(t, s, raw->len, bise_hash_bytes(s, raw->len));
 }
 
+/* The list of merges, best first. Every side must be a token: a merge of
+ * something else could never apply, and hides a broken file. */
 static bise_status read_merges(bise_tokenizer *t, const bise_gguf_meta *m,
                                bise_error *err)
 {
@@ -115,13 +123,17 @@ static bise_status read_merges(bise_tokenizer *t, const bise_gguf_meta *m,
     return s == BISE_OK ? bise_vocab_merges(t, list, n, err) : s;
 }
 
+/* An id given by key; -1 when it is absent or not an id. Some writers store
+ * -1 as 4294967295. */
 static int32_t special_id(const bise_gguf_meta *m, const char *key, int32_t n)
 {
     const int64_t id = bise_gguf_int(m, key, -1);
     return id >= 0 && id < n ? (int32_t)id : -1;
 }
 
-/* The parts that differ between the two kinds. */
+/* The parts that differ between the two kinds. SentencePiece files of
+ * llama.cpp always fall back to bytes and put a blank in front unless a key
+ * says otherwise. */
 static bise_status read_kind(bise_tokenizer *t, const bise_gguf_meta *m,
                              bise_error *err)
 {
@@ -145,6 +157,9 @@ static bise_status read_kind(bise_tokenizer *t, const bise_gguf_meta *m,
     return s == BISE_OK ? read_merges(t, m, err) : s;
 }
 
+/* Vocabulary of a GGUF. The version is not stored; bise_chat_for guesses it
+ * from the control tokens. Ids of special tokens come from their keys, and
+ * from their names where a key is absent. */
 bise_status bise_gguf_vocab(bise_tokenizer **out, const char *name,
                             const bise_gguf_meta *m, bise_error *err)
 {
@@ -183,7 +198,8 @@ bise_status bise_gguf_vocab(bise_tokenizer **out, const char *name,
     return BISE_OK;
 }
 
-/* Merge (left, right) as "left right" in the byte alphabet. */
+/* Merge (left, right) as "left right" in the byte alphabet. The text is what
+ * llama.cpp and tokenizer.json read. */
 static void put_merge(bise_str *list, bise_str *buf, const bise_tokenizer *t,
                       int32_t left, int32_t right)
 {
@@ -195,6 +211,7 @@ static void put_merge(bise_str *list, bise_str *buf, const bise_tokenizer *t,
     bise_gguf_strings_add(list, bise_str_get(buf), buf->len);
 }
 
+/* Pairs by left id, then by right id, for qsort. */
 static int by_ids(const void *a, const void *b)
 {
     const int32_t *x = a, *y = b;
@@ -204,7 +221,9 @@ static int by_ids(const void *a, const void *b)
 }
 
 /* The merges that ranks imply: tokens in order of their ranks, and for each
- * its splits by (left, right). Ids are in the order of ranks. */
+ * its splits by (left, right). Ids are in the order of ranks. This is the
+ * order in which transformers derives them, so a tokenizer.json made from
+ * the same ranks has the same list. */
 static uint64_t put_implied(bise_str *list, bise_str *buf,
                             const bise_tokenizer *t)
 {
@@ -235,6 +254,7 @@ static uint64_t put_implied(bise_str *list, bise_str *buf,
     return count;
 }
 
+/* tokenizer.ggml.merges, from the file's own list where there was one. */
 static bise_status put_merges(const bise_tokenizer *t, bise_gguf_meta *m,
                               bise_error *err)
 {
@@ -256,7 +276,9 @@ static bise_status put_merges(const bise_tokenizer *t, bise_gguf_meta *m,
 }
 
 /* Scores for a SentencePiece kind: those of the file, or from merges the
- * order in which pieces are made (llama.cpp merges by score). */
+ * order in which pieces are made (llama.cpp merges by score). llama.cpp
+ * merges the pair with the highest score; minus the number of the first
+ * merge that makes a piece gives the same order. */
 static void fill_scores(const bise_tokenizer *t, float *scores)
 {
     for (int32_t id = 0; id < t->n; id++)
@@ -270,7 +292,9 @@ static void fill_scores(const bise_tokenizer *t, float *scores)
     }
 }
 
-/* The lists with one entry for each token. */
+/* The lists with one entry for each token. Rows of the embedding that no
+ * token uses become [PADn] tokens of type unused, as llama.cpp's converter
+ * writes them. */
 static bise_status put_tokens(const bise_tokenizer *t, int32_t vocab,
                               bise_gguf_meta *m, bise_error *err)
 {
@@ -310,6 +334,9 @@ static bise_status put_tokens(const bise_tokenizer *t, int32_t vocab,
     return ok ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* The keys stand in the order in which llama.cpp's converter writes them. An
+ * embedding smaller than the vocabulary is refused: some text would have no
+ * row. */
 bise_status bise_tokenizer_to_gguf(const bise_tokenizer *t, int32_t vocab,
                                    bise_gguf_meta *m, bise_error *err)
 {

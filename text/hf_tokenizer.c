@@ -11,19 +11,23 @@
 
 #include "text/vocab.h"
 
+/* Steps of tokenizer.json name their kind in `type`. */
 static bool is_type(const bise_json *v, const char *type)
 {
     const char *s = bise_json_string(bise_json_get(v, "type"), NULL);
     return s && strcmp(s, type) == 0;
 }
 
+/* The same for messages, with a text for a step that has none. */
 static const char *type_of(const bise_json *v)
 {
     const char *s = bise_json_string(bise_json_get(v, "type"), NULL);
     return s ? s : "(none)";
 }
 
-/* The largest id + 1 of vocab and added_tokens; checks their form. */
+/* The largest id + 1 of vocab and added_tokens; checks their form. Ids may
+ * have holes; the vocabulary is as large as its largest id says, bounded so
+ * that a wrong id cannot ask for all memory. */
 static bise_status count_ids(const bise_json *vocab, const bise_json *added,
                              int64_t *n, bise_error *err)
 {
@@ -54,7 +58,9 @@ static bise_status count_ids(const bise_json *vocab, const bise_json *added,
     return BISE_OK;
 }
 
-/* Types of the SentencePiece form: bytes are told by their names. */
+/* Types of the SentencePiece form: bytes are told by their names. Any other
+ * text of a vocabulary is a normal piece; control tokens are told by
+ * added_tokens. */
 static bise_piece_type spm_type(const char *text, size_t len)
 {
     if (len == 6 && memcmp(text, "<0x", 3) == 0 && text[5] == '>' &&
@@ -63,6 +69,9 @@ static bise_piece_type spm_type(const char *text, size_t len)
     return BISE_PIECE_NORMAL;
 }
 
+/* One entry of model.vocab. Byte-level files spell bytes as visible
+ * characters; a token that is not spelt so (an added one) is kept as it is.
+ * Two texts with one id are refused: decoding could not choose. */
 static bise_status set_entry(bise_tokenizer *t, int32_t id, const char *text,
                              bise_str *raw, bise_error *err)
 {
@@ -85,7 +94,8 @@ static bise_status set_entry(bise_tokenizer *t, int32_t id, const char *text,
     return bise_vocab_set(t, id, text, len, type, 0, err);
 }
 
-/* Fill the pieces: vocab first, then added tokens over it. */
+/* Fill the pieces: vocab first, then added tokens over it. An added token
+ * may stand in the vocabulary too, then its kind is that of the list. */
 static bise_status read_pieces(bise_tokenizer *t, const bise_json *vocab,
                                const bise_json *added, bise_error *err)
 {
@@ -112,7 +122,8 @@ static bise_status read_pieces(bise_tokenizer *t, const bise_json *vocab,
     return s;
 }
 
-/* Id of one side of a merge as the file spells it, -1 when it has none. */
+/* Id of one side of a merge as the file spells it, -1 when it has none.
+ * Merges spell their sides as the vocabulary does. */
 static int32_t side_id(const bise_tokenizer *t, const char *text, size_t len,
                        bise_str *raw)
 {
@@ -126,7 +137,9 @@ static int32_t side_id(const bise_tokenizer *t, const char *text, size_t len,
     return bise_vocab_find(t, text, len, bise_hash_bytes(text, len));
 }
 
-/* One merge: "left right" or ["left", "right"]. */
+/* One merge: "left right" or ["left", "right"]. Older files have one text
+ * with a blank between, newer ones a pair, because a side may then hold a
+ * blank. */
 static bise_status read_merge(const bise_tokenizer *t, const bise_json *item,
                               size_t i, int32_t pair[2], bise_str *raw,
                               bise_error *err)
@@ -156,6 +169,7 @@ static bise_status read_merge(const bise_tokenizer *t, const bise_json *item,
     return BISE_OK;
 }
 
+/* The list of merges, best first, into the arena of the tokenizer. */
 static bise_status read_merges(bise_tokenizer *t, const bise_json *merges,
                                bise_error *err)
 {
@@ -174,8 +188,9 @@ static bise_status read_merges(bise_tokenizer *t, const bise_json *merges,
     return bise_vocab_merges(t, list, n, err);
 }
 
-/* The pattern of the one Split among the pre-tokenizers, and that the rest is
- * a plain ByteLevel. */
+/* The pattern of the one Split among the pre-tokenizers, and that the rest
+ * is a plain ByteLevel. Mistral's files have exactly this: a Split and a
+ * ByteLevel that neither splits again nor adds a blank. */
 static bise_status read_split(bise_tokenizer *t, const bise_json *pre,
                               bise_error *err)
 {
@@ -213,7 +228,9 @@ static bise_status read_split(bise_tokenizer *t, const bise_json *pre,
     return bise_split_new(&t->split, pattern, len, true, false, err);
 }
 
-/* A step of a SentencePiece-style normalizer: Prepend or Replace. */
+/* A step of a SentencePiece-style normalizer: Prepend or Replace. Together
+ * they do what SentencePiece does: a blank in front of the text, and U+2581
+ * for every space. */
 static bise_status read_normal(bise_tokenizer *t, const bise_json *step,
                                bool *replaces, bise_error *err)
 {
@@ -236,7 +253,9 @@ static bise_status read_normal(bise_tokenizer *t, const bise_json *step,
                      type_of(step));
 }
 
-/* How blanks are treated: a normalizer, or a Metaspace pre-tokenizer. */
+/* How blanks are treated: a normalizer, or a Metaspace pre-tokenizer.
+ * Metaspace replaces and prepends in one step; files of the legacy form use
+ * two normalizers and no pre-tokenizer. */
 static bise_status read_blanks(bise_tokenizer *t, const bise_json *root,
                                bise_error *err)
 {
@@ -270,7 +289,8 @@ static bise_status read_blanks(bise_tokenizer *t, const bise_json *root,
     return BISE_OK;
 }
 
-/* What would change ids and is not known here. */
+/* What would change ids and is not known here. Silently ignoring one of
+ * these would give other ids than transformers does. */
 static bise_status check_model(const bise_json *model, bise_error *err)
 {
     static const char *const unknown[] = {
@@ -294,7 +314,9 @@ static bise_status check_model(const bise_json *model, bise_error *err)
     return BISE_OK;
 }
 
-/* The unknown token is not special in every file, but never text. */
+/* The unknown token is not special in every file, but never text. Without
+ * this the text `<unk>` would be merged from its characters and give the
+ * unknown id. */
 static void mark_unknown(bise_tokenizer *t, const bise_json *model)
 {
     size_t len;
@@ -308,6 +330,9 @@ static void mark_unknown(bise_tokenizer *t, const bise_json *model)
     }
 }
 
+/* Both forms are model type BPE; byte_fallback tells the SentencePiece one.
+ * Blanks and split are read before the merges, because the kind of the
+ * vocabulary decides how texts are spelt. */
 bise_status bise_hf_parse(bise_tokenizer **out, const char *name,
                           const bise_json *root, bise_error *err)
 {

@@ -23,13 +23,15 @@ typedef struct reader {
 
 static bool value(reader *r, bise_str *out);
 
+/* The four characters that JSON calls white space, no others. */
 static void skip_blanks(reader *r)
 {
     while (r->at < r->n && strchr(" \t\n\r", r->s[r->at]) && r->s[r->at])
         r->at++;
 }
 
-/* Take a word such as "null"; false when it does not stand here. */
+/* Take a word such as "null"; false when it does not stand here. Used for
+ * punctuation too: one function to take a fixed text. */
 static bool word(reader *r, const char *w)
 {
     const size_t len = strlen(w);
@@ -39,6 +41,7 @@ static bool word(reader *r, const char *w)
     return true;
 }
 
+/* Four hex digits of either case, as they follow a \u. */
 static bool hex4(reader *r, unsigned *out)
 {
     *out = 0;
@@ -55,7 +58,9 @@ static bool hex4(reader *r, unsigned *out)
     return true;
 }
 
-/* Behind a backslash. A lone surrogate cannot be UTF-8: U+FFFD. */
+/* Behind a backslash. A lone surrogate cannot be UTF-8: U+FFFD. A pair of
+ * surrogates is one character; when the second half is missing the reader
+ * goes back to what follows the first. */
 static bool escape(reader *r, bise_str *raw)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -88,7 +93,9 @@ static bool escape(reader *r, bise_str *raw)
     return true;
 }
 
-/* A string, behind its opening quote, unescaped into raw. */
+/* A string, behind its opening quote, unescaped into raw. Control characters
+ * must be escaped in JSON; other bytes are taken as they are, since the text
+ * around was checked to be UTF-8 when it was read. */
 static bool string(reader *r, bise_str *raw)
 {
     while (r->at < r->n) {
@@ -105,6 +112,7 @@ static bool string(reader *r, bise_str *raw)
     return false;
 }
 
+/* Take a run of digits; how many they were. */
 static size_t digits(reader *r)
 {
     const size_t from = r->at;
@@ -114,7 +122,8 @@ static size_t digits(reader *r)
 }
 
 /* A whole number is copied; anything with a point or an exponent is a double
- * and gets Python's shortest spelling. */
+ * and gets Python's shortest spelling. A fraction or exponent without digits
+ * does not belong to the number; what is left behind it is then the error. */
 static bool number(reader *r, bise_str *out)
 {
     const size_t from = r->at;
@@ -164,6 +173,7 @@ static bool number(reader *r, bise_str *out)
     return true;
 }
 
+/* An array, behind its bracket, written as it is read. */
 static bool array(reader *r, bise_str *out)
 {
     bise_str_putc(out, '[');
@@ -196,7 +206,8 @@ typedef struct members {
 } members;
 
 /* The member of a key, new at the end when there is none; NULL when out of
- * memory. Takes the key. */
+ * memory. Takes the key. Linear in the members, which arguments of tools
+ * have few of. The first occurrence keeps its place, as in a Python dict. */
 static member *member_of(members *m, bise_str *key)
 {
     for (size_t i = 0; i < m->n; i++)
@@ -218,7 +229,8 @@ static member *member_of(members *m, bise_str *key)
     return &m->v[m->n++];
 }
 
-/* The members of an object, behind its brace. */
+/* The members of an object, behind its brace. On failure the caller releases
+ * what was read so far. */
 static bool read_members(reader *r, members *m, bise_str *out)
 {
     skip_blanks(r);
@@ -249,6 +261,8 @@ static bool read_members(reader *r, members *m, bise_str *out)
     }
 }
 
+/* An object, behind its brace: collected, then written and released, also
+ * when it turned out to be broken. */
 static bool object(reader *r, bise_str *out)
 {
     members m = { 0 };
@@ -268,6 +282,8 @@ static bool object(reader *r, bise_str *out)
     return ok;
 }
 
+/* Any value. The depth is limited because each level is a call of its own;
+ * deeper input counts as no JSON, and stays text. */
 static bool value(reader *r, bise_str *out)
 {
     static const char *const words[] = { "true", "false", "null", "NaN",
@@ -306,6 +322,7 @@ static bool value(reader *r, bise_str *out)
     return ok;
 }
 
+/* Writes to a buffer first: half a value must not reach out. */
 bool bise_pyjson(bise_str *out, const char *s, size_t n)
 {
     reader r = { .s = s, .n = n };

@@ -67,6 +67,7 @@ static const struct { const char *pattern; uint8_t class; } kinds[6] = {
     { "\\p{N}+", NUMBER }, { "[" SPACES "]+", BLANK },
 };
 
+/* Accepts a table that was only half made. */
 static void free_classes(class_table *t)
 {
     for (int i = 0; t && i < 6; i++) {
@@ -76,6 +77,8 @@ static void free_classes(class_table *t)
     bise_free(t);
 }
 
+/* The expressions are compiled once here; which characters they cover is
+ * asked later, block by block. */
 static bise_status new_classes(class_table **out, bise_error *err)
 {
     class_table *t = bise_alloc(sizeof *t);
@@ -96,7 +99,8 @@ static bise_status new_classes(class_table **out, bise_error *err)
 }
 
 /* Classes of the characters of a block. All its text goes through each
- * expression; what a match covers is of its class. */
+ * expression; what a match covers is of its class. A match is a run of
+ * characters, so ideographs and syllables pass by the thousand. */
 static void classify(class_table *t, unsigned block)
 {
     char text[BLOCK * 4];
@@ -117,7 +121,9 @@ static void classify(class_table *t, unsigned block)
         t->of['\r'] = t->of['\n'] = NEWLINE;
 }
 
-/* Fill a block unless another thread has. Rare, so spinning is fine. */
+/* Fill a block unless another thread has. Rare, so spinning is fine. The
+ * store of the flag releases the classes to readers, which load it with
+ * acquire; a reader that sees the flag needs no lock. */
 static void fill_block(class_table *t, unsigned block)
 {
     while (atomic_flag_test_and_set_explicit(&t->lock, memory_order_acquire))
@@ -129,7 +135,10 @@ static void fill_block(class_table *t, unsigned block)
     atomic_flag_clear_explicit(&t->lock, memory_order_release);
 }
 
-/* The pattern with \s and \S spelt as Unicode white space. */
+/* The pattern with \s and \S spelt as Unicode white space. Needed because
+ * Rust's, Python's and Oniguruma's \s is White_Space, while PCRE2 adds
+ * U+180E; inside of a class \S is left alone, no known pattern has it
+ * there. */
 static void spell_spaces(bise_str *out, const char *p, size_t n)
 {
     bool inside = false;
@@ -150,6 +159,8 @@ static void spell_spaces(bise_str *out, const char *p, size_t n)
     }
 }
 
+/* The pattern is compared as text: the hand-written matcher is for this one
+ * expression and no other that might mean the same. */
 bise_status bise_split_new(bise_split **out, const char *pattern, size_t n,
                            bool keep_gaps, bool force_regex, bise_error *err)
 {
@@ -179,6 +190,7 @@ bise_status bise_split_new(bise_split **out, const char *pattern, size_t n,
     return BISE_OK;
 }
 
+/* Accepts NULL and a splitter that failed half-way. */
 void bise_split_free(bise_split *s)
 {
     if (!s)
@@ -188,6 +200,8 @@ void bise_split_free(bise_split *s)
     bise_free(s);
 }
 
+/* The regular expression needs scratch of its own for every walk; the
+ * hand-written matcher needs nothing. */
 bise_status bise_split_begin(bise_split_cursor *c, const bise_split *s,
                              const char *text, size_t n, bise_error *err)
 {
@@ -195,6 +209,7 @@ bise_status bise_split_begin(bise_split_cursor *c, const bise_split *s,
     return s->re ? bise_matcher_new(&c->matcher, s->re, err) : BISE_OK;
 }
 
+/* Release the scratch of a walk; may be called twice. */
 void bise_split_end(bise_split_cursor *c)
 {
     bise_matcher_free(c->matcher);
@@ -208,6 +223,8 @@ typedef struct scan {
     size_t n;
 } scan;
 
+/* Class of a character beyond the first block, which is filled when it is
+ * first asked for. */
 static inline unsigned class_of(class_table *t, unsigned cp)
 {
     if (cp >= TABLE_END)
@@ -241,7 +258,8 @@ static inline unsigned class_at(const scan *t, size_t p, size_t *end)
                                 (s[2] & 63u) << 6 | (s[3] & 63u));
 }
 
-/* End of the run of characters of set that starts at p. */
+/* End of the run of characters of set that starts at p. Called for the runs
+ * of letters, marks and symbols that most of a text consists of. */
 static inline size_t run(const scan *t, size_t p, unsigned set)
 {
     size_t end;
@@ -254,7 +272,8 @@ static inline size_t run(const scan *t, size_t p, unsigned set)
  * 2 behind their optional lead: the head class runs on; a lower-case letter
  * behind it starts the tail. Without one alternative 1 gives back characters
  * up to the last that is in both classes; with none, alternative 2 takes the
- * whole run. */
+ * whole run. Derived from backtracking: the head class is greedy, then one
+ * character of the tail class must follow. */
 static inline size_t word_end(const scan *t, size_t p)
 {
     size_t q = p, end, last = 0;
@@ -272,7 +291,9 @@ static inline size_t word_end(const scan *t, size_t p)
     return last ? last : q > p ? q : 0;
 }
 
-/* Alternatives 5 to 7: white space that starts at p. */
+/* Alternatives 5 to 7: white space that starts at p. A new line inside of
+ * the run wins over all (5); else the last blank is left for the next word
+ * (6), unless the text ends here or it is alone (7). */
 static size_t blank_end(const scan *t, size_t p)
 {
     size_t q = p, end, newline = 0, before = p;
@@ -291,7 +312,9 @@ static size_t blank_end(const scan *t, size_t p)
 }
 
 /* End of the chunk that starts at p < n. A mark may be a lead too, but then
- * the word behind it ends where a word that starts with it does. */
+ * the word behind it ends where a word that starts with it does. The
+ * alternatives are tried in their order: 1 and 2 for letters, with one
+ * character in front; 3 for digits; 4 for symbols; 5 to 7 for blanks. */
 static inline size_t chunk_end(const scan *t, size_t p)
 {
     size_t next, end;
@@ -315,7 +338,9 @@ static inline size_t chunk_end(const scan *t, size_t p)
     return end;
 }
 
-/* The next match of the expression, with the gap before it when kept. */
+/* The next match of the expression, with the gap before it when kept. An
+ * empty match is skipped by one character, as every engine does that finds
+ * all matches, or the walk would never end. */
 static int regex_next(bise_split_cursor *c, size_t *from, size_t *to)
 {
     size_t start = c->at;
@@ -345,6 +370,8 @@ static int regex_next(bise_split_cursor *c, size_t *from, size_t *to)
     return *to > *from;
 }
 
+/* The positions are bytes; chunks come in order, and with keep_gaps they
+ * cover the text without a hole. */
 int bise_split_next(bise_split_cursor *c, size_t *from, size_t *to)
 {
     if (c->at >= c->n)

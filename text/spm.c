@@ -27,6 +27,8 @@ struct bise_spm {
     bool alone[128];      /* ASCII characters that are in no longer piece */
 };
 
+/* Release the tables; also for a tokenizer that failed while they were being
+ * made. */
 void bise_spm_release(bise_tokenizer *t)
 {
     if (!t->spm)
@@ -38,13 +40,16 @@ void bise_spm_release(bise_tokenizer *t)
     t->spm = NULL;
 }
 
-/* Symbol of a character, -1 when it has none. */
+/* Symbol of a character, -1 when it has none. Two levels: 4,352 pages of
+ * 256, of which a vocabulary uses a few. */
 static inline int32_t symbol_of(const struct bise_spm *m, unsigned cp)
 {
     const int32_t *page = m->page[cp >> 8];
     return page ? page[cp & 255] - 1 : -1;
 }
 
+/* Enter a character; -1 when out of memory. Numbers are stored plus one,
+ * because new pages are zeroed. */
 static int set_symbol(struct bise_spm *m, unsigned cp, int32_t symbol)
 {
     int32_t **page = &m->page[cp >> 8];
@@ -56,7 +61,9 @@ static int set_symbol(struct bise_spm *m, unsigned cp, int32_t symbol)
     return 0;
 }
 
-/* Give every character of a piece a symbol, and note what may follow what. */
+/* Give every character of a piece a symbol, and note what may follow what.
+ * cut_blank and alone are found here as well: they say where no piece can
+ * reach across, which is where texts may be cut. */
 static bise_status add_characters(bise_tokenizer *t, const bise_piece *p,
                                   bise_error *err)
 {
@@ -95,7 +102,9 @@ static bise_status add_characters(bise_tokenizer *t, const bise_piece *p,
     return BISE_OK;
 }
 
-/* Symbol of a part of a piece: a piece itself or a single character. */
+/* Symbol of a part of a piece: a piece itself or a single character. Both
+ * must be tried: SentencePiece merges from characters even when they are no
+ * pieces of their own. */
 static int32_t part_symbol(const bise_tokenizer *t, const char *s, size_t n)
 {
     unsigned cp;
@@ -110,6 +119,8 @@ typedef struct scored {
     int32_t id;
 } scored;
 
+/* Best first; equal scores by id only to make the order the same on every
+ * machine, their rank is the same. */
 static int by_score(const void *a, const void *b)
 {
     const scored *x = a, *y = b;
@@ -118,7 +129,8 @@ static int by_score(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Enter all ways to put piece id together, at a rank. */
+/* Enter all ways to put piece id together, at a rank. Cuts fall on
+ * characters, not inside of them: a lead byte starts each part. */
 static int add_splits(bise_tokenizer *t, int32_t id, uint32_t rank)
 {
     const bise_piece *p = &t->pieces[id];
@@ -135,8 +147,9 @@ static int add_splits(bise_tokenizer *t, int32_t id, uint32_t rank)
     return 0;
 }
 
-/* The merge table of scored pieces: the highest score is rank 0, equal scores
- * share a rank so that the leftmost pair wins between them. */
+/* The merge table of scored pieces: the highest score is rank 0, equal
+ * scores share a rank so that the leftmost pair wins between them. Scores
+ * that are no numbers have no order; qsort must not see them. */
 static bise_status derive_from_scores(bise_tokenizer *t, bise_error *err)
 {
     scored *list = bise_alloc_array((size_t)t->n, sizeof *list);
@@ -167,6 +180,9 @@ static bise_status derive_from_scores(bise_tokenizer *t, bise_error *err)
     return s;
 }
 
+/* Order: characters first, because the splits of pieces need their symbols;
+ * then the bytes, without which nothing can fall back; then the merges,
+ * unless the file listed them. */
 bise_status bise_spm_prepare(bise_tokenizer *t, bise_error *err)
 {
     struct bise_spm *m = t->spm = bise_alloc(sizeof *m);
@@ -195,7 +211,8 @@ typedef struct job {
     bise_ids *out;
 } job;
 
-/* Append what an unknown character becomes. */
+/* Append what an unknown character becomes. Without bytes it is marked by
+ * -1, which merges with nothing. */
 static size_t put_unknown(const bise_tokenizer *t, const char *s, int len,
                           int32_t *ids)
 {
@@ -208,8 +225,11 @@ static size_t put_unknown(const bise_tokenizer *t, const char *s, int len,
     return (size_t)len;
 }
 
-/* Replace symbols that are no ids. A symbol never has more ids than bytes, so
- * room for the bytes of the chunk is enough. */
+/* Replace symbols that are no ids. A symbol never has more ids than bytes,
+ * so room for the bytes of the chunk is enough. Symbols beyond the ids are
+ * spelt as bytes; marked ones become the unknown id, one for a whole run of
+ * them. The ids before the first such symbol stay untouched, so ordinary
+ * text pays nothing. */
 static bise_status settle(const bise_tokenizer *t, int32_t *ids, size_t *n,
                           bool after_unk, bise_error *err)
 {
@@ -242,7 +262,8 @@ static bise_status settle(const bise_tokenizer *t, int32_t *ids, size_t *n,
     return BISE_OK;
 }
 
-/* Characters to symbols, merge, settle: one chunk. */
+/* Characters to symbols, merge, settle: one chunk. A chunk of n bytes gives
+ * at most n ids, which is the room asked for. */
 static bise_status merge_chunk(const job *j, const char *s, size_t n,
                                bise_error *err)
 {
@@ -270,6 +291,7 @@ static bise_status merge_chunk(const job *j, const char *s, size_t n,
     return status;
 }
 
+/* A chunk encoded before is copied; any other is merged and remembered. */
 static bise_status encode_chunk(job *j, const char *s, size_t n,
                                 bise_error *err)
 {
@@ -285,8 +307,10 @@ static bise_status encode_chunk(job *j, const char *s, size_t n,
 }
 
 /* Cut where no piece can reach across: before a blank behind another
- * character, and around characters that are in no longer piece. The merges of
- * two such parts never touch, so they can be done one after the other. */
+ * character, and around characters that are in no longer piece. The merges
+ * of two such parts never touch, so they can be done one after the other.
+ * Runs of U+2581 belong to the word behind them. Indented code and long
+ * lines become many short parts, which the cache then knows. */
 static size_t part_end(const struct bise_spm *m, const char *s, size_t n,
                        size_t p)
 {
@@ -312,6 +336,7 @@ static size_t part_end(const struct bise_spm *m, const char *s, size_t n,
     return p;
 }
 
+/* A stretch of text without user-defined pieces, part by part. */
 static bise_status encode_part(job *j, const char *s, size_t n,
                                bise_error *err)
 {
@@ -324,7 +349,10 @@ static bise_status encode_part(job *j, const char *s, size_t n,
     return status;
 }
 
-/* Text as the pieces spell it: every space is U+2581. */
+/* Text as the pieces spell it: every space is U+2581. Both the space and
+ * U+2581 itself become U+2581: they cannot be told apart afterwards, in
+ * SentencePiece neither. That is the one documented case where decoding does
+ * not give the text back. */
 static void spell(bise_str *out, const bise_tokenizer *t, const char *s,
                   size_t n, bool prefix)
 {
@@ -350,6 +378,8 @@ static void spell(bise_str *out, const bise_tokenizer *t, const char *s,
     }
 }
 
+/* Chunks are remembered only when bytes stand in for unknown characters: a
+ * fused unknown id depends on what came before, and a copy would not. */
 bise_status bise_spm_encode(const bise_tokenizer *t, const char *text,
                             size_t n, bool prefix, bise_ids *out,
                             bise_error *err)

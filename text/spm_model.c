@@ -10,19 +10,23 @@
 #include "text/spm_model.pb-c.h"
 #include "text/vocab.h"
 
-/* protobuf-c allocates through us, so that tests can make it fail. */
+/* protobuf-c allocates through us, so that tests can make it fail. Zeroing
+ * is not needed here but does no harm. */
 static void *pb_alloc(void *unused, size_t n)
 {
     (void)unused;
     return bise_alloc(n);
 }
 
+/* The other half of the allocator. */
 static void pb_free(void *unused, void *p)
 {
     (void)unused;
     bise_free(p);
 }
 
+/* A character map (NFKC and the like) or a suffix mark would change ids in
+ * ways this reader does not know, so they are named and refused. */
 static bise_status check_options(const Bise__Spm__Model *m, bise_error *err)
 {
     const Bise__Spm__TrainerSpec *tr = m->trainer;
@@ -46,6 +50,8 @@ static bise_status check_options(const Bise__Spm__Model *m, bise_error *err)
     return BISE_OK;
 }
 
+/* Pieces in the order of their ids. Their texts must have no NUL: names are
+ * handled as C strings further on. */
 static bise_status read_pieces(bise_tokenizer *t, const Bise__Spm__Model *m,
                                bise_error *err)
 {
@@ -66,12 +72,14 @@ static bise_status read_pieces(bise_tokenizer *t, const Bise__Spm__Model *m,
     return BISE_OK;
 }
 
+/* An id of the trainer's options, -1 when it is none of the file's. */
 static int32_t id_in(const bise_tokenizer *t, int32_t id)
 {
     return id >= 0 && id < t->n ? id : -1;
 }
 
-/* Which of Mistral's versions it is: each added control tokens. */
+/* Which of Mistral's versions it is: each added control tokens. File names
+ * tell it as well, but files are renamed. */
 static int tell_version(const bise_tokenizer *t)
 {
     if (bise_tokenizer_special(t, "[SYSTEM_PROMPT]") >= 0)
@@ -81,6 +89,8 @@ static int tell_version(const bise_tokenizer *t)
     return bise_tokenizer_special(t, "[INST]") >= 0 ? 2 : 1;
 }
 
+/* From the message to the tokenizer: options, pieces, maps. Defaults are
+ * those of SentencePiece where a message is absent. */
 static bise_status build(bise_tokenizer *t, const Bise__Spm__Model *m,
                          bise_error *err)
 {
@@ -102,6 +112,8 @@ static bise_status build(bise_tokenizer *t, const Bise__Spm__Model *m,
     return s == BISE_OK ? bise_vocab_finish(t, err) : s;
 }
 
+/* The unpacked message holds copies of all pieces; it is gone before the
+ * caller gets the tokenizer. */
 bise_status bise_spm_parse(bise_tokenizer **out, const char *name,
                            const void *data, size_t n, bise_error *err)
 {

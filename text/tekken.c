@@ -30,6 +30,7 @@ typedef struct tekken_config {
     int version;
 } tekken_config;
 
+/* The digits of RFC 4648; -1 for anything else, the padding included. */
 static int base64_value(char c)
 {
     if (c >= 'A' && c <= 'Z')
@@ -41,7 +42,9 @@ static int base64_value(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Decode padded base64 into out; false when it is not valid. */
+/* Decode padded base64 into out; false when it is not valid. Strict: no
+ * blanks, padding only at the end. A token that decodes to something else
+ * would silently change all ids behind it. */
 static bool base64_read(bise_str *out, const char *s, size_t n)
 {
     if (n % 4)
@@ -62,6 +65,7 @@ static bool base64_read(bise_str *out, const char *s, size_t n)
     return true;
 }
 
+/* Bounded before anything is allocated by it. */
 static bise_status get_count(const bise_json *config, const char *key,
                              int64_t *out, bise_error *err)
 {
@@ -75,6 +79,8 @@ static bise_status get_count(const bise_json *config, const char *key,
     return BISE_OK;
 }
 
+/* The version is read as a whole word of a known list, since the chat format
+ * hangs on it. */
 static bise_status read_config(tekken_config *c, const bise_json *root,
                                bise_error *err)
 {
@@ -107,7 +113,8 @@ static bise_status read_config(tekken_config *c, const bise_json *root,
     return BISE_OK;
 }
 
-/* One entry of special_tokens. */
+/* One entry of special_tokens. Ranks are ids here. A name may stand once, a
+ * rank too. */
 static bise_status read_special(bise_tokenizer *t, const tekken_config *c,
                                 const bise_json *list, size_t i,
                                 bise_error *err)
@@ -132,6 +139,8 @@ static bise_status read_special(bise_tokenizer *t, const tekken_config *c,
                           err);
 }
 
+/* Up to v7 files do not list them and mean the default ones; later files
+ * must, because ids differ between models. */
 static bise_status read_specials(bise_tokenizer *t, const tekken_config *c,
                                  const bise_json *root, bise_error *err)
 {
@@ -163,7 +172,9 @@ static bise_status read_specials(bise_tokenizer *t, const tekken_config *c,
     return s;
 }
 
-/* One entry of vocab: its rank must be its place in the list. */
+/* One entry of vocab: its rank must be its place in the list. The first 256
+ * must be the bytes in order: every text can be spelt with them, and the
+ * merging starts from them. */
 static bise_status read_entry(bise_tokenizer *t, const tekken_config *c,
                               const bise_json *item, size_t i, bise_str *raw,
                               bise_error *err)
@@ -194,6 +205,9 @@ static bise_status read_entry(bise_tokenizer *t, const tekken_config *c,
                           raw->len, BISE_PIECE_NORMAL, -(float)rank, err);
 }
 
+/* Entries behind the vocabulary size are there for larger models of the
+ * family and are not read: with them ids would not fit the embedding
+ * (mistral3.md 7.11). */
 static bise_status read_vocab(bise_tokenizer *t, const tekken_config *c,
                               const bise_json *root, bise_error *err)
 {
@@ -214,7 +228,9 @@ static bise_status read_vocab(bise_tokenizer *t, const tekken_config *c,
     return s;
 }
 
-/* Ranks of the ids: special tokens are never merged into. */
+/* Ranks of the ids: special tokens are never merged into. The rank of a
+ * token is its place in the file, so all ways to put it together are equally
+ * good. */
 static bise_status derive_merges(bise_tokenizer *t, int64_t specials,
                                  bise_error *err)
 {
@@ -229,7 +245,8 @@ static bise_status derive_merges(bise_tokenizer *t, int64_t specials,
 }
 
 /* Default settings of a v15 file as they are encoded: the only one known is
- * the effort of reasoning. */
+ * the effort of reasoning. Other settings have no default and are absent
+ * from the text then. */
 static bise_status read_settings(bise_tokenizer *t, const bise_json *root,
                                  bise_error *err)
 {
@@ -249,6 +266,8 @@ static bise_status read_settings(bise_tokenizer *t, const bise_json *root,
     return t->settings ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Order: specials before the vocabulary, which begins behind them; the maps
+ * before the merges, which look tokens up by their bytes. */
 bise_status bise_tekken_parse(bise_tokenizer **out, const char *name,
                               const bise_json *root, bise_error *err)
 {

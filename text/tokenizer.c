@@ -11,6 +11,7 @@
 #include "text/encode.h"
 #include "text/vocab.h"
 
+/* Returns 0, or -1 when out of memory; then the list is as before. */
 int bise_ids_push(bise_ids *ids, int32_t id)
 {
     int32_t *to = bise_ids_room(ids, 1);
@@ -21,6 +22,7 @@ int bise_ids_push(bise_ids *ids, int32_t id)
     return 0;
 }
 
+/* Release the list; zeroed it may be used again. */
 void bise_ids_fini(bise_ids *ids)
 {
     bise_free(ids->v);
@@ -29,7 +31,10 @@ void bise_ids_fini(bise_ids *ids)
 
 /* Length of the part of a broken sequence at s that is one mistake: the lead
  * byte and the continuation bytes that could still follow it (the "maximal
- * subpart" of Unicode 3.9, which Python replaces by one U+FFFD too). */
+ * subpart" of Unicode 3.9, which Python replaces by one U+FFFD too). The
+ * table of second bytes is that of the Unicode standard (table 3-7): it
+ * rules out overlong forms, surrogates and values beyond U+10FFFF at the
+ * second byte already. */
 static size_t broken_length(const char *text, size_t n)
 {
     const uint8_t *s = (const uint8_t *)text;
@@ -46,6 +51,7 @@ static size_t broken_length(const char *text, size_t n)
     return k;
 }
 
+/* ASCII passes byte by byte without a call. */
 size_t bise_utf8_valid(const char *text, size_t n)
 {
     size_t i = 0;
@@ -62,6 +68,9 @@ size_t bise_utf8_valid(const char *text, size_t n)
     return i;
 }
 
+/* Append text with one U+FFFD for every mistake, as Python's
+ * errors="replace" does; judges read broken files in that way, and so the
+ * ids are equal. */
 void bise_utf8_repair(bise_str *out, const char *text, size_t n)
 {
     while (n) {
@@ -78,6 +87,9 @@ void bise_utf8_repair(bise_str *out, const char *text, size_t n)
     }
 }
 
+/* Told by content: JSON with `config` is tekken.json, with `model`
+ * tokenizer.json; all else must be a SentencePiece model. The error carries
+ * the name. */
 bise_status bise_tokenizer_parse(bise_tokenizer **out, const char *name,
                                  const void *data, size_t n, bise_error *err)
 {
@@ -104,7 +116,8 @@ bise_status bise_tokenizer_parse(bise_tokenizer **out, const char *name,
     return s == BISE_OK ? s : bise_error_in(err, name, NULL);
 }
 
-/* Longest special token at s, -1 when there is none. */
+/* Longest special token at s, -1 when there is none. First bytes are looked
+ * up in a table, so ordinary text costs one test for each byte. */
 static int32_t special_at(const bise_tokenizer *t, const char *s, size_t n,
                           size_t *len)
 {
@@ -120,7 +133,8 @@ static int32_t special_at(const bise_tokenizer *t, const char *s, size_t n,
     return -1;
 }
 
-/* Byte-level text: user-defined tokens are cut out first, longest first. */
+/* Byte-level text: user-defined tokens are cut out first, longest first.
+ * Files of Mistral have none; files that others extended have some. */
 static bise_status encode_bytelevel(const bise_tokenizer *t, const char *text,
                                     size_t n, bise_ids *out, bise_error *err)
 {
@@ -154,7 +168,8 @@ static bise_status encode_plain(const bise_tokenizer *t, const char *text,
     return encode_bytelevel(t, text, n, out, err);
 }
 
-/* Text with special tokens written out: each part between them on its own. */
+/* Text with special tokens written out: each part between them on its own.
+ * Parts keep their own blank in front, as the chat formats have it. */
 static bise_status encode_special(const bise_tokenizer *t, const char *text,
                                   size_t n, bool prefix, bise_ids *out,
                                   bise_error *err)
@@ -177,6 +192,8 @@ static bise_status encode_special(const bise_tokenizer *t, const char *text,
     return encode_plain(t, text + done, n - done, prefix, out, err);
 }
 
+/* Broken UTF-8 is repaired in a copy first, so all encoders below may rely
+ * on valid text. On failure out is as it was. */
 bise_status bise_tokenizer_encode(const bise_tokenizer *t, const char *text,
                                   size_t n, unsigned flags, bise_ids *out,
                                   bise_error *err)
@@ -207,6 +224,8 @@ bise_status bise_tokenizer_encode(const bise_tokenizer *t, const char *text,
     return s;
 }
 
+/* Bytes come out as they are: a character may be spread over several tokens,
+ * and only the caller knows whether more will follow. */
 bise_status bise_tokenizer_decode(const bise_tokenizer *t, const int32_t *ids,
                                   size_t n, bool show_special, bise_str *out,
                                   bise_error *err)
@@ -234,6 +253,8 @@ bise_status bise_tokenizer_decode(const bise_tokenizer *t, const int32_t *ids,
     return bise_str_ok(out) ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* The text of an id that is no id is empty rather than an error: callers
+ * stream what a sampler gives them. */
 const char *bise_tokenizer_piece(const bise_tokenizer *t, int32_t id,
                                  size_t *n)
 {
@@ -244,12 +265,15 @@ const char *bise_tokenizer_piece(const bise_tokenizer *t, int32_t id,
     return t->pieces[id].shown;
 }
 
+/* Ids differ between versions and models, so they are always looked up by
+ * name. */
 int32_t bise_tokenizer_special(const bise_tokenizer *t, const char *name)
 {
     const uint32_t id = bise_strmap_find(&t->specials, name, strlen(name));
     return id == BISE_STRMAP_NONE ? -1 : (int32_t)id;
 }
 
+/* The name of a special token, NULL for any other id. */
 const char *bise_tokenizer_special_name(const bise_tokenizer *t, int32_t id)
 {
     if (id < 0 || id >= t->n)
@@ -259,51 +283,61 @@ const char *bise_tokenizer_special_name(const bise_tokenizer *t, int32_t id)
         ? p->text : NULL;
 }
 
+/* Which of the three families of files it came from. */
 bise_tokenizer_kind bise_tokenizer_kind_of(const bise_tokenizer *t)
 {
     return t->kind;
 }
 
+/* Mistral's tokenizer version; 0 when the file does not tell. */
 int bise_tokenizer_version(const bise_tokenizer *t)
 {
     return t->version;
 }
 
+/* How many ids there are, unused ones included. */
 int32_t bise_tokenizer_vocab(const bise_tokenizer *t)
 {
     return t->n;
 }
 
+/* The token that starts every sample, -1 when there is none. */
 int32_t bise_tokenizer_bos(const bise_tokenizer *t)
 {
     return t->bos;
 }
 
+/* The token that ends every answer, -1 when there is none. */
 int32_t bise_tokenizer_eos(const bise_tokenizer *t)
 {
     return t->eos;
 }
 
+/* The unknown token, -1 when there is none; byte-level kinds never give it. */
 int32_t bise_tokenizer_unk(const bise_tokenizer *t)
 {
     return t->unk;
 }
 
+/* The padding token, -1 when there is none (SentencePiece files). */
 int32_t bise_tokenizer_pad(const bise_tokenizer *t)
 {
     return t->pad;
 }
 
+/* The JSON text of the default model settings of v15, or NULL. */
 const char *bise_tokenizer_settings(const bise_tokenizer *t)
 {
     return t->settings;
 }
 
+/* The base name of the file, for messages. */
 const char *bise_tokenizer_source(const bise_tokenizer *t)
 {
     return t->source;
 }
 
+/* Two tokenizers with one digest give the same ids for all texts. */
 const char *bise_tokenizer_digest(const bise_tokenizer *t)
 {
     return t->digest;

@@ -12,7 +12,9 @@
 #include "core/file.h"
 #include "text/vocab.h"
 
-/* Is name a SentencePiece model file: tokenizer.model, x.model.v3, ...? */
+/* Is name a SentencePiece model file: tokenizer.model, x.model.v3, ...?
+ * Mistral publishes them as tokenizer.model, tokenizer.model.v3,
+ * mistral_instruct_tokenizer_240323.model.v3. */
 static bool is_spm_name(const char *name)
 {
     const char *p = strstr(name, ".model");
@@ -20,6 +22,7 @@ static bool is_spm_name(const char *name)
            (!p[6] || (p[6] == '.' && p[7] == 'v'));
 }
 
+/* The first SentencePiece model among the side files, or NULL. */
 static const char *find_spm(const bise_store *store)
 {
     for (size_t i = 0; i < bise_store_file_count(store); i++)
@@ -28,6 +31,7 @@ static const char *find_spm(const bise_store *store)
     return NULL;
 }
 
+/* A tokenizer from a side file, which may lie in an archive. */
 static bise_status open_side(bise_tokenizer **out, bise_store *store,
                              const char *name, bise_error *err)
 {
@@ -40,6 +44,8 @@ static bise_status open_side(bise_tokenizer **out, bise_store *store,
     return s;
 }
 
+/* Equal text and equally special: a control token that became text in a
+ * conversion is the fault to find. */
 static bool same_piece(const bise_piece *a, const bise_piece *b)
 {
     if (a->len != b->len || memcmp(a->text, b->text, a->len) != 0)
@@ -47,7 +53,9 @@ static bool same_piece(const bise_piece *a, const bise_piece *b)
     return (a->type == BISE_PIECE_CONTROL) == (b->type == BISE_PIECE_CONTROL);
 }
 
-/* Tell how two tokenizers of one model differ: size, first id, pattern. */
+/* Tell how two tokenizers of one model differ: size, first id, pattern. One
+ * line for each kind of difference, with the first id, is enough to look it
+ * up. */
 static void compare(const bise_tokenizer *t, const bise_tokenizer *other,
                     const bise_progress *progress)
 {
@@ -75,6 +83,8 @@ static void compare(const bise_tokenizer *t, const bise_tokenizer *other,
                           t->source);
 }
 
+/* The winner must be readable, the others are only compared: a broken
+ * tokenizer.json beside a good tekken.json is told and not fatal. */
 bise_status bise_tokenizer_open(bise_tokenizer **out, bise_store *store,
                                 const bise_progress *progress, bise_error *err)
 {
@@ -113,6 +123,7 @@ bise_status bise_tokenizer_open(bise_tokenizer **out, bise_store *store,
     return BISE_OK;
 }
 
+/* The mapping is gone when it returns: readers copy what they keep. */
 bise_status bise_tokenizer_load(bise_tokenizer **out, const char *path,
                                 bise_error *err)
 {

@@ -15,6 +15,8 @@
 #include "core/rng.h"
 #include "formats/crypto.h"
 
+/* Short keys are the common case: four to seven bytes are two loads, one to
+ * three bytes three. The top bits are the best mixed ones. */
 uint32_t bise_hash_bytes(const char *s, size_t n)
 {
     uint64_t h = n * 0x9e3779b97f4a7c15u, v;
@@ -36,6 +38,8 @@ uint32_t bise_hash_bytes(const char *s, size_t n)
     return (uint32_t)((h ^ h >> 29) >> 8);
 }
 
+/* The count comes from a file: it is bounded before the pieces are
+ * allocated. Byte ids start as -1, which memset writes as all ones. */
 bise_status bise_vocab_new(bise_tokenizer **out, bise_tokenizer_kind kind,
                            int64_t n, const char *name, bise_error *err)
 {
@@ -60,6 +64,7 @@ bise_status bise_vocab_new(bise_tokenizer **out, bise_tokenizer_kind kind,
     return BISE_OK;
 }
 
+/* Accepts NULL and a tokenizer whose reader failed at any point. */
 void bise_tokenizer_free(bise_tokenizer *t)
 {
     if (!t)
@@ -75,6 +80,8 @@ void bise_tokenizer_free(bise_tokenizer *t)
     bise_free(t);
 }
 
+/* Setting an id again replaces it (added tokens over the vocabulary). The
+ * bound keeps merged texts within the buffers below. */
 bise_status bise_vocab_set(bise_tokenizer *t, int32_t id, const char *text,
                            size_t len, bise_piece_type type, float score,
                            bise_error *err)
@@ -94,12 +101,15 @@ bise_status bise_vocab_set(bise_tokenizer *t, int32_t id, const char *text,
     return BISE_OK;
 }
 
-/* True for pieces that merging or a whole chunk may give. */
+/* True for pieces that merging or a whole chunk may give. Control tokens are
+ * not: text can never give them. */
 static bool is_found_in_text(const bise_piece *p)
 {
     return p->type == BISE_PIECE_NORMAL || p->type == BISE_PIECE_USER;
 }
 
+/* Compares hash, length, then bytes; a row of a long text leads to its
+ * piece. */
 int32_t bise_vocab_find(const bise_tokenizer *t, const char *text, size_t n,
                         uint32_t hash)
 {
@@ -120,7 +130,8 @@ int32_t bise_vocab_find(const bise_tokenizer *t, const char *text, size_t n,
     }
 }
 
-/* Put piece id into the first free row of its hash. */
+/* Put piece id into the first free row of its hash. The caller has checked
+ * that it is not there yet, and the table is at most half full. */
 static void insert_piece(bise_tokenizer *t, int32_t id)
 {
     const bise_piece *p = &t->pieces[id];
@@ -135,6 +146,7 @@ static void insert_piece(bise_tokenizer *t, int32_t id)
         memcpy(s->text, p->text, p->len);
 }
 
+/* Tried from the longest down, as SentencePiece and tokenizers do. */
 int32_t bise_vocab_user(const bise_tokenizer *t, const char *s, size_t n,
                         size_t *len)
 {
@@ -150,7 +162,8 @@ int32_t bise_vocab_user(const bise_tokenizer *t, const char *s, size_t n,
     return -1;
 }
 
-/* Enter piece id into the map of its kind. */
+/* Enter piece id into the map of its kind. Bytes and unused pieces are in
+ * neither map: text does not give them directly. */
 static bise_status index_piece(bise_tokenizer *t, int32_t id, bool unique,
                                bise_error *err)
 {
@@ -183,6 +196,8 @@ static bise_status index_piece(bise_tokenizer *t, int32_t id, bool unique,
     return BISE_OK;
 }
 
+/* Ids that no entry set become unused tokens with a name of their own, so
+ * that every id can be shown. */
 bise_status bise_vocab_index(bise_tokenizer *t, bool unique, bise_error *err)
 {
     uint32_t size = 64;
@@ -208,6 +223,8 @@ bise_status bise_vocab_index(bise_tokenizer *t, bool unique, bise_error *err)
     return BISE_OK;
 }
 
+/* Merging starts from single bytes and every merge gives a token, so only
+ * splits into two tokens can ever occur. */
 bise_status bise_vocab_derive(bise_tokenizer *t, const uint32_t *rank,
                               bise_error *err)
 {
@@ -233,6 +250,8 @@ bise_status bise_vocab_derive(bise_tokenizer *t, const uint32_t *rank,
     return BISE_OK;
 }
 
+/* The place in the list is the rank. The result of a merge must be a token;
+ * its id is looked up once here. */
 bise_status bise_vocab_merges(bise_tokenizer *t, int32_t (*list)[2], size_t n,
                               bise_error *err)
 {
@@ -259,7 +278,8 @@ bise_status bise_vocab_merges(bise_tokenizer *t, int32_t (*list)[2], size_t n,
     return BISE_OK;
 }
 
-/* The value of "<0xHH>", -1 for any other text. */
+/* The value of "<0xHH>", -1 for any other text. SentencePiece writes them
+ * with capital digits; others are read too. */
 static int byte_of_name(const char *s, uint32_t len)
 {
     unsigned v;
@@ -269,7 +289,8 @@ static int byte_of_name(const char *s, uint32_t len)
     return (int)v;
 }
 
-/* What decoding appends for a piece of a SentencePiece kind. */
+/* What decoding appends for a piece of a SentencePiece kind. U+2581 is shown
+ * as a space, a byte piece as its byte, which may be a part of a character. */
 static bise_status show_piece(bise_tokenizer *t, int32_t id, bise_str *buf,
                               bise_error *err)
 {
@@ -296,7 +317,8 @@ static bise_status show_piece(bise_tokenizer *t, int32_t id, bise_str *buf,
     return p->shown ? BISE_OK : bise_fail_nomem(err);
 }
 
-/* Merges of two bytes as a plain table: most merging starts with them. */
+/* Merges of two bytes as a plain table: most merging starts with them. 512
+ * KB, of which a text touches the few rows of its letters. */
 static bise_status fill_byte_pairs(bise_tokenizer *t, bise_error *err)
 {
     t->byte_pairs = bise_alloc_array(65536, sizeof *t->byte_pairs);
@@ -312,7 +334,8 @@ static bise_status fill_byte_pairs(bise_tokenizer *t, bise_error *err)
     return BISE_OK;
 }
 
-/* Hash everything that decides about ids, for cache keys. */
+/* Hash everything that decides about ids, for cache keys. Kept stable: token
+ * caches on disk are found by it. */
 static bise_status make_digest(bise_tokenizer *t, bise_error *err)
 {
     bise_sha256 *h = bise_sha256_new();
@@ -342,6 +365,9 @@ static bise_status make_digest(bise_tokenizer *t, bise_error *err)
     return BISE_OK;
 }
 
+/* Names first, because the chat formats and the readers rely on the four
+ * ids; then what decoding shows; then the tables that depend on the complete
+ * list of pieces. */
 bise_status bise_vocab_finish(bise_tokenizer *t, bise_error *err)
 {
     bise_str buf = { 0 };
@@ -375,7 +401,8 @@ bise_status bise_vocab_finish(bise_tokenizer *t, bise_error *err)
 }
 
 /* GPT-2: visible Latin-1 characters stand for themselves, the other 68 bytes
- * for U+0100 onwards in their order. */
+ * for U+0100 onwards in their order. The table every byte-level tokenizer
+ * since GPT-2 shares. */
 static unsigned byte_to_char(unsigned b)
 {
     if ((b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b != 0xad))
@@ -385,6 +412,7 @@ static unsigned byte_to_char(unsigned b)
     return b == 0xad ? 0x143 : 0x121 + (b - 0x7f);
 }
 
+/* The spelling is valid UTF-8 without blanks, whatever the bytes are. */
 void bise_bytelevel_spell(bise_str *out, const char *raw, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -394,6 +422,8 @@ void bise_bytelevel_spell(bise_str *out, const char *raw, size_t n)
     }
 }
 
+/* Undo the spelling: false, with a part already appended, when a character
+ * is not of the alphabet. */
 bool bise_bytelevel_read(bise_str *out, const char *text, size_t n)
 {
     for (size_t i = 0; i < n;) {
