@@ -49,6 +49,7 @@ typedef struct calibration {
     uint64_t tokens;
 } calibration;
 
+/* By the name's ending; a folder holds JSONL rows. */
 static bool is_rows(const char *path)
 {
     return bise_ends_with(path, ".jsonl") || bise_ends_with(path, ".json") ||
@@ -204,6 +205,7 @@ static bise_status collect(calibration *k, size_t *entries, bise_error *err)
     return s == BISE_OK ? save(k, k->chunks, entries, err) : s;
 }
 
+/* Everything but the graph, so that --plan can stop before memory is taken. */
 static bise_status open_all(calibration *k, bise_graph_options *o,
                             bise_error *err)
 {
@@ -231,6 +233,8 @@ static bise_status open_all(calibration *k, bise_graph_options *o,
     return s;
 }
 
+/* --resume and --force both accept an existing output: the one reads it
+ * first, the other replaces it. */
 static bise_status check_options(calibration *k, bise_error *err)
 {
     int n = 0;
@@ -256,6 +260,7 @@ static bise_status check_options(calibration *k, bise_error *err)
     return BISE_OK;
 }
 
+/* One exit, since every part may be absent when an earlier one failed. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     calibration k = { .ctx = ctx };

@@ -47,6 +47,8 @@ static bise_layout settle(bise_layout to, const bise_job *j, const char *path)
     return bise_convert_layout_of(&j->model) == BISE_TO_GGUF ? BISE_TO_HF : to;
 }
 
+/* F16 is measured, because values may become zero in it; other types only
+ * copy or round. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     bise_job j = { 0 };

@@ -24,6 +24,7 @@ static const bise_option options[] = {
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
 
+/* --to, else the name's ending, else the layout of the base. */
 static bise_layout layout(const bise_context *ctx, const char *path)
 {
     const char *to = bise_opt_str(ctx->args, "to", NULL);
@@ -75,6 +76,8 @@ static void report(bise_context *ctx, const bise_plan *p,
                           "of the adapter away; --dtype f32 keeps it");
 }
 
+/* Merging is converting with adapters; it is a command of its own because
+ * it must have adapters and reports what they did. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     bise_job j = { 0 };

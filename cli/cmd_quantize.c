@@ -34,6 +34,7 @@ static const bise_option options[] = {
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
 
+/* The hint lists every type, so that nobody has to search a manual. */
 static bise_status find_mixture(const bise_mixture **out,
                                 const bise_context *ctx, bise_error *err)
 {
@@ -156,6 +157,8 @@ static bise_status work(bise_job *j, bise_context *ctx,
     return s;
 }
 
+/* Options are read before the model is opened: a typing error should not
+ * cost the time of checking a large checkpoint. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     bise_job j = { 0 };

@@ -17,6 +17,8 @@
 #include "core/str.h"
 #include "kernels/codec.h"
 
+/* Compared without case: SPDX ids are lower case in cards, not always
+ * elsewhere. */
 static bise_status check_licence(const bise_job *j, const bise_context *ctx,
                                  bise_error *err)
 {
@@ -31,6 +33,8 @@ static bise_status check_licence(const bise_job *j, const bise_context *ctx,
     return s;
 }
 
+/* n_loras counts what was loaded, so that closing after a failure releases
+ * exactly that. */
 bise_status bise_job_open(bise_job *j, bise_context *ctx, bise_error *err)
 {
     int n = 0;
@@ -55,6 +59,7 @@ bise_status bise_job_open(bise_job *j, bise_context *ctx, bise_error *err)
     return s;
 }
 
+/* The plan first: it borrows from the model and the adapters. */
 void bise_job_close(bise_job *j)
 {
     bise_plan_fini(&j->plan);
@@ -66,6 +71,7 @@ void bise_job_close(bise_job *j)
         bise_checkpoint_close(&j->model);
 }
 
+/* Under --plan a name is optional; with one, its disk is reported. */
 bise_status bise_job_output(const char **out, const bise_context *ctx,
                             bise_error *err)
 {
@@ -88,6 +94,7 @@ static const char *shape_text(char out[64], const bise_plan_tensor *t)
     return out;
 }
 
+/* A stream without stored bytes is shown as the floats it gives. */
 static const char *type_name(bise_dtype t)
 {
     return t == BISE_DTYPE_NONE ? "F32" : bise_dtype_get(t)->name;
@@ -136,6 +143,8 @@ static double estimate(const bise_plan *p, int threads)
     return ns * 1e-9 / threads + bytes / 2.5e9;
 }
 
+/* The name stands last, because it is the column that may be cut at 80; a
+ * star marks tensors with importance. */
 static void print_tensors(bise_context *ctx, const bise_plan *p)
 {
     static const char *const heads[] = { ">bytes", "from", "to", "shape",
@@ -159,6 +168,7 @@ static void print_tensors(bise_context *ctx, const bise_plan *p)
     bise_table_fini(&table);
 }
 
+/* Everything a user wants to know before waiting: sizes, memory, time. */
 void bise_job_print_plan(bise_context *ctx, const bise_plan *p, bool tensors)
 {
     char in[32], out[32], memory[32];
@@ -185,6 +195,7 @@ void bise_job_print_plan(bise_context *ctx, const bise_plan *p, bool tensors)
 
 /* ---- running ---- */
 
+/* The keys common to convert, merge and quantize (cli.md 2). */
 static void set_counts(bise_context *ctx, const bise_plan *p)
 {
     bise_result_set(ctx, "tensors", bise_json_new_int((int64_t)p->n));
@@ -194,6 +205,7 @@ static void set_counts(bise_context *ctx, const bise_plan *p)
                     bise_json_new_int((int64_t)bise_plan_bytes_out(p)));
 }
 
+/* One line for each file on stdout, the same as JSON. */
 static void set_outputs(bise_context *ctx, const bise_run_result *r)
 {
     bise_json *list = bise_json_new_array();
@@ -210,6 +222,7 @@ static void set_outputs(bise_context *ctx, const bise_run_result *r)
     bise_result_set(ctx, "outputs", list);
 }
 
+/* The layout is made here, after all types are final. */
 bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
                          bool measure, bise_run_result *result,
                          bise_error *err)

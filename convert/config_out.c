@@ -11,22 +11,28 @@
 
 #include "convert/convert.h"
 
+/* Setting takes the value; memory running out shows when the text is
+ * dumped. */
 static void put_int(bise_json *o, const char *key, int64_t v)
 {
     bise_json_set(o, key, bise_json_new_int(v));
 }
 
+/* NaN stands for "the input had no such key" and is left out. */
 static void put_real(bise_json *o, const char *key, double v)
 {
     if (!isnan(v))
         bise_json_set(o, key, bise_json_new_real(v));
 }
 
+/* The text is copied. */
 static void put_str(bise_json *o, const char *key, const char *v)
 {
     bise_json_set(o, key, bise_json_new_string(v));
 }
 
+/* Names of torch dtypes as config.json has them; quantized inputs come out
+ * as BF16. */
 static const char *torch_name(bise_dtype t)
 {
     switch (t) {
@@ -36,6 +42,7 @@ static const char *torch_name(bise_dtype t)
     }
 }
 
+/* The text-only class of a family: wrappers keep their own file. */
 static const char *class_of(bise_family f)
 {
     switch (f) {
@@ -72,6 +79,7 @@ static bise_json *rope_object(const bise_rope *r)
     return o;
 }
 
+/* Mixtral and the later families name the same things differently. */
 static void hf_experts(bise_json *o, const bise_config *g)
 {
     if (g->E <= 0)
@@ -93,6 +101,7 @@ static void hf_experts(bise_json *o, const bise_config *g)
     bise_json_set(o, "norm_topk_prob", bise_json_new_bool(true));
 }
 
+/* Only those the input knew: a wrong id is worse than none. */
 static void hf_ids(bise_json *o, const bise_config *g)
 {
     if (g->bos >= 0)
@@ -103,6 +112,8 @@ static void hf_ids(bise_json *o, const bise_config *g)
         put_int(o, "pad_token_id", g->pad);
 }
 
+/* Keys in the order of transformers' own files. Both places of rope_theta
+ * are written, because transformers 4 reads the outer one. */
 static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
 {
     bise_json *o = bise_json_new_object(), *list = bise_json_new_array();
@@ -141,6 +152,7 @@ static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
     return o;
 }
 
+/* Mistral's own names; Mixtral files stop after the first two. */
 static void native_experts(bise_json *o, const bise_config *g)
 {
     if (g->E <= 0)
@@ -232,6 +244,8 @@ static bise_json *updated(const bise_checkpoint *c, bise_layout to,
     return o;
 }
 
+/* The checkpoint's own file wins where the layout stays: it holds keys that
+ * bise does not know. */
 bise_status bise_convert_config(bise_str *out, const bise_checkpoint *c,
                                 bise_layout to, bise_dtype dtype,
                                 bool keep_fp8, bise_error *err)

@@ -15,6 +15,8 @@
 #include "formats/yaml.h"
 #include "text/tokenizer.h"
 
+/* By the table of mistral3.md 6.1: the text model of a wrapper is mistral3
+ * even when it is a plain Mistral. */
 const char *bise_convert_gguf_arch(const bise_checkpoint *c)
 {
     switch (c->config.family) {
@@ -28,6 +30,7 @@ const char *bise_convert_gguf_arch(const bise_checkpoint *c)
 
 /* ---- general.* ---- */
 
+/* Empty strings are left out, as the reference writer does. */
 static void set_text(bise_gguf_meta *m, const char *key, const bise_json *v)
 {
     size_t n = 0;
@@ -116,6 +119,8 @@ static void source_keys(bise_gguf_meta *m, const char *prefix,
     }
 }
 
+/* A card may give one string where a list is meant; both become an array.
+ * Elements that are not strings are skipped. */
 static void list_keys(bise_gguf_meta *m, const char *key, const bise_json *v)
 {
     bise_str buf = { 0 };
@@ -162,6 +167,8 @@ static void base_keys(bise_gguf_meta *m, const bise_checkpoint *c,
     bise_json_free(name);
 }
 
+/* A card that cannot be read is not a reason to refuse a model; a
+ * generation_config.json that is broken is, like any file of the model. */
 static bise_status general_keys(bise_gguf_meta *m, bise_checkpoint *c,
                                 const bise_convert_options *o,
                                 bise_error *err)
@@ -204,6 +211,7 @@ typedef struct keys {
     const char *arch;
 } keys;
 
+/* ARCH.name as an unsigned number, the type every loader expects. */
 static void put_u32(const keys *k, const char *name, int64_t v)
 {
     char key[96];
@@ -211,6 +219,7 @@ static void put_u32(const keys *k, const char *name, int64_t v)
     bise_gguf_set_u32(k->m, key, (uint32_t)v);
 }
 
+/* GGUF keeps float32; the readers of bise restore the shortest decimal. */
 static void put_f32(const keys *k, const char *name, double v)
 {
     char key[96];
@@ -218,6 +227,7 @@ static void put_f32(const keys *k, const char *name, double v)
     bise_gguf_set_f32(k->m, key, (float)v);
 }
 
+/* Neither absent nor zero: transformers treats both alike. */
 static bool given(double v)
 {
     return !isnan(v) && v != 0;
@@ -270,6 +280,9 @@ static void yarn_factor_keys(const keys *k, const bise_config *g)
         put_f32(k, "rope.scaling.attn_factor", want / gives);
 }
 
+/* Latent attention: lengths are those of the compressed key and value, the
+ * _mla ones those of a head (mistral3.md 6.2). Groups of one make group
+ * selection do nothing. */
 static void mla_keys(const keys *k, const bise_config *g)
 {
     char key[96];
@@ -293,6 +306,8 @@ static void mla_keys(const keys *k, const bise_config *g)
                 (int64_t)g->rope.original_max);
 }
 
+/* In the order of the reference converter: base class, then what the model
+ * class adds. */
 static void arch_keys(bise_gguf_meta *m, const bise_checkpoint *c,
                       int file_type)
 {
@@ -372,6 +387,7 @@ static bise_status template_keys(bise_gguf_meta *m, bise_checkpoint *c,
     return s;
 }
 
+/* Golden and speed-test checkpoints have none, which is allowed. */
 static bool has_tokenizer(const bise_store *s)
 {
     if (bise_store_has_file(s, "tekken.json") ||
@@ -383,6 +399,9 @@ static bool has_tokenizer(const bise_store *s)
     return false;
 }
 
+/* Every id of the tokenizer must have an embedding row. Rows beyond the
+ * tokenizer are padded with unused tokens, because the loader sizes its
+ * vocabulary by the token list. */
 static bise_status tokenizer_keys(bise_gguf_meta *m, bise_checkpoint *c,
                                   const bise_progress *progress,
                                   bise_error *err)
@@ -415,6 +434,8 @@ static bise_status tokenizer_keys(bise_gguf_meta *m, bise_checkpoint *c,
     return s == BISE_OK ? template_keys(m, c, err) : s;
 }
 
+/* quantization_version stands before the tokenizer and is always written,
+ * as the reference does. */
 bise_status bise_convert_gguf_meta(bise_gguf_meta *m, bise_checkpoint *c,
                                    const bise_convert_options *o,
                                    int file_type, bise_error *err)

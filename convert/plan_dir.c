@@ -13,6 +13,7 @@
 #include "convert/convert.h"
 #include "convert/weights.h"
 
+/* Names tell the layout: a directory and an archive of it are the same. */
 bise_layout bise_convert_layout_of(const bise_checkpoint *c)
 {
     switch (c->names) {
@@ -36,6 +37,7 @@ static bise_dtype type_for(bise_dtype stored, const bise_convert_options *o)
     return fp8 || bise_dtype_is_quant(stored) ? BISE_DTYPE_BF16 : stored;
 }
 
+/* Linear over some hundred weights, for each tensor once. */
 static const bise_weight *weight_of(const bise_checkpoint *c,
                                     const bise_tensor *t)
 {
@@ -45,6 +47,7 @@ static const bise_weight *weight_of(const bise_checkpoint *c,
     return NULL;
 }
 
+/* Scales belong to a weight; without it they are dropped or kept together. */
 static bool is_scale(const bise_checkpoint *c, const bise_tensor *t)
 {
     for (size_t i = 0; i < c->n; i++)
@@ -53,6 +56,7 @@ static bool is_scale(const bise_checkpoint *c, const bise_tensor *t)
     return false;
 }
 
+/* A plan row from what weights.h found. */
 static bise_status add_tensor(bise_plan *p, const char *name, bise_role role,
                               const bise_weight_rows *rows, bise_dtype type,
                               bise_error *err)
@@ -133,6 +137,7 @@ static bise_status add_role(bise_plan *p, const bise_weights *w,
     return s;
 }
 
+/* The roles of a forward pass; sorting by name follows. */
 static bise_status add_roles(bise_plan *p, const bise_weights *w,
                              bise_names names, const bise_convert_options *o,
                              bise_error *err)
@@ -165,12 +170,15 @@ static bool is_model_file(const char *name)
            strcmp(name, "merges.txt") == 0 || strcmp(name, "vocab.txt") == 0;
 }
 
+/* Written anew, never copied: it must agree with the weights. */
 static bool is_config(const char *name)
 {
     return strcmp(name, "config.json") == 0 ||
            strcmp(name, "params.json") == 0;
 }
 
+/* The configuration first, then the files of the model. Weights of another
+ * layout in the same folder are not files of the model. */
 static bise_status add_sides(bise_plan *p, bise_checkpoint *c,
                              const bise_convert_options *o, bise_layout to,
                              bise_dtype main_type, bise_error *err)
@@ -211,6 +219,8 @@ static int by_name(const void *a, const void *b)
     return bx != by ? (bx > by ? -1 : 1) : strcmp(x->name, y->name);
 }
 
+/* Same layout: tensor by tensor, nothing lost. Another layout: role by
+ * role, in the order that the safetensors library would write. */
 bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
                                   const bise_convert_options *o,
                                   bise_error *err)
@@ -237,6 +247,7 @@ bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
     return s;
 }
 
+/* SAME is resolved here, so that the plan makers see a layout. */
 bise_status bise_convert_plan(bise_plan *p, bise_checkpoint *c,
                               const bise_convert_options *o, bise_error *err)
 {

@@ -35,6 +35,7 @@ static bise_dtype type_for(const char *name, int n_dims, uint64_t cols,
     return t;
 }
 
+/* A plan row; the type rule needs the final name and rank. */
 static bise_status add(bise_plan *p, const bise_weights *w, bise_role role,
                        const char *name, const bise_weight_rows *rows,
                        bise_dtype want, bise_error *err)
@@ -76,6 +77,7 @@ static bise_status add_role(bise_plan *p, const bise_weights *w,
     return add(p, w, role, name, &rows, want, err);
 }
 
+/* Forward order, which is also the order of checkpoints on the Hub. */
 static bise_status add_roles(bise_plan *p, const bise_weights *w,
                              bise_dtype want, bise_error *err)
 {
@@ -134,6 +136,7 @@ static int file_type(const bise_plan *p, bise_dtype want)
     return t == BISE_DTYPE_NONE ? 0 : bise_dtype_get(t)->file_type;
 }
 
+/* A GGUF input keeps its keys; split.* are made anew by the layout. */
 bise_status bise_convert_plan_gguf(bise_plan *p, bise_checkpoint *c,
                                    const bise_convert_options *o,
                                    bise_error *err)

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+/* The same place in the model, another kind or expert. */
 static bise_role with(bise_role r, bise_role_kind kind, int32_t expert)
 {
     r.kind = kind;
@@ -29,6 +30,7 @@ static const float *saved_for(const bise_weights *w, bise_role role,
     return found;
 }
 
+/* All adapters that train this role, in the order of the command line. */
 static const bise_stream *add_role(const bise_weights *w, const bise_stream *s,
                                    bise_role role)
 {
@@ -40,6 +42,7 @@ static const bise_stream *add_role(const bise_weights *w, const bise_stream *s,
     return s;
 }
 
+/* Is there an adapter for the role? Untouched weights stay bytes. */
 static bool touched(const bise_weights *w, bise_role role)
 {
     for (int i = 0; i < w->n_loras; i++)
@@ -48,6 +51,9 @@ static bool touched(const bise_weights *w, bise_role role)
     return false;
 }
 
+/* modules_to_save replace the tensor and are in half order, like adapters.
+ * The order of stages is: stored, to half order, adapters, to the wanted
+ * order; permutations that are not needed drop out. */
 bise_status bise_weights_of(bise_weight_rows *out, const bise_weights *w,
                             const bise_weight *weight, bise_rows to,
                             bise_error *err)
@@ -170,6 +176,7 @@ static const bise_stream *split_kv(const bise_weights *w, bise_role role,
     return all ? bise_stream_stack(w->arena, parts, (size_t)g->H) : NULL;
 }
 
+/* The inverse of split_kv: k_b transposed back, head by head, then v_b. */
 static const bise_stream *join_kv(const bise_weights *w, bise_role role,
                                   bise_dtype *stored)
 {
@@ -196,12 +203,14 @@ static const bise_stream *join_kv(const bise_weights *w, bise_role role,
     return bise_stream_stack(w->arena, parts, n);
 }
 
+/* Is the related role stored? */
 static bool has(const bise_weights *w, bise_role role, bise_role_kind kind,
                 int32_t expert)
 {
     return bise_checkpoint_find(w->c, with(role, kind, expert)) != NULL;
 }
 
+/* Mirrors the cases of bise_weights_get without making streams. */
 bool bise_weights_has(const bise_weights *w, bise_role role)
 {
     if (bise_checkpoint_find(w->c, role))
@@ -228,6 +237,9 @@ bool bise_weights_has(const bise_weights *w, bise_role role)
     }
 }
 
+/* The stored tensor itself when there is one. With adapters, experts are
+ * taken apart even then, because adapters are per expert and a stacked
+ * tensor has one stream. */
 bise_status bise_weights_get(bise_weight_rows *out, const bise_weights *w,
                              bise_role role, bise_rows to, bise_error *err)
 {

@@ -20,6 +20,8 @@ static inline uint32_t overflow32(uint32_t bits)
     return (bits & 0x7f800000u) + 0x00800000u;
 }
 
+/* Groups of STEP values share one test; the group that fails is walked
+ * again from its start by the second loop, which also takes the tail. */
 uint64_t bise_find_nonfinite(const float *x, uint64_t n)
 {
     uint64_t i = 0;
@@ -56,6 +58,8 @@ static uint64_t find_half(const uint8_t *p, uint64_t n, uint16_t mask,
     return UINT64_MAX;
 }
 
+/* The same for float32 values at any byte address, as they lie in a
+ * mapping: rows of a file need not be aligned. */
 static uint64_t find_single(const uint8_t *p, uint64_t n)
 {
     uint64_t i = 0;
@@ -90,11 +94,16 @@ static const scale_place places[] = {
     { BISE_DTYPE_Q1_0, 0, -1 },    { BISE_DTYPE_Q2_0, 0, -1 },
 };
 
+/* A float16 with all exponent bits set is an infinity or a NaN. */
 static bool half_is_bad(const uint8_t *p)
 {
     return (bise_load_le16(p) & 0x7c00) == 0x7c00;
 }
 
+/* Float types are their own blocks. Of the block types only the scale
+ * fields can be bad: the codes have no invalid pattern, except the exponent
+ * byte 255 of MXFP4. Types that have no row in the table have nothing to
+ * check. */
 uint64_t bise_find_bad_block(bise_dtype t, const void *bytes, uint64_t n)
 {
     const uint8_t *p = bytes;

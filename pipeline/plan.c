@@ -13,6 +13,7 @@
 
 #include "formats/safetensors.h"
 
+/* An empty plan owns nothing, so a caller may release it at once. */
 void bise_plan_init(bise_plan *p, bise_plan_kind kind)
 {
     memset(p, 0, sizeof *p);
@@ -20,6 +21,8 @@ void bise_plan_init(bise_plan *p, bise_plan_kind kind)
     p->weights_name = "model";
 }
 
+/* The layout is derived: it is thrown away and made again whenever types or
+ * names change. */
 static void free_files(bise_plan *p)
 {
     for (size_t i = 0; i < p->n_files; i++) {
@@ -31,6 +34,8 @@ static void free_files(bise_plan *p)
     p->n_files = 0;
 }
 
+/* Streams, names and texts go with the arena; stores and adapters were
+ * borrowed and stay with their owners. */
 void bise_plan_fini(bise_plan *p)
 {
     free_files(p);
@@ -42,6 +47,9 @@ void bise_plan_fini(bise_plan *p)
     memset(p, 0, sizeof *p);
 }
 
+/* The product of the shape is checked here, once, so that neither the
+ * header nor the runner can disagree with the stream about the number of
+ * bytes. The stream without its adapters is kept for merge reports. */
 bise_status bise_plan_add(bise_plan *p, const bise_plan_tensor *t,
                           bise_error *err)
 {
@@ -73,6 +81,8 @@ bise_status bise_plan_add(bise_plan *p, const bise_plan_tensor *t,
     return BISE_OK;
 }
 
+/* A new entry with a copied name, to be filled in by the caller. NULL when
+ * memory is out; the list is unchanged then. */
 static bise_plan_side *add_side(bise_plan *p, const char *name)
 {
     void *v = p->sides;
@@ -87,6 +97,7 @@ static bise_plan_side *add_side(bise_plan *p, const char *name)
     return f;
 }
 
+/* The bytes may hold NUL: the length is kept beside them. */
 bise_status bise_plan_add_text(bise_plan *p, const char *name,
                                const char *data, size_t len, bise_error *err)
 {
@@ -98,6 +109,8 @@ bise_status bise_plan_add_text(bise_plan *p, const char *name,
     return f->data ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Only the name is remembered; the content is read when the plan runs, so
+ * that a plan of a large folder stays small. */
 bise_status bise_plan_add_copy(bise_plan *p, bise_store *s, const char *name,
                                bise_error *err)
 {
@@ -108,6 +121,7 @@ bise_status bise_plan_add_copy(bise_plan *p, bise_store *s, const char *name,
     return BISE_OK;
 }
 
+/* Linear: plans have some hundred tensors and few look-ups. */
 const bise_plan_tensor *bise_plan_find(const bise_plan *p, const char *name)
 {
     for (size_t i = 0; i < p->n; i++)
@@ -116,17 +130,21 @@ const bise_plan_tensor *bise_plan_find(const bise_plan *p, const char *name)
     return NULL;
 }
 
+/* Equal types mean equal bytes, because a stage that changes values makes
+ * the stream's type NONE. */
 bool bise_plan_is_raw(const bise_plan_tensor *t)
 {
     return bise_stream_dtype(t->stream) == t->dtype;
 }
 
+/* Whole rows, each a whole number of blocks (checked by the layout). */
 uint64_t bise_plan_tensor_bytes(const bise_plan_tensor *t)
 {
     return bise_stream_rows(t->stream) *
            bise_dtype_bytes(t->dtype, bise_stream_cols(t->stream));
 }
 
+/* What will be read from disk; adapters in memory do not count. */
 uint64_t bise_plan_bytes_in(const bise_plan *p)
 {
     uint64_t sum = 0;
@@ -135,6 +153,7 @@ uint64_t bise_plan_bytes_in(const bise_plan *p)
     return sum;
 }
 
+/* Headers and padding included: what the disk must have free. */
 uint64_t bise_plan_bytes_out(const bise_plan *p)
 {
     uint64_t sum = 0;
@@ -143,6 +162,8 @@ uint64_t bise_plan_bytes_out(const bise_plan *p)
     return sum;
 }
 
+/* Elements of all tensors, vectors included, as bits per weight counts
+ * them. */
 uint64_t bise_plan_weights(const bise_plan *p)
 {
     uint64_t sum = 0;
@@ -152,6 +173,8 @@ uint64_t bise_plan_weights(const bise_plan *p)
     return sum;
 }
 
+/* Tensor data only, without header and padding, as llama-quantize prints
+ * it. */
 double bise_plan_bits(const bise_plan *p)
 {
     uint64_t bytes = 0;
@@ -163,6 +186,8 @@ double bise_plan_bits(const bise_plan *p)
 
 /* ---- layout ---- */
 
+/* Each tensor of a GGUF takes a multiple of the alignment; gguf-split
+ * counts the padded sizes, so the same cuts come out. */
 static uint64_t padded(uint64_t n)
 {
     return (n + BISE_GGUF_ALIGNMENT - 1) / BISE_GGUF_ALIGNMENT *
@@ -221,6 +246,8 @@ static void split_meta(bise_gguf_meta *out, const bise_plan *p, size_t no)
     bise_gguf_set_i32(out, "split.tensors.count", (int32_t)p->n);
 }
 
+/* The format's own writer decides where each tensor's data lies; adding the
+ * header's length turns its offsets into file positions for pwrite. */
 static bise_status make_header(bise_plan *p, size_t no, bise_error *err)
 {
     bise_plan_file *f = &p->files[no];
@@ -271,6 +298,8 @@ static bise_status name_files(bise_plan *p, bise_error *err)
     return BISE_OK;
 }
 
+/* Row lengths are checked before anything else, since header writers trust
+ * them. split.count of GGUF is 16 bits wide, hence the limit on files. */
 bise_status bise_plan_layout(bise_plan *p, bise_error *err)
 {
     free_files(p);

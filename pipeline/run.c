@@ -82,6 +82,7 @@ static void lane_sizes(const bise_plan *p, bool measure, uint64_t *weights,
     }
 }
 
+/* Measuring needs a second float slab and a second encoded one. */
 uint64_t bise_run_memory(const bise_plan *p, int threads, bool measure)
 {
     uint64_t weights, bytes;
@@ -181,6 +182,8 @@ static bise_status check_rows(const job *j, const bise_plan_tensor *t,
     return s;
 }
 
+/* The message gives the first weight of the block: with a block type no
+ * single weight is to blame for its scale. */
 static bise_status check_encoded(const job *j, const bise_plan_tensor *t,
                                  const void *bytes, uint64_t first,
                                  uint64_t n, bise_error *err)
@@ -322,6 +325,8 @@ static void run_slab(void *ctx, size_t index, int worker)
 
 /* ---- setting up ---- */
 
+/* Found before the output is created: a type without an encoder must not
+ * leave a preallocated file behind, even for a moment. */
 static bise_status check_types(const bise_plan *p, bise_error *err)
 {
     for (size_t i = 0; i < p->n; i++) {
@@ -338,6 +343,7 @@ static bise_status check_types(const bise_plan *p, bise_error *err)
     return BISE_OK;
 }
 
+/* Outputs are not released here: they were committed or dropped by execute. */
 static void free_job(job *j)
 {
     const int threads = bise_pool_threads(j->o->pool);
@@ -357,6 +363,9 @@ static void free_job(job *j)
     pthread_mutex_destroy(&j->lock);
 }
 
+/* All buffers are taken before the first slab, so that running out of
+ * memory is found before anything is written. Aligned for the encoders'
+ * vector loads. */
 static bise_status make_lanes(job *j, bise_error *err)
 {
     const int threads = bise_pool_threads(j->o->pool);
@@ -381,6 +390,9 @@ static bise_status make_lanes(job *j, bise_error *err)
     return BISE_OK;
 }
 
+/* starts[i] is the running number of the first slab of tensor i; the pool's
+ * index is searched in it. Slabs never cross tensors, and their sizes are
+ * functions of the tensor alone. */
 static bise_status make_job(job *j, bise_error *err)
 {
     const bise_plan *p = j->plan;
@@ -433,6 +445,7 @@ static bise_status collect(const job *j, bise_run_result *r, bise_error *err)
     return BISE_OK;
 }
 
+/* Grown one by one: an output has few files. */
 static bise_status add_output(bise_run_result *r, const char *path,
                               uint64_t bytes, bise_error *err)
 {
@@ -450,6 +463,7 @@ static bise_status add_output(bise_run_result *r, const char *path,
     return BISE_OK;
 }
 
+/* Also right for a result that was never filled. */
 void bise_run_result_fini(bise_run_result *r)
 {
     for (size_t i = 0; i < r->n_outputs; i++)
@@ -459,6 +473,7 @@ void bise_run_result_fini(bise_run_result *r)
     memset(r, 0, sizeof *r);
 }
 
+/* Over all weights of the tensor; 0 for one that was only copied. */
 double bise_run_rmse(const bise_run_stats *s)
 {
     return s->weights ? sqrt(s->square_error / (double)s->weights) : 0;
@@ -546,6 +561,9 @@ static bise_status write_index(const bise_plan *p, const char *dir,
     return s;
 }
 
+/* Side files are small and written whole. A name with folders gets its
+ * folders first; names come from the store, which has refused absolute
+ * paths and "..". */
 static bise_status write_sides(const bise_plan *p, const char *dir,
                                bise_error *err)
 {
@@ -607,6 +625,9 @@ static bise_status execute(job *j, const char *path, bool force,
     return s;
 }
 
+/* A GGUF is one file (or numbered ones) beside its neighbours, a directory
+ * is built as NAME.part and renamed as a whole; either way nothing has the
+ * final name before everything is synced. */
 bise_status bise_run(bise_plan *p, const bise_run_options *o,
                      bise_run_result *result, bise_error *err)
 {

@@ -47,6 +47,7 @@ struct bise_stream {
     uint64_t first;
 };
 
+/* The scratch is zeroed, so that it may be used again. */
 void bise_scratch_fini(bise_scratch *w)
 {
     bise_free(w->raw);
@@ -64,6 +65,8 @@ static bise_status room(void **p, size_t *cap, uint64_t n, size_t size,
     return BISE_OK;
 }
 
+/* The byte-buffer form of room: C has no way to pass any pointer type by
+ * reference. */
 static bise_status room_bytes(uint8_t **p, size_t *cap, uint64_t n,
                               bise_error *err)
 {
@@ -73,6 +76,9 @@ static bise_status room_bytes(uint8_t **p, size_t *cap, uint64_t n,
     return s;
 }
 
+/* A zeroed stage with the shape of the one below it. Its type is NONE until
+ * the constructor knows better: floats can always be had, bytes only where
+ * nothing changes. */
 static bise_stream *stage(bise_arena *a, const stage_ops *ops,
                           const bise_stream *below)
 {
@@ -124,6 +130,9 @@ static void apply_scales(const bise_weight *q, float *out, uint64_t first,
     }
 }
 
+/* Decoding is the only place where a stored type matters. The scales of
+ * float8 are applied here, before any row is moved, because their blocks
+ * follow the order of the file. */
 static bise_status stored_read(const bise_stream *s, float *out,
                                uint64_t first, uint64_t n, bise_scratch *w,
                                bise_error *err)
@@ -147,6 +156,8 @@ static bise_status stored_read(const bise_stream *s, float *out,
     return BISE_OK;
 }
 
+/* Releasing reaches back by one page of any architecture: the page that two
+ * slabs share was still in use when the earlier one was done. */
 static void stored_hint(const bise_stream *s, uint64_t first, uint64_t n,
                         bool ahead)
 {
@@ -162,6 +173,8 @@ static void stored_hint(const bise_stream *s, uint64_t first, uint64_t n,
 
 static const stage_ops stored_ops = { stored_read, stored_raw, stored_hint };
 
+/* Without quirks: for tensors that the model does not know, and for float8
+ * codes that stay codes. */
 const bise_stream *bise_stream_tensor(bise_arena *a, bise_store *st,
                                       const bise_tensor *t)
 {
@@ -177,6 +190,8 @@ const bise_stream *bise_stream_tensor(bise_arena *a, bise_store *st,
     return s;
 }
 
+/* Scales make the stored bytes unusable as they are, so the type is NONE
+ * for them. */
 const bise_stream *bise_stream_weight(bise_arena *a, bise_store *st,
                                       const bise_weight *w)
 {
@@ -195,6 +210,7 @@ const bise_stream *bise_stream_weight(bise_arena *a, bise_store *st,
 
 /* ---- a matrix in memory ---- */
 
+/* Adapters that replace whole tensors (modules_to_save) and tests use this. */
 static bise_status memory_read(const bise_stream *s, float *out,
                                uint64_t first, uint64_t n, bise_scratch *w,
                                bise_error *err)
@@ -205,6 +221,7 @@ static bise_status memory_read(const bise_stream *s, float *out,
     return BISE_OK;
 }
 
+/* Float32 in memory is what an F32 output wants: no copy. */
 static bise_status memory_raw(const bise_stream *s, const void **data,
                               uint64_t first, uint64_t n, bise_scratch *w,
                               bise_error *err)
@@ -216,6 +233,7 @@ static bise_status memory_raw(const bise_stream *s, const void **data,
     return BISE_OK;
 }
 
+/* Nothing to read ahead: the rows are in memory, or scattered. */
 static void no_hint(const bise_stream *s, uint64_t first, uint64_t n,
                     bool ahead)
 {
@@ -227,6 +245,7 @@ static void no_hint(const bise_stream *s, uint64_t first, uint64_t n,
 
 static const stage_ops memory_ops = { memory_read, memory_raw, no_hint };
 
+/* The matrix is borrowed for the life of the plan. */
 const bise_stream *bise_stream_memory(bise_arena *a, const float *data,
                                       uint64_t rows, uint64_t cols)
 {
@@ -242,6 +261,8 @@ const bise_stream *bise_stream_memory(bise_arena *a, const float *data,
 
 /* ---- row order inside heads ---- */
 
+/* Stages that keep rows within the same head pass the range on: it names
+ * the same bytes, give or take a head. */
 static void below_hint(const bise_stream *s, uint64_t first, uint64_t n,
                        bool ahead)
 {
@@ -258,6 +279,8 @@ static uint64_t permuted(const bise_stream *s, uint64_t r)
     return head + k % 2 * half + k / 2; /* out 2i + b <- in b D/2 + i */
 }
 
+/* Row by row: source rows of neighbours are D/2 rows apart, and one row is
+ * long enough for the decoder to be fast. */
 static bise_status permute_read(const bise_stream *s, float *out,
                                 uint64_t first, uint64_t n, bise_scratch *w,
                                 bise_error *err)
@@ -269,6 +292,8 @@ static bise_status permute_read(const bise_stream *s, float *out,
     return st;
 }
 
+/* Gathered through the scratch's second buffer, since the first one may
+ * hold the row that an archive unpacked. */
 static bise_status permute_raw(const bise_stream *s, const void **data,
                                uint64_t first, uint64_t n, bise_scratch *w,
                                bise_error *err)
@@ -288,6 +313,8 @@ static bise_status permute_raw(const bise_stream *s, const void **data,
 
 static const stage_ops permute_ops = { permute_read, permute_raw, below_hint };
 
+/* Stacking the inverse on a permutation gives back what is below, so that
+ * base streams of merge reports can be copied as bytes. */
 const bise_stream *bise_stream_permute(bise_arena *a, const bise_stream *below,
                                        int32_t heads, bise_rows from,
                                        bise_rows to)
@@ -335,6 +362,9 @@ static void add_embedding(float *out, const bise_lora_module *m, uint64_t row,
     }
 }
 
+/* W + s (B A), the sum in its own row first: PEFT multiplies before it
+ * scales, and small updates would lose bits if added term by term. DoRA
+ * then divides the row by its length and multiplies by the trained one. */
 static bise_status lora_read(const bise_stream *s, float *out, uint64_t first,
                              uint64_t n, bise_scratch *w, bise_error *err)
 {
@@ -365,6 +395,7 @@ static bise_status lora_read(const bise_stream *s, float *out, uint64_t first,
 
 static const stage_ops lora_ops = { lora_read, NULL, below_hint };
 
+/* Adapters stack: several are added in the order of construction. */
 const bise_stream *bise_stream_lora(bise_arena *a, const bise_stream *below,
                                     const bise_lora_module *m)
 {
@@ -390,6 +421,7 @@ static size_t part_of(const bise_stream *s, uint64_t row)
     return lo;
 }
 
+/* A request may span parts; each gives its share of the rows. */
 static bise_status stack_read(const bise_stream *s, float *out, uint64_t first,
                               uint64_t n, bise_scratch *w, bise_error *err)
 {
@@ -406,6 +438,8 @@ static bise_status stack_read(const bise_stream *s, float *out, uint64_t first,
     return st;
 }
 
+/* The usual request lies inside one part and costs nothing; only one that
+ * spans two is gathered row by row. */
 static bise_status stack_raw(const bise_stream *s, const void **data,
                              uint64_t first, uint64_t n, bise_scratch *w,
                              bise_error *err)
@@ -428,6 +462,7 @@ static bise_status stack_raw(const bise_stream *s, const void **data,
     return st;
 }
 
+/* The same walk over parts as reading. */
 static void stack_hint(const bise_stream *s, uint64_t first, uint64_t n,
                        bool ahead)
 {
@@ -443,6 +478,8 @@ static void stack_hint(const bise_stream *s, uint64_t first, uint64_t n,
 
 static const stage_ops stack_ops = { stack_read, stack_raw, stack_hint };
 
+/* Parts that gather their own bytes cannot be gathered again through the
+ * same buffer: such a stack gives floats only. */
 const bise_stream *bise_stream_stack(bise_arena *a,
                                      const bise_stream *const *parts,
                                      size_t n)
@@ -474,12 +511,14 @@ const bise_stream *bise_stream_stack(bise_arena *a,
 
 /* ---- some of the rows ---- */
 
+/* A slice is an offset; its end was checked by the constructor. */
 static bise_status slice_read(const bise_stream *s, float *out, uint64_t first,
                               uint64_t n, bise_scratch *w, bise_error *err)
 {
     return s->below->ops->read(s->below, out, s->first + first, n, w, err);
 }
 
+/* Bytes of a slice are bytes of what it was cut from. */
 static bise_status slice_raw(const bise_stream *s, const void **data,
                              uint64_t first, uint64_t n, bise_scratch *w,
                              bise_error *err)
@@ -487,6 +526,7 @@ static bise_status slice_raw(const bise_stream *s, const void **data,
     return s->below->ops->raw(s->below, data, s->first + first, n, w, err);
 }
 
+/* In rows of the stage below. */
 static void slice_hint(const bise_stream *s, uint64_t first, uint64_t n,
                        bool ahead)
 {
@@ -495,6 +535,7 @@ static void slice_hint(const bise_stream *s, uint64_t first, uint64_t n,
 
 static const stage_ops slice_ops = { slice_read, slice_raw, slice_hint };
 
+/* Written so that first + n cannot overflow. */
 const bise_stream *bise_stream_slice(bise_arena *a, const bise_stream *below,
                                      uint64_t first, uint64_t n)
 {
@@ -511,6 +552,8 @@ const bise_stream *bise_stream_slice(bise_arena *a, const bise_stream *below,
 
 /* ---- transposed groups ---- */
 
+/* Reads each row of the group once per request and scatters it down a
+ * column. Used for the small matrices of latent attention only. */
 static bise_status transpose_read(const bise_stream *s, float *out,
                                   uint64_t first, uint64_t n, bise_scratch *w,
                                   bise_error *err)
@@ -536,6 +579,7 @@ static bise_status transpose_read(const bise_stream *s, float *out,
 
 static const stage_ops transpose_ops = { transpose_read, NULL, no_hint };
 
+/* first holds the number of groups here. */
 const bise_stream *bise_stream_transpose(bise_arena *a,
                                          const bise_stream *below, uint64_t n)
 {
@@ -552,21 +596,26 @@ const bise_stream *bise_stream_transpose(bise_arena *a,
 
 /* ---- reading ---- */
 
+/* All dimensions but the last, multiplied. */
 uint64_t bise_stream_rows(const bise_stream *s)
 {
     return s->rows;
 }
 
+/* The last dimension: what blocks and importance run along. */
 uint64_t bise_stream_cols(const bise_stream *s)
 {
     return s->cols;
 }
 
+/* NONE once a stage changed a value. */
 bise_dtype bise_stream_dtype(const bise_stream *s)
 {
     return s->dtype;
 }
 
+/* A slice counts its share, so that experts taken from one stack add up to
+ * the stack. */
 uint64_t bise_stream_bytes(const bise_stream *s)
 {
     if (s->ops == &stored_ops)
@@ -626,17 +675,20 @@ static const bise_stream *without_lora(bise_arena *a, const bise_stream *s)
     return copy->below ? copy : NULL;
 }
 
+/* NULL tells merge reports that no adapter touches the tensor. */
 const bise_stream *bise_stream_base(bise_arena *a, const bise_stream *s)
 {
     return has_lora(s) ? without_lora(a, s) : NULL;
 }
 
+/* The caller's range must lie inside: first + n <= rows. */
 bise_status bise_stream_read(const bise_stream *s, float *out, uint64_t first,
                              uint64_t n, bise_scratch *w, bise_error *err)
 {
     return s->ops->read(s, out, first, n, w, err);
 }
 
+/* Only for streams whose type is not NONE. */
 bise_status bise_stream_raw(const bise_stream *s, const void **data,
                             uint64_t first, uint64_t n, bise_scratch *w,
                             bise_error *err)
@@ -644,6 +696,7 @@ bise_status bise_stream_raw(const bise_stream *s, const void **data,
     return s->ops->raw(s, data, first, n, w, err);
 }
 
+/* Hints never fail and never change what is read. */
 void bise_stream_hint(const bise_stream *s, uint64_t first, uint64_t n,
                       bool ahead)
 {

@@ -37,6 +37,8 @@ typedef struct addition {
     int32_t T, in;
 } addition;
 
+/* Entries are made at the first rows of a layer: only then its columns are
+ * known, and a model's unused roles cost nothing. */
 bise_status bise_collector_new(bise_collector **out, const bise_config *g,
                                bise_pool *pool, bise_error *err)
 {
@@ -53,6 +55,7 @@ bise_status bise_collector_new(bise_collector **out, const bise_config *g,
     return BISE_OK;
 }
 
+/* NULL is fine. */
 void bise_collector_free(bise_collector *c)
 {
     if (!c)
@@ -65,11 +68,14 @@ void bise_collector_free(bise_collector *c)
     bise_free(c);
 }
 
+/* Only for messages; the sums do not depend on it. */
 void bise_collector_at(bise_collector *c, uint64_t token)
 {
     c->token = token;
 }
 
+/* Rows in order inside a block of columns: the sum of a column is the same
+ * for any number of threads. */
 static void add_block(void *ctx, size_t index, int worker)
 {
     const addition *a = ctx;
@@ -90,6 +96,8 @@ static bool name_of(char out[192], const bise_collector *c, bise_role role)
     return bise_role_name_in(out, role, BISE_NAMES_GGUF, c->config.family);
 }
 
+/* The column in the message is that of the layer's input; the token counts
+ * from the start of the data. */
 static bise_status check_rows(const bise_collector *c, bise_role role,
                               const float *x, int32_t T, int32_t in,
                               bise_error *err)
@@ -108,6 +116,8 @@ static bise_status check_rows(const bise_collector *c, bise_role role,
     return s;
 }
 
+/* Called by the graph before each linear layer, on one thread. Experts
+ * share an entry and have a slice each. */
 bise_status bise_collector_tap(void *ctx, bise_role role, const float *x,
                                int32_t T, int32_t in, bise_error *err)
 {
@@ -164,6 +174,7 @@ static bise_status take_entry(const entry *e, const char *name,
     return BISE_OK;
 }
 
+/* In layer order; saving sorts by name. */
 bise_status bise_collector_take(const bise_collector *c, bise_imatrix *m,
                                 bise_error *err)
 {

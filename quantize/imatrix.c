@@ -21,6 +21,8 @@
 #define SUMS ".in_sum2"
 #define COUNTS ".counts"
 
+/* Sizes come from files: the product is bounded before it is multiplied.
+ * The list may move, so earlier entry pointers die. */
 bise_imatrix_entry *bise_imatrix_add(bise_imatrix *m, const char *name,
                                      uint64_t cols, uint64_t n_mat)
 {
@@ -42,6 +44,7 @@ bise_imatrix_entry *bise_imatrix_add(bise_imatrix *m, const char *name,
     return e;
 }
 
+/* The old list stays in the arena: there are few texts. */
 int bise_imatrix_add_dataset(bise_imatrix *m, const char *name, size_t n)
 {
     char **list = bise_arena_alloc(&m->arena,
@@ -57,6 +60,7 @@ int bise_imatrix_add_dataset(bise_imatrix *m, const char *name, size_t n)
     return 0;
 }
 
+/* Linear; asked once for each tensor of a model. */
 const bise_imatrix_entry *bise_imatrix_find(const bise_imatrix *m,
                                             const char *name)
 {
@@ -66,6 +70,7 @@ const bise_imatrix_entry *bise_imatrix_find(const bise_imatrix *m,
     return NULL;
 }
 
+/* An expert that saw no token counts every column alike. */
 const float *bise_imatrix_weights(const bise_imatrix_entry *e, bise_arena *a)
 {
     float *w = bise_arena_alloc(a, (size_t)(e->cols * e->n_mat) * sizeof *w);
@@ -77,6 +82,7 @@ const float *bise_imatrix_weights(const bise_imatrix_entry *e, bise_arena *a)
     return w;
 }
 
+/* Values live in the arena. */
 void bise_imatrix_fini(bise_imatrix *m)
 {
     bise_free(m->entries);
@@ -84,6 +90,8 @@ void bise_imatrix_fini(bise_imatrix *m)
     memset(m, 0, sizeof *m);
 }
 
+/* A negative or non-finite sum would poison every block of its tensor:
+ * refused, as the reference does. */
 static bise_status check_values(const bise_imatrix *m, bise_error *err)
 {
     for (size_t i = 0; i < m->n; i++) {
@@ -139,6 +147,8 @@ static bise_status read_pair(bise_imatrix *m, const bise_gguf *g,
     return BISE_OK;
 }
 
+/* All three keys must be there, else llama-quantize refuses the file too.
+ * Tensors that are not sums are looked up through their sums. */
 static bise_status read_gguf(bise_imatrix *m, const char *path,
                              bise_error *err)
 {
@@ -171,12 +181,14 @@ static bise_status read_gguf(bise_imatrix *m, const char *path,
     return s;
 }
 
+/* Bytewise, as the reference writer sorts. */
 static int by_name(const void *a, const void *b)
 {
     const bise_imatrix_entry *const *x = a, *const *y = b;
     return strcmp((*x)->name, (*y)->name);
 }
 
+/* Pointers, because entries are borrowed. */
 static const bise_imatrix_entry **sorted(const bise_imatrix *m)
 {
     const bise_imatrix_entry **list =
@@ -188,6 +200,7 @@ static const bise_imatrix_entry **sorted(const bise_imatrix *m)
     return list;
 }
 
+/* No general.architecture: an imatrix is not a model. */
 static void gguf_keys(bise_gguf_meta *meta, const bise_imatrix *m)
 {
     bise_str sets = { 0 };
@@ -226,6 +239,8 @@ static bise_status gguf_tensors(bise_tensor *t, bise_arena *a,
     return BISE_OK;
 }
 
+/* Through the common header writer, which places and pads; the data follows
+ * in the same order. */
 static bise_status write_gguf(const bise_imatrix *m, bise_out *o,
                               bise_error *err)
 {
@@ -274,6 +289,7 @@ static bool take_i32(cursor *c, int32_t *v)
     return true;
 }
 
+/* The old form has no magic, so every fault means "this is something else". */
 static bise_status dat_fault(const cursor *c, const char *what,
                              bise_error *err)
 {
@@ -281,6 +297,9 @@ static bise_status dat_fault(const cursor *c, const char *what,
                         "not an imatrix: %s", what);
 }
 
+/* Every length is checked against the rest of the file before it is used.
+ * Values are means times calls; calls are kept as the count, so that
+ * weights come out as the mean. */
 static bise_status read_dat_entry(bise_imatrix *m, cursor *c, bise_error *err)
 {
     int32_t len, calls, n;
@@ -303,6 +322,7 @@ static bise_status read_dat_entry(bise_imatrix *m, cursor *c, bise_error *err)
     return BISE_OK;
 }
 
+/* An entry takes at least 16 bytes, which bounds the number of entries. */
 static bise_status read_dat(bise_imatrix *m, const char *path, bise_error *err)
 {
     bise_map map;
@@ -327,6 +347,7 @@ static bise_status read_dat(bise_imatrix *m, const char *path, bise_error *err)
     return s;
 }
 
+/* Little-endian, as the format's only readers assume. */
 static bise_status put_i32(bise_out *o, int64_t v, bise_error *err)
 {
     uint8_t b[4];
@@ -334,6 +355,8 @@ static bise_status put_i32(bise_out *o, int64_t v, bise_error *err)
     return bise_out_write(o, b, sizeof b, err);
 }
 
+/* calls = ceil(most rows / chunk size), the reference's rule; columns of an
+ * expert without rows become calls, whose mean is 1. */
 static bise_status write_dat_entry(bise_out *o, const bise_imatrix_entry *e,
                                    uint32_t chunk_size, bise_error *err)
 {
@@ -357,6 +380,7 @@ static bise_status write_dat_entry(bise_out *o, const bise_imatrix_entry *e,
     return s;
 }
 
+/* The trailer has room for one data set: the first. */
 static bise_status write_dat(const bise_imatrix *m, bise_out *o,
                              bise_error *err)
 {
@@ -378,6 +402,9 @@ static bise_status write_dat(const bise_imatrix *m, bise_out *o,
 
 /* ---- both ---- */
 
+/* The form is told by the first four bytes; a wrong guess cannot happen,
+ * because an old file that began with "GGUF" would hold 1.2 billion
+ * entries. */
 bise_status bise_imatrix_load(bise_imatrix *m, const char *path,
                               bise_error *err)
 {
@@ -402,6 +429,7 @@ bise_status bise_imatrix_load(bise_imatrix *m, const char *path,
     return s;
 }
 
+/* Through .part and rename like every output. */
 bise_status bise_imatrix_save(const bise_imatrix *m, const char *path,
                               bool force, bise_error *err)
 {

@@ -47,6 +47,8 @@ static const struct { const char *alias, *name; } aliases[] = {
     { "MXFP4", "MXFP4_MOE" },
 };
 
+/* Aliases first: Q4_K alone means the mixture Q4_K_M, as for llama-
+ * quantize; --pure gives the plain type. */
 const bise_mixture *bise_mixture_find(const char *name)
 {
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
@@ -58,11 +60,14 @@ const bise_mixture *bise_mixture_find(const char *name)
     return NULL;
 }
 
+/* For lists in messages and tests. */
 const bise_mixture *bise_mixture_at(size_t i)
 {
     return i < ROWS ? &rows[i].head : NULL;
 }
 
+/* Substring tests like those of the reference, so that a tensor it would
+ * leave alone is left alone. */
 bool bise_mixture_quantizes(const char *name, int n_dims)
 {
     static const char *const kept[] = {
@@ -77,12 +82,15 @@ bool bise_mixture_quantizes(const char *name, int n_dims)
     return true;
 }
 
+/* kv_b counts as a value because it makes the values of latent attention. */
 bool bise_mixture_is_v(const char *name)
 {
     return strstr(name, "attn_v.weight") || strstr(name, "attn_qkv.weight") ||
            strstr(name, "attn_kv_b.weight");
 }
 
+/* One step only: the substitute has blocks of 32; rows that even 32 does
+ * not divide become F16. Types of 32 themselves have no substitute. */
 bise_dtype bise_mixture_fallback(bise_dtype t, uint64_t cols)
 {
     if (cols % bise_dtype_get(t)->block_len == 0)
@@ -113,6 +121,8 @@ static bool more(int32_t i, int32_t n)
     return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
 }
 
+/* Integer divisions as in the reference: with fewer than 8 blocks n / 8 is
+ * 0. */
 static bool holds(const rule *r, const bise_mixture_model *m, int32_t i,
                   int32_t n, int n_dims)
 {
@@ -132,6 +142,7 @@ static bool holds(const rule *r, const bise_mixture_model *m, int32_t i,
     return false;
 }
 
+/* NONE in a rule stands for the mixture's default type. */
 static bise_dtype apply(const mixture_row *row, int at,
                         const bise_mixture_model *m, int32_t i, int32_t n,
                         int n_dims)
@@ -150,6 +161,7 @@ static bise_dtype output_type(const bise_mixture *m, uint64_t cols)
     return BISE_DTYPE_Q6_K;
 }
 
+/* Ternary types are too coarse for an embedding. */
 static bise_dtype embedding_type(const bise_mixture *m)
 {
     if (m->base == BISE_DTYPE_TQ1_0 || m->base == BISE_DTYPE_TQ2_0 ||
@@ -158,6 +170,7 @@ static bise_dtype embedding_type(const bise_mixture *m)
     return m->file_type == 38 ? BISE_DTYPE_Q8_0 : m->base;
 }
 
+/* Values are few and matter much: hence the special cases. */
 static bise_dtype v_type(const mixture_row *row, const bise_mixture_model *m,
                          bise_mixture_state *st, int n_dims)
 {
@@ -172,6 +185,7 @@ static bise_dtype v_type(const mixture_row *row, const bise_mixture_model *m,
     return t;
 }
 
+/* The list of file types is that of the reference for Mixtral. */
 static bise_dtype o_type(const mixture_row *row, const bise_mixture_model *m,
                          int n_dims)
 {
@@ -183,6 +197,7 @@ static bise_dtype o_type(const mixture_row *row, const bise_mixture_model *m,
     }
 }
 
+/* The counter advances for every tensor, also those of experts. */
 static bise_dtype down_type(const mixture_row *row,
                             const bise_mixture_model *m,
                             bise_mixture_state *st, const char *name,
@@ -195,6 +210,8 @@ static bise_dtype down_type(const mixture_row *row,
     return apply(row, AT_DOWN, m, i, m->layers, n_dims);
 }
 
+/* The order of the tests is that of llama_tensor_get_type: output and
+ * embedding by name first, then the categories. */
 bise_dtype bise_mixture_type(const bise_mixture *m,
                              const bise_mixture_model *model,
                              bise_mixture_state *state, const char *name,

@@ -13,6 +13,8 @@
 
 #include "core/regex.h"
 
+/* Split at the last "=", since a pattern may hold one. The pattern is
+ * compiled once here only to report its faults with the option. */
 bise_status bise_type_rule_parse(bise_type_rule *r, const char *text,
                                  bise_arena *a, bise_error *err)
 {
@@ -50,6 +52,7 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* With latent attention the file has one key head (gguf.md 6). */
 static bise_mixture_model model_of(const bise_plan *p, const bise_config *g,
                                    const bise_quantize_options *o)
 {
@@ -159,6 +162,7 @@ static bise_status compile_rules(bise_regex ***out,
     return s;
 }
 
+/* The list ends with NULL, also after a failure half way. */
 static void free_rules(bise_regex **list)
 {
     for (size_t i = 0; list && list[i]; i++)
@@ -171,6 +175,8 @@ typedef struct tally {
     int fallbacks, imatrix;
 } tally;
 
+/* One pass in file order, because rules count. A tensor that is not
+ * quantized keeps the type of the plan: F32 for norms and routers. */
 static bise_status retype(bise_plan *p, const bise_mixture_model *m,
                           const bise_quantize_options *o, tally *count,
                           bise_error *err)
@@ -230,6 +236,8 @@ static void label(bise_plan *p, const bise_quantize_options *o)
     bise_gguf_set_u32(m, "quantize.imatrix.chunks_count", o->imatrix->chunks);
 }
 
+/* An imatrix that fits no tensor is another model's, and silently ignoring
+ * it would cost quality without a word. */
 bise_status bise_quantize_plan(bise_plan *p, const bise_config *g,
                                const bise_quantize_options *o, int *fallbacks,
                                bise_error *err)
