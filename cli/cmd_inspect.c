@@ -36,6 +36,8 @@ static const bise_option options[] = {
 static void fact(bise_context *ctx, const char *key, const char *fmt, ...)
     BISE_PRINTF(3, 4);
 
+/* Print one aligned line. The key is that of the JSON result as well, so
+ * that people and scripts use the same words; the value is only shown here. */
 static void fact(bise_context *ctx, const char *key, const char *fmt, ...)
 {
     char text[512];
@@ -46,12 +48,14 @@ static void fact(bise_context *ctx, const char *key, const char *fmt, ...)
     bise_print(ctx, "%-14s %s\n", key, text);
 }
 
+/* A fact that is text: shown, and set under the same key in the result. */
 static void fact_text(bise_context *ctx, const char *key, const char *text)
 {
     fact(ctx, key, "%s", text);
     bise_result_set(ctx, key, bise_json_new_string(text));
 }
 
+/* A fact that is a whole number: shown, and set as a number. */
 static void fact_int(bise_context *ctx, const char *key, int64_t v)
 {
     fact(ctx, key, "%" PRId64, v);
@@ -92,6 +96,9 @@ static bise_json *tensor_json(const bise_store *s, const bise_tensor *t)
     return v;
 }
 
+/* Every tensor into the result, and into a table when --tensors is given.
+ * The name stands last and is never cut, so that the columns before it stay
+ * aligned and a script can take the last field. */
 static void show_tensors(bise_context *ctx, const bise_store *s)
 {
     static const char *const heads[] = { "type", ">shape", ">bytes", ">offset",
@@ -183,6 +190,8 @@ static void put(bise_json *v, const char *key, double x)
                   bise_json_new_int((int64_t)x) : bise_json_new_real(x));
 }
 
+/* The resolved configuration, not the file's own: what bise computes with,
+ * under the names of Hugging Face whatever layout it was read from. */
 static bise_json *config_json(const bise_config *c)
 {
     bise_json *v = bise_json_new_object();
@@ -207,6 +216,8 @@ static bise_json *config_json(const bise_config *c)
     return v;
 }
 
+/* The configuration in sentences of one line. Experts replace the plain
+ * feed-forward size, and YaRN its own line of rope. */
 static void show_config(bise_context *ctx, const bise_config *c)
 {
     fact(ctx, "architecture", "%s, %" PRId32 " layers, hidden %" PRId32
@@ -231,6 +242,8 @@ static void show_config(bise_context *ctx, const bise_config *c)
     bise_result_set(ctx, "config", config_json(c));
 }
 
+/* Kind and source of the tokenizer. A model without one is still a model (it
+ * can be converted), so that a failure here is only said. */
 static void show_tokenizer(bise_context *ctx, bise_store *s)
 {
     static const char *const kinds[] = { "tekken (rank BPE)",
@@ -385,6 +398,9 @@ static bise_status show_imatrix(bise_context *ctx, const char *path,
     return BISE_OK;
 }
 
+/* The manifest as a table: what an archive holds can be read without
+ * unpacking any of it. Byte planes are marked, because tar alone does not
+ * restore such a file. */
 static bise_status show_archive(bise_context *ctx, const char *path,
                                 bise_error *err)
 {
@@ -454,6 +470,8 @@ static bise_status show_data(bise_context *ctx, const char *path,
     return s == BISE_OK ? s : bise_error_in(err, path, NULL);
 }
 
+/* What all stores have in common comes last: sizes, types, tensors. Before
+ * it stand the facts of the kind: model, adapter, imatrix. */
 static bise_status show_store(bise_context *ctx, const char *path,
                               bise_store *store, bise_error *err)
 {
@@ -477,6 +495,9 @@ static bise_status show_store(bise_context *ctx, const char *path,
     return BISE_OK;
 }
 
+/* A store when it opens as one; otherwise the other kinds of files are tried
+ * in turn, and when none fits the store's own message is the one that
+ * stands. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const char *path = bise_arg(ctx->args, 0);

@@ -36,6 +36,8 @@ static void show(const bise_context *ctx, const char *out,
                           r->planes > 1 ? "s" : "");
 }
 
+/* Check the options, pack, and fill the result: the output first, so that a
+ * script finds it, then sizes and every file with its sha256. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const struct bise_args *a = ctx->args;

@@ -17,6 +17,8 @@ static const bise_option options[] = {
     { .name = NULL }
 };
 
+/* Unpack and report. All checks happen in deploy/: when this returns without
+ * error each file is there and has the hash of the manifest. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const struct bise_args *a = ctx->args;

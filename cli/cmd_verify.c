@@ -34,6 +34,8 @@ static void show_problems(const bise_context *ctx, const bise_json *problems)
     }
 }
 
+/* The list of problems is the result: it is printed, stands in the JSON
+ * object also when the exit status is 1, and is the reason of that status. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const char *path = bise_arg(ctx->args, 0);

@@ -62,6 +62,10 @@ static void check_hash(walk *w, const bise_member *m)
         report(w, m, &what);
 }
 
+/* One unit in file order: start the hash at the first, add the bytes, and
+ * compare at the last. A unit that could not be unpacked is reported once
+ * for its file; its bytes are zeros then and are still delivered, so that
+ * sinks see every unit. */
 static void deliver_unit(walk *w, const unit *u, const uint8_t *data)
 {
     const bise_member *m = u->member;
@@ -91,6 +95,7 @@ static void deliver_unit(walk *w, const unit *u, const uint8_t *data)
     w->done += u->n;
 }
 
+/* All units of the half that was unpacked in the round before, in order. */
 static void deliver(walk *w)
 {
     const batch *b = &w->half[!w->filling];
@@ -98,6 +103,8 @@ static void deliver(walk *w)
         deliver_unit(w, &b->units[i], b->buffer + b->units[i].at);
 }
 
+/* Task 0 delivers the full half, the others unpack one unit each into the
+ * half being filled. The two halves never meet inside a round. */
 static void walk_task(void *ctx, size_t index, int worker)
 {
     walk *w = ctx;
@@ -135,6 +142,8 @@ static bool next_batch(walk *w, size_t *member, uint64_t *k)
     return b->n > 0;
 }
 
+/* Buffers for two batches and one scratch for each worker, all at once:
+ * nothing is allocated while the walk goes on. */
 static bise_status alloc_walk(walk *w, size_t workers, bise_error *err)
 {
     w->unpackers = bise_alloc_array(workers, sizeof *w->unpackers);
@@ -152,6 +161,7 @@ static bise_status alloc_walk(walk *w, size_t workers, bise_error *err)
     return BISE_OK;
 }
 
+/* Release what alloc_walk made, in whatever state it stopped. */
 static void free_walk(walk *w, size_t workers)
 {
     for (size_t i = 0; w->unpackers && i < workers; i++)
@@ -164,6 +174,9 @@ static void free_walk(walk *w, size_t workers)
     bise_sha256_free(w->hash);
 }
 
+/* Rounds of "unpack the next batch, deliver the last one" until both halves
+ * are empty. The order of delivery is that of the manifest for any number of
+ * threads. */
 bise_status bise_archive_walk(const bise_archive *a, const bise_walk_sink *sink,
                               const char *stage, bise_pool *pool,
                               const bise_progress *progress, bise_error *err)

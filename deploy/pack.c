@@ -48,6 +48,9 @@ static const char *format_of(const char *name)
     return NULL;
 }
 
+/* Remember one file or empty folder. Its name must be one that unpack
+ * accepts: what could not be unpacked is refused here already, where the
+ * user can still rename it. */
 static bise_status add(tree *t, const char *disk, const char *path,
                        const struct stat *st, bise_error *err)
 {
@@ -110,6 +113,7 @@ static bise_status walk_folder(tree *t, const char *disk, const char *path,
     return s;
 }
 
+/* Special files have no content that an archive could give back. */
 static bise_status refuse(const char *disk, const char *what, bise_error *err)
 {
     bise_status s = bise_fail(err, BISE_EUNSUPPORTED, "%s cannot be packed",
@@ -138,6 +142,7 @@ static bise_status walk_path(tree *t, const char *disk, const char *path,
     return walk_folder(t, disk, path, depth, err);
 }
 
+/* Byte order of the paths in the archive, the same in any locale. */
 static int by_path(const void *a, const void *b)
 {
     return strcmp(((const found *)a)->member.path,
@@ -156,6 +161,8 @@ static char *base_name(tree *t, const char *path)
     return bise_arena_strndup(&t->arena, path + from, n - from);
 }
 
+/* Walk all inputs and sort what was found. Names must differ after sorting,
+ * which is where two inputs with the same base name meet. */
 static bise_status collect(tree *t, const char *const *paths, size_t n,
                            const char *out, bise_error *err)
 {
@@ -238,6 +245,7 @@ static int list_member(bise_json *files, const bise_member *m)
     return r | bise_json_append(files, v);
 }
 
+/* Sizes and hashes as the writer found them, for the caller's report. */
 static bise_status fill_result(bise_pack_result *r, const bise_member *members,
                                size_t n, const char *archive, bise_error *err)
 {
@@ -254,6 +262,9 @@ static bise_status fill_result(bise_pack_result *r, const bise_member *members,
     return failed ? bise_fail_nomem(err) : BISE_OK;
 }
 
+/* Two passes over the files: the first only looks at headers for 16-bit
+ * weights, because the places of all members must be known before the first
+ * byte is written; the second feeds the data once. */
 static bise_status pack_tree(tree *t, const char *out,
                              const bise_pack_options *o,
                              bise_pack_result *result, bise_error *err)
@@ -287,6 +298,8 @@ static bise_status pack_tree(tree *t, const char *out,
     return s;
 }
 
+/* Collect, pack, release. The tree owns the names and byte plane tables that
+ * the members borrow, so that it goes last. */
 bise_status bise_pack(const char *const *paths, size_t n, const char *out,
                       const bise_pack_options *o, bise_pack_result *result,
                       bise_error *err)

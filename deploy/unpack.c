@@ -25,6 +25,8 @@ typedef struct writer {
     bise_json *files;
 } writer;
 
+/* A file is complete: close it, which may be where a full disk shows, and
+ * list it in the result. */
 static bise_status close_file(writer *w, const bise_member *m, bise_error *err)
 {
     char hex[65];
@@ -64,6 +66,8 @@ static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
     return w->fd < 0 ? bise_fail_errno(err, w->path, "cannot create") : BISE_OK;
 }
 
+/* Write the next bytes of a file; the first call opens it, the last one
+ * closes it. Short writes are continued, interrupted ones repeated. */
 static bise_status put_data(void *ctx, const bise_member *m, const void *data,
                             size_t n, bool first, bool last, bise_error *err)
 {
@@ -139,6 +143,8 @@ static bise_status check_headers(const bise_archive *a, bise_error *err)
     return s;
 }
 
+/* Let the walk write all files below the partial folder, then have the
+ * system put them on disk with one call instead of one for each file. */
 static bise_status unpack_into(const bise_archive *a, bise_outdir *d,
                                const bise_unpack_options *o,
                                bise_pack_result *result, bise_error *err)
@@ -172,6 +178,8 @@ static bise_status unpack_into(const bise_archive *a, bise_outdir *d,
     return s;
 }
 
+/* Everything that can be refused from the manifest alone (size, names, tar
+ * headers that disagree) is refused before a folder is made. */
 bise_status bise_unpack(const char *archive, const char *dir,
                         const bise_unpack_options *o, bise_pack_result *result,
                         bise_error *err)

@@ -57,6 +57,7 @@ static bise_status say(verify *v, const char *path, const char *text)
     return s == BISE_OK ? s : problem(v, &e, path);
 }
 
+/* A file whose sha256 is as the manifest says goes into the list. */
 static bise_status list_file(verify *v, const char *path, uint64_t bytes,
                              const uint8_t digest[32])
 {
@@ -78,6 +79,8 @@ typedef struct sink {
     bool damaged;
 } sink;
 
+/* At a file's last unit it is listed, unless it was found damaged on the
+ * way. The bytes themselves are not looked at: the walk hashes them. */
 static bise_status sink_data(void *ctx, const bise_member *m, const void *data,
                              size_t n, bool first, bool last, bise_error *err)
 {
@@ -95,6 +98,8 @@ static bise_status sink_data(void *ctx, const bise_member *m, const void *data,
     return list_file(k->v, m->path, m->bytes, m->sha256);
 }
 
+/* A damaged file becomes a problem under its name in the archive; the walk
+ * goes on with the next one. */
 static bise_status sink_broken(void *ctx, const bise_member *m,
                                const bise_error *what, bise_error *err)
 {
@@ -106,6 +111,9 @@ static bise_status sink_broken(void *ctx, const bise_member *m,
     return problem(k->v, &e, m->path);
 }
 
+/* Seek table and manifest first, as everything else is found through them;
+ * then the tar headers, which are what tar would unpack by; then every byte
+ * through its hash. */
 static bise_status check_archive(verify *v)
 {
     bise_archive a;
@@ -139,6 +147,8 @@ typedef struct hashed {
     bise_error err;
 } hashed;
 
+/* Hash one file of the list. The error stays with the entry and is told
+ * later, in order, by one thread. */
 static void hash_task(void *ctx, size_t index, int worker)
 {
     hashed *h = (hashed *)ctx + index;
@@ -148,6 +158,7 @@ static void hash_task(void *ctx, size_t index, int worker)
         return;                                 /* the error says it */
 }
 
+/* 64 lower-case digits into 32 bytes; anything else is no digest. */
 static bool parse_hex(uint8_t out[32], const char *hex)
 {
     static const char digits[] = "0123456789abcdef";
@@ -226,6 +237,8 @@ static bise_status check_listed(verify *v, const bise_json *files)
     return s;
 }
 
+/* A manifest.json that is not ours (no "bise_archive" in it) is just a file
+ * of the user and says nothing about the others. */
 static bise_status check_manifest(verify *v)
 {
     char *path = bise_path_join(v->path, BISE_MANIFEST);
@@ -256,6 +269,9 @@ typedef struct scan {
     uint8_t **scratch;       /* for each worker */
 } scan;
 
+/* Scan one slab of the tensor. Slabs are whole blocks, so that each can be
+ * scanned by itself; pages are given back at once, which keeps the resident
+ * set small on models larger than memory. */
 static void scan_task(void *ctx, size_t index, int worker)
 {
     const scan *c = ctx;
@@ -305,6 +321,8 @@ static bise_status scan_tensor(verify *v, scan *c)
     return s;
 }
 
+/* All tensors one after another, each cut into slabs for all cores; one
+ * scratch for each worker serves packed archives. */
 static bise_status scan_weights(verify *v, bise_store *store)
 {
     const int workers = bise_pool_threads(v->o->pool);
@@ -409,6 +427,7 @@ static bise_status check_model(verify *v)
     return s;
 }
 
+/* Loading checks it all: pairs of A and B, ranks, shapes, names, settings. */
 static bise_status check_adapter(verify *v)
 {
     bise_lora l = { 0 };
@@ -465,6 +484,8 @@ static bise_status check_others(verify *v)
     return s;
 }
 
+/* Weights, then what the kind of store asks for: a model is opened with its
+ * configuration, an adapter as an adapter, others are only tensors. */
 static bise_status check_store(verify *v)
 {
     bise_store *store = NULL;
@@ -500,6 +521,10 @@ static bool archive_has_weights(const char *path)
     return found;
 }
 
+/* By kind of path: an archive by its manifest, a folder by the manifest in
+ * it if there is one; then, when nothing is wrong so far, as a store. A
+ * damaged file is not opened as a model on top, which would only repeat the
+ * problem. */
 bise_status bise_verify(const char *path, const bise_verify_options *o,
                         bise_verify_result *result, bise_error *err)
 {
@@ -537,6 +562,7 @@ bise_status bise_verify(const char *path, const bise_verify_options *o,
     return s;
 }
 
+/* Also for a result that was only half filled. */
 void bise_verify_fini(bise_verify_result *result)
 {
     bise_json_free(result->files);

@@ -23,6 +23,8 @@ struct bise_unpacker {
     uint8_t *chunk;      /* a unit before its planes are joined */
 };
 
+/* One for each thread: zstd's state and a chunk. The buffer for partly used
+ * frames is made when the first one is met. */
 bise_unpacker *bise_unpacker_new(void)
 {
     bise_unpacker *u = bise_alloc(sizeof *u);
@@ -37,6 +39,7 @@ bise_unpacker *bise_unpacker_new(void)
     return u;
 }
 
+/* NULL is fine, as is an object that _new could not complete. */
 void bise_unpacker_free(bise_unpacker *u)
 {
     if (!u)
@@ -47,6 +50,9 @@ void bise_unpacker_free(bise_unpacker *u)
     bise_free(u);
 }
 
+/* Part by part: no empty part (which an absolute path begins with), no "."
+ * or "..", no control characters, no backslash that Windows would split at.
+ * A single slash at the end marks a folder. */
 bool bise_archive_safe_path(const char *path)
 {
     const size_t n = strlen(path);
@@ -124,6 +130,8 @@ static bise_status get_bytes(const bise_archive *a, uint64_t pos, uint64_t n,
     return BISE_OK;
 }
 
+/* Units of byte planes are unpacked beside and joined into out; others are
+ * unpacked straight into it. */
 bise_status bise_archive_unit(const bise_archive *a, const bise_member *m,
                               uint64_t k, void *out, bise_unpacker *u,
                               bise_error *err)
@@ -138,6 +146,8 @@ bise_status bise_archive_unit(const bise_archive *a, const bise_member *m,
     return s == BISE_OK ? s : bise_error_in(err, m->path, NULL);
 }
 
+/* Four bytes decide; everything else is checked by _open, which can say what
+ * is wrong. */
 bool bise_archive_probe(const char *path)
 {
     bise_map map;
@@ -195,6 +205,7 @@ static bool whole(const bise_json *v, const char *key, uint64_t *out)
     return true;
 }
 
+/* Exactly 64 lower-case hexadecimal digits. */
 static bool get_digest(uint8_t out[32], const char *hex)
 {
     if (!hex || strlen(hex) != 64)
@@ -261,6 +272,8 @@ static bise_status get_planes(const bise_archive *a, bise_member *m,
     return s == BISE_OK ? s : bise_error_in(err, m->path, NULL);
 }
 
+/* The list of files: version, then each entry. Places must rise, which
+ * get_member checks against the end of the one before; names must differ. */
 static bise_status get_members(bise_archive *a, bise_unpacker *u,
                                bise_error *err)
 {
@@ -297,6 +310,8 @@ static bise_status get_members(bise_archive *a, bise_unpacker *u,
     return s;
 }
 
+/* From the outside in: table, manifest, members. Nothing of the file's data
+ * is unpacked but the manifest and headers of byte planes. */
 bise_status bise_archive_open(bise_archive *a, const char *path,
                               bise_error *err)
 {
@@ -335,6 +350,7 @@ bise_status bise_archive_open(bise_archive *a, const char *path,
     return BISE_OK;
 }
 
+/* Also used by _open for what it had when it failed. */
 void bise_archive_close(bise_archive *a)
 {
     if (!a)
@@ -350,12 +366,17 @@ void bise_archive_close(bise_archive *a)
     memset(a, 0, sizeof *a);
 }
 
+/* By the exact path; folders end in '/'. */
 const bise_member *bise_archive_find(const bise_archive *a, const char *path)
 {
     const uint32_t i = bise_strmap_find(&a->names, path, strlen(path));
     return i == BISE_STRMAP_NONE ? NULL : &a->members[i];
 }
 
+/* The header that our writer would make of the manifest's facts must stand
+ * in the stream byte for byte. So a header with another name, size or kind
+ * (a link) cannot hide behind a harmless manifest, and tar and bise unpack
+ * the same tree. */
 bise_status bise_archive_check_header(const bise_archive *a, size_t i,
                                       bise_unpacker *u, bise_error *err)
 {

@@ -42,6 +42,7 @@ typedef struct packed_image {
     uint8_t *have;           /* one byte for each unit */
 } packed_image;
 
+/* A name relative to the model's folder in the archive. */
 static const bise_member *find(const bise_source *s, const char *name)
 {
     const packed_source *p = s->handle;
@@ -52,11 +53,14 @@ static const bise_member *find(const bise_source *s, const char *name)
     return m;
 }
 
+/* No unpacking: the manifest knows. */
 static bool packed_has(const bise_source *s, const char *name)
 {
     return find(s, name) != NULL;
 }
 
+/* Reserve address space for the whole member. Untouched pages cost nothing,
+ * so that a member of many GiB can be "mapped" although it is packed. */
 static bise_status packed_open(bise_source *s, const char *name,
                                bise_image *img, bise_error *err)
 {
@@ -84,6 +88,7 @@ static bise_status packed_open(bise_source *s, const char *name,
     return BISE_OK;
 }
 
+/* Return the address space and what was unpacked into it. */
 static void packed_drop(bise_source *s, bise_image *img)
 {
     packed_image *pi = img->handle;
@@ -93,6 +98,8 @@ static void packed_drop(bise_source *s, bise_image *img)
     bise_free(pi);
 }
 
+/* Unpack the units of a range that are not there yet. One at a time under
+ * the lock: callers want whole tensors once, at the start. */
 static bise_status packed_need(bise_source *s, const bise_image *img,
                                uint64_t first, uint64_t n, bise_error *err)
 {
@@ -179,6 +186,7 @@ static bise_status acquire(packed_source *p, const bise_member *m,
     return st;
 }
 
+/* A unit may be replaced again when its last user has copied from it. */
 static void give_back(packed_source *p, cached *c)
 {
     pthread_mutex_lock(&p->lock);
@@ -187,6 +195,8 @@ static void give_back(packed_source *p, cached *c)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* Copy a range out of cached units, which neighbours of a streaming reader
+ * will want next; nothing stays in memory beyond the cache. */
 static bise_status packed_copy(bise_source *s, const bise_image *img,
                                uint64_t first, uint64_t n, void *out,
                                bise_error *err)
@@ -212,6 +222,7 @@ static bise_status packed_copy(bise_source *s, const bise_image *img,
     return BISE_OK;
 }
 
+/* The cache's buffers are the only memory that grows while it is open. */
 static void packed_close(bise_source *s)
 {
     packed_source *p = s->handle;
@@ -269,6 +280,8 @@ static bise_status list_names(bise_source *s, packed_source *p, bise_error *err)
     return s->names ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Open the archive and present the files of the one folder that holds the
+ * weights. On failure everything goes through the source's own close. */
 bise_status bise_archive_source(bise_source **out, const char *path,
                                 bise_error *err)
 {

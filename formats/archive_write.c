@@ -54,6 +54,9 @@ struct bise_archive_writer {
     bool failed;            /* a task ran out of memory */
 };
 
+/* Written by hand instead of through bise_json: the text must have the same
+ * length before and after the hashes are known, one line for each file, so
+ * that a diff of two manifests shows the files that changed. */
 void bise_manifest_put(bise_str *out, const bise_member *members, size_t n,
                        int64_t mtime)
 {
@@ -170,6 +173,8 @@ static bise_status write_stored(bise_archive_writer *w, const char *data,
     return s;
 }
 
+/* All memory of the writer, once: a batch of data, room for it packed (never
+ * larger than its bound), one zstd state and one chunk for each worker. */
 static bise_status alloc_writer(bise_archive_writer *w, bise_error *err)
 {
     const size_t workers = (size_t)bise_pool_threads(w->pool);
@@ -190,6 +195,9 @@ static bise_status alloc_writer(bise_archive_writer *w, bise_error *err)
     return BISE_OK;
 }
 
+/* Places first, then the manifest with hashes of zeros, which the end of the
+ * archive replaces. The free space is not checked beforehand: how small the
+ * data gets is not known. */
 bise_status bise_archive_create(bise_archive_writer **out, const char *path,
                                 bise_member *members, size_t n,
                                 const bise_archive_options *o, bise_error *err)
@@ -223,6 +231,8 @@ bise_status bise_archive_create(bise_archive_writer **out, const char *path,
     return BISE_OK;
 }
 
+/* Drops the partial file; also the end of a finished writer, whose file has
+ * been taken out of it. */
 void bise_archive_abandon(bise_archive_writer *w)
 {
     if (!w)
@@ -300,6 +310,7 @@ static void pack_slot(bise_archive_writer *w, slot *s, int worker)
         pack_piece(w, s, 1, tmp + head, total - head, 0, worker);
 }
 
+/* Task 0 hashes, which must happen in order; the others pack a slot each. */
 static void batch_task(void *ctx, size_t index, int worker)
 {
     bise_archive_writer *w = ctx;
@@ -404,6 +415,8 @@ static bise_status put_empty(bise_archive_writer *w, bise_error *err)
     return BISE_OK;
 }
 
+/* Copy into the open slot until it is full, then close it and open the next
+ * one; a full batch is packed when the next slot is opened. */
 bise_status bise_archive_write(bise_archive_writer *w, const void *data,
                                size_t n, bise_error *err)
 {
@@ -459,6 +472,8 @@ static bise_status patch_manifest(bise_archive_writer *w, bise_error *err)
     return s;
 }
 
+/* The end of tar, the hashes into the manifest, the seek table; then the
+ * file gets its name. Missing data fails before any of it. */
 bise_status bise_archive_finish(bise_archive_writer *w, bise_error *err)
 {
     static const char end[1024];                /* two zero blocks */
@@ -489,6 +504,7 @@ bise_status bise_archive_finish(bise_archive_writer *w, bise_error *err)
     return s;
 }
 
+/* For progress reports only. */
 uint64_t bise_archive_packed(const bise_archive_writer *w)
 {
     return bise_out_tell(w->out);

@@ -16,6 +16,7 @@ struct bise_sha256 {
     EVP_MD_CTX *ctx;
 };
 
+/* NULL when memory is short or libcrypto has no SHA-256. */
 bise_sha256 *bise_sha256_new(void)
 {
     bise_sha256 *h = bise_alloc(sizeof *h);
@@ -29,12 +30,15 @@ bise_sha256 *bise_sha256_new(void)
     return h;
 }
 
+/* Any number of bytes at a time; none is fine. */
 void bise_sha256_add(bise_sha256 *h, const void *data, size_t n)
 {
     if (n)
         EVP_DigestUpdate(h->ctx, data, n);
 }
 
+/* The object is gone afterwards, also when libcrypto fails, which gives a
+ * digest of zeros that matches nothing. */
 void bise_sha256_finish(bise_sha256 *h, uint8_t out[32])
 {
     unsigned n = 32;
@@ -43,6 +47,7 @@ void bise_sha256_finish(bise_sha256 *h, uint8_t out[32])
     bise_sha256_free(h);
 }
 
+/* For a hash that is not wanted any more; NULL is fine. */
 void bise_sha256_free(bise_sha256 *h)
 {
     if (h)
@@ -50,6 +55,7 @@ void bise_sha256_free(bise_sha256 *h)
     bise_free(h);
 }
 
+/* One call of libcrypto without an object of our own. */
 void bise_sha256_of(uint8_t out[32], const void *data, size_t n)
 {
     unsigned len = 32;
@@ -57,6 +63,7 @@ void bise_sha256_of(uint8_t out[32], const void *data, size_t n)
         memset(out, 0, 32);
 }
 
+/* Lower case, as in sha256sum's output and the Hub's file lists. */
 char *bise_hex32(char out[65], const uint8_t digest[32])
 {
     static const char hex[] = "0123456789abcdef";
@@ -68,6 +75,8 @@ char *bise_hex32(char out[65], const uint8_t digest[32])
     return out;
 }
 
+/* Through a mapping in slabs whose pages are given back, so that hashing a
+ * file larger than memory does not fill it. */
 bise_status bise_sha256_file(uint8_t out[32], const char *path, bise_error *err)
 {
     const uint64_t slab = UINT64_C(8) << 20;    /* resident at a time */

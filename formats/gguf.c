@@ -25,6 +25,8 @@ typedef struct cursor {
     bise_error *err;
 } cursor;
 
+/* The one check that keeps the cursor inside: n more bytes must be left.
+ * what names the field for the message. */
 static bise_status need(const cursor *c, uint64_t n, const char *what)
 {
     if (n <= c->size - c->pos)
@@ -34,6 +36,7 @@ static bise_status need(const cursor *c, uint64_t n, const char *what)
                         " left", what, n, c->size - c->pos);
 }
 
+/* Little-endian u32 at the cursor. */
 static bise_status get_u32(cursor *c, uint32_t *v, const char *what)
 {
     const bise_status s = need(c, 4, what);
@@ -44,6 +47,7 @@ static bise_status get_u32(cursor *c, uint32_t *v, const char *what)
     return s;
 }
 
+/* Little-endian u64 at the cursor. */
 static bise_status get_u64(cursor *c, uint64_t *v, const char *what)
 {
     const bise_status s = need(c, 8, what);
@@ -132,6 +136,8 @@ static bise_status get_array(cursor *c, bise_gguf_kv *kv)
     return s;
 }
 
+/* One key-value. Scalars and strings stay where they are in the file; only
+ * the key is copied, to have it as a C string. */
 static bise_status get_kv(cursor *c, bise_gguf_meta *m, bise_gguf_kv *kv)
 {
     bise_status s = get_name(c, &m->arena, &kv->key, KEY_MAX, "key");
@@ -251,6 +257,8 @@ static bise_status get_tensor(cursor *c, bise_gguf *g, bise_tensor *t,
     return s;
 }
 
+/* All tensor infos. The count is bounded by what is left of the file before
+ * memory is asked for, as 2^63 tensors are easily claimed. */
 static bise_status get_tensors(cursor *c, bise_gguf *g, uint64_t n)
 {
     if (n > (c->size - c->pos) / MIN_TENSOR)
@@ -316,6 +324,8 @@ static bise_status get_alignment(cursor *c, bise_gguf *g)
     return BISE_OK;
 }
 
+/* Magic and version. Byte-swapped files have their version in the upper
+ * half, which tells them apart from future versions. */
 static bise_status get_version(cursor *c)
 {
     uint32_t version = 0;
@@ -339,6 +349,8 @@ static bise_status get_version(cursor *c)
     return BISE_OK;
 }
 
+/* The sections in file order; each one's counts were read by the one before.
+ * On failure nothing stays allocated. */
 bise_status bise_gguf_parse(bise_gguf *g, const void *data, uint64_t size,
                             bise_error *err)
 {
@@ -363,6 +375,7 @@ bise_status bise_gguf_parse(bise_gguf *g, const void *data, uint64_t size,
     return s;
 }
 
+/* As _parse on a mapping, which then belongs to g. */
 bise_status bise_gguf_open(bise_gguf *g, const char *path, bise_error *err)
 {
     bise_map map;
@@ -379,6 +392,7 @@ bise_status bise_gguf_open(bise_gguf *g, const char *path, bise_error *err)
     return BISE_OK;
 }
 
+/* Safe on a zeroed or half-filled object, and twice. */
 void bise_gguf_close(bise_gguf *g)
 {
     if (!g)
@@ -390,6 +404,8 @@ void bise_gguf_close(bise_gguf *g)
     memset(g, 0, sizeof *g);
 }
 
+/* Through the hash map of names; models have up to some thousand tensors,
+ * split ones more. */
 const bise_tensor *bise_gguf_find(const bise_gguf *g, const char *name)
 {
     const uint32_t i = bise_strmap_find(&g->names, name, strlen(name));

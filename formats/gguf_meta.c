@@ -17,6 +17,7 @@ static unsigned scalar_bytes(bise_gguf_type t)
     return (unsigned)t < sizeof bytes ? bytes[t] : 0;
 }
 
+/* Linear: lists are short, and order matters more than speed. */
 static bise_gguf_kv *find(const bise_gguf_meta *m, const char *key)
 {
     for (size_t i = 0; i < m->n; i++)
@@ -25,6 +26,8 @@ static bise_gguf_kv *find(const bise_gguf_meta *m, const char *key)
     return NULL;
 }
 
+/* NULL for a NULL list too, so that stores of other kinds read as "no keys".
+ */
 const bise_gguf_kv *bise_gguf_get(const bise_gguf_meta *m, const char *key)
 {
     return m ? find(m, key) : NULL;
@@ -47,6 +50,7 @@ static bool load_int(bise_gguf_type t, const uint8_t *p, int64_t *out)
     }
 }
 
+/* Through memcpy, as the bytes may stand anywhere. */
 static double load_f64(const uint8_t *p)
 {
     const uint64_t bits = bise_load_le64(p);
@@ -68,6 +72,7 @@ static double load_number(bise_gguf_type t, const uint8_t *p, double other)
     return t == BISE_GGUF_F64 ? load_f64(p) : other;
 }
 
+/* Floats convert when they are in range; strings and arrays never. */
 int64_t bise_gguf_int(const bise_gguf_meta *m, const char *key, int64_t other)
 {
     const bise_gguf_kv *kv = bise_gguf_get(m, key);
@@ -80,17 +85,20 @@ int64_t bise_gguf_int(const bise_gguf_meta *m, const char *key, int64_t other)
     return d > -9e15 && d < 9e15 ? (int64_t)d : other;
 }
 
+/* Any number as double; u64 above 2^53 loses low bits as usual. */
 double bise_gguf_float(const bise_gguf_meta *m, const char *key, double other)
 {
     const bise_gguf_kv *kv = bise_gguf_get(m, key);
     return kv ? load_number(kv->type, kv->data, other) : other;
 }
 
+/* Any number but zero is true, as writers differ in the type. */
 bool bise_gguf_flag(const bise_gguf_meta *m, const char *key, bool other)
 {
     return bise_gguf_int(m, key, other) != 0;
 }
 
+/* An empty string is "" and not NULL, which means absent. */
 const char *bise_gguf_str(const bise_gguf_meta *m, const char *key, size_t *n)
 {
     const bise_gguf_kv *kv = bise_gguf_get(m, key);
@@ -101,6 +109,7 @@ const char *bise_gguf_str(const bise_gguf_meta *m, const char *key, size_t *n)
     return kv->data ? (const char *)kv->data : "";
 }
 
+/* In the caller's arena, as values in the file have no NUL at the end. */
 char *bise_gguf_strdup(const bise_gguf_meta *m, const char *key, bise_arena *a)
 {
     size_t n;
@@ -108,6 +117,8 @@ char *bise_gguf_strdup(const bise_gguf_meta *m, const char *key, bise_arena *a)
     return s ? bise_arena_strndup(a, s, n) : NULL;
 }
 
+/* The reader has checked every length against the array's bytes, so that
+ * walking needs no check of its own. */
 const char *bise_gguf_array_next(const bise_gguf_kv *kv, uint64_t *at,
                                  size_t *len)
 {
@@ -121,6 +132,7 @@ const char *bise_gguf_array_next(const bise_gguf_kv *kv, uint64_t *at,
     return s;
 }
 
+/* 0 for an index past the end or an array of strings. */
 double bise_gguf_array_number(const bise_gguf_kv *kv, uint64_t i)
 {
     const unsigned size = scalar_bytes(kv->elem);
@@ -168,41 +180,49 @@ static void put_scalar(bise_gguf_meta *m, const char *key, bise_gguf_type t,
                                  .bytes = scalar_bytes(t) });
 }
 
+/* Used for split.no and split.count, which readers want as u16. */
 void bise_gguf_set_u16(bise_gguf_meta *m, const char *key, uint16_t v)
 {
     put_scalar(m, key, BISE_GGUF_U16, v);
 }
 
+/* The usual type of counts and sizes. */
 void bise_gguf_set_u32(bise_gguf_meta *m, const char *key, uint32_t v)
 {
     put_scalar(m, key, BISE_GGUF_U32, v);
 }
 
+/* For values that may be negative; stored as two's complement. */
 void bise_gguf_set_i32(bise_gguf_meta *m, const char *key, int32_t v)
 {
     put_scalar(m, key, BISE_GGUF_I32, (uint32_t)v);
 }
 
+/* For sizes above 4 GiB. */
 void bise_gguf_set_u64(bise_gguf_meta *m, const char *key, uint64_t v)
 {
     put_scalar(m, key, BISE_GGUF_U64, v);
 }
 
+/* Stored by its bits, NaN included. */
 void bise_gguf_set_f32(bise_gguf_meta *m, const char *key, float v)
 {
     put_scalar(m, key, BISE_GGUF_F32, bise_f32_bits(v));
 }
 
+/* One byte, 0 or 1. */
 void bise_gguf_set_bool(bise_gguf_meta *m, const char *key, bool v)
 {
     put_scalar(m, key, BISE_GGUF_BOOL, v);
 }
 
+/* Of a C string. */
 void bise_gguf_set_str(bise_gguf_meta *m, const char *key, const char *v)
 {
     bise_gguf_set_strn(m, key, v, strlen(v));
 }
 
+/* Of any bytes; GGUF strings may hold NULs. */
 void bise_gguf_set_strn(bise_gguf_meta *m, const char *key, const char *v,
                         size_t n)
 {
@@ -210,6 +230,7 @@ void bise_gguf_set_strn(bise_gguf_meta *m, const char *key, const char *v,
                                  .data = (const uint8_t *)v, .bytes = n });
 }
 
+/* data may be NULL when n is 0. */
 void bise_gguf_set_array(bise_gguf_meta *m, const char *key,
                          bise_gguf_type elem, const void *data, uint64_t n)
 {
@@ -218,11 +239,13 @@ void bise_gguf_set_array(bise_gguf_meta *m, const char *key,
                                  .bytes = n * scalar_bytes(elem) });
 }
 
+/* The buffer may be used again for the next array. */
 void bise_gguf_strings_begin(bise_str *buf)
 {
     bise_str_clear(buf);
 }
 
+/* As in the file: length, then bytes. */
 void bise_gguf_strings_add(bise_str *buf, const char *s, size_t n)
 {
     uint8_t len[8];
@@ -231,6 +254,8 @@ void bise_gguf_strings_add(bise_str *buf, const char *s, size_t n)
     bise_str_add(buf, s, n);
 }
 
+/* A buffer that ran out of memory marks the list as failed, which the header
+ * writer reports. */
 void bise_gguf_set_strings(bise_gguf_meta *m, const char *key,
                            const bise_str *buf, uint64_t n)
 {
@@ -242,11 +267,13 @@ void bise_gguf_set_strings(bise_gguf_meta *m, const char *key,
                                  .bytes = buf->len });
 }
 
+/* The copy is independent of the list or file that kv is from. */
 void bise_gguf_copy(bise_gguf_meta *m, const bise_gguf_kv *kv)
 {
     put(m, kv->key, kv);
 }
 
+/* The value's memory stays in the arena until the list goes. */
 void bise_gguf_remove(bise_gguf_meta *m, const char *key)
 {
     bise_gguf_kv *kv = find(m, key);
@@ -257,6 +284,7 @@ void bise_gguf_remove(bise_gguf_meta *m, const char *key)
     m->n--;
 }
 
+/* As llama-quantize reorders keys that it sets (gguf.md 1.5). */
 void bise_gguf_to_end(bise_gguf_meta *m, const char *key)
 {
     bise_gguf_kv *kv = find(m, key);
@@ -267,6 +295,7 @@ void bise_gguf_to_end(bise_gguf_meta *m, const char *key)
     m->kv[m->n++] = copy;
 }
 
+/* Leaves an empty list that can be used again. */
 void bise_gguf_meta_fini(bise_gguf_meta *m)
 {
     bise_free(m->kv);

@@ -12,6 +12,7 @@
 #include "formats/gguf.h"
 #include "formats/shape.h"
 
+/* Append a little-endian u32. */
 static void put_u32(bise_str *out, uint32_t v)
 {
     uint8_t b[4];
@@ -19,6 +20,7 @@ static void put_u32(bise_str *out, uint32_t v)
     bise_str_add(out, b, sizeof b);
 }
 
+/* Append a little-endian u64. */
 static void put_u64(bise_str *out, uint64_t v)
 {
     uint8_t b[8];
@@ -26,6 +28,7 @@ static void put_u64(bise_str *out, uint64_t v)
     bise_str_add(out, b, sizeof b);
 }
 
+/* A string as GGUF has it: u64 length and bytes, no NUL. */
 static void put_string(bise_str *out, const char *s)
 {
     const size_t n = strlen(s);
@@ -33,6 +36,8 @@ static void put_string(bise_str *out, const char *s)
     bise_str_add(out, s, n);
 }
 
+/* A value's bytes are kept in file form, so that only the type and, for
+ * strings and arrays, the count come before them. */
 static void put_kv(bise_str *out, const bise_gguf_kv *kv)
 {
     put_string(out, kv->key);
@@ -91,6 +96,9 @@ static bise_status put_tensor(bise_str *out, bise_tensor *t, uint64_t at,
     return BISE_OK;
 }
 
+/* Offsets are prescribed by the format: each tensor starts where the one
+ * before ends, padded. Fails before anything is written when a name, type or
+ * rank cannot be expressed. */
 bise_status bise_gguf_header(bise_str *out, const bise_gguf_meta *m,
                              bise_tensor *tensors, size_t n,
                              uint64_t *data_bytes, bise_error *err)
@@ -123,6 +131,8 @@ bise_status bise_gguf_header(bise_str *out, const bise_gguf_meta *m,
     return bise_str_ok(out) ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* Header, then each tensor with its padding, the last one too, through a
+ * partial file. The caller's tensors are not changed. */
 bise_status bise_gguf_save(const char *path, const bise_gguf_meta *m,
                            const bise_tensor *tensors, size_t n,
                            bise_error *err)

@@ -35,6 +35,8 @@ static void add_tensor(bise_planes *p, const bise_tensor *t)
                                                  t->offset + t->bytes, kind };
 }
 
+/* By the file's own header: only it knows which bytes are 16-bit weights. A
+ * file that does not parse is no error here but packed as it is. */
 bise_status bise_planes_find(bise_planes *p, const void *image, uint64_t size,
                              bise_error *err)
 {
@@ -67,6 +69,7 @@ bise_status bise_planes_find(bise_planes *p, const void *image, uint64_t size,
     return BISE_OK;
 }
 
+/* Also makes the object read as "no byte planes". */
 void bise_planes_fini(bise_planes *p)
 {
     bise_free(p->ranges);
@@ -74,11 +77,14 @@ void bise_planes_fini(bise_planes *p)
     p->n = 0;
 }
 
+/* Fixed part and one record for each range. */
 uint64_t bise_planes_head_bytes(const bise_planes *p)
 {
     return HEAD + 24 * (uint64_t)p->n;
 }
 
+/* Little endian throughout. The chunk's size is written so that a later
+ * version could change it and still read these files. */
 void bise_planes_put_head(bise_str *out, const bise_planes *p)
 {
     uint8_t b[24];
@@ -95,6 +101,8 @@ void bise_planes_put_head(bise_str *out, const bise_planes *p)
     }
 }
 
+/* The ranges must rise, not touch backwards, and lie inside the file: split
+ * and join index by them without further checks. */
 bise_status bise_planes_get_head(bise_planes *p, const void *data, uint64_t n,
                                  bise_error *err)
 {
@@ -166,6 +174,8 @@ static size_t count_weights(const bise_planes *p, uint64_t at, size_t n)
     return weights;
 }
 
+/* Rotating a bfloat16 left by one puts its sign to the other end: the high
+ * byte is then the exponent alone, which takes few values. */
 static void split_weights(uint8_t *restrict high, uint8_t *restrict low,
                           const uint8_t *restrict in, size_t n, int rotate)
 {
@@ -177,6 +187,7 @@ static void split_weights(uint8_t *restrict high, uint8_t *restrict low,
     }
 }
 
+/* The exact reverse, bit for bit, of split_weights. */
 static void join_weights(uint8_t *restrict out, const uint8_t *restrict high,
                          const uint8_t *restrict low, size_t n, int rotate)
 {
@@ -188,6 +199,9 @@ static void join_weights(uint8_t *restrict out, const uint8_t *restrict high,
     }
 }
 
+/* Three streams fill out side by side: bytes outside of ranges, high bytes,
+ * low bytes. Their lengths are known from the ranges, so that the reverse
+ * finds them again without any record. */
 size_t bise_planes_split(uint8_t *out, const uint8_t *in, size_t n,
                          uint64_t at, const bise_planes *p)
 {
@@ -212,6 +226,7 @@ size_t bise_planes_split(uint8_t *out, const uint8_t *in, size_t n,
     return n - weights;
 }
 
+/* As split, with source and destination exchanged. */
 void bise_planes_join(uint8_t *out, const uint8_t *in, size_t n, uint64_t at,
                       const bise_planes *p)
 {

@@ -59,6 +59,8 @@ static bool whole(const bise_json *v, uint64_t *out)
     return true;
 }
 
+/* At most 8 dimensions, each a whole number that is not negative. Real
+ * checkpoints have at most 5 (convolutions over time). */
 static bise_status parse_shape(const parse *p, bise_tensor *t,
                                const bise_json *shape)
 {
@@ -148,6 +150,7 @@ static bise_status check_meta(const parse *p, const bise_json *meta)
     return BISE_OK;
 }
 
+/* Order of the data; empty tensors before the one that starts there. */
 static int by_offset(const void *pa, const void *pb)
 {
     const bise_tensor *a = pa, *b = pb;
@@ -242,6 +245,7 @@ static bise_status parse_image(bise_st *st, const uint8_t *data, uint64_t size,
     return parse_tensors(st, &p);
 }
 
+/* Nothing stays allocated on failure. */
 bise_status bise_st_parse(bise_st *st, const void *data, uint64_t size,
                           bise_error *err)
 {
@@ -252,6 +256,7 @@ bise_status bise_st_parse(bise_st *st, const void *data, uint64_t size,
     return s;
 }
 
+/* As _parse on a mapping, which then belongs to st. */
 bise_status bise_st_open(bise_st *st, const char *path, bise_error *err)
 {
     bise_map map;
@@ -268,6 +273,7 @@ bise_status bise_st_open(bise_st *st, const char *path, bise_error *err)
     return BISE_OK;
 }
 
+/* Safe on a zeroed or half-filled object, and twice. */
 void bise_st_close(bise_st *st)
 {
     if (!st)
@@ -279,6 +285,7 @@ void bise_st_close(bise_st *st)
     memset(st, 0, sizeof *st);
 }
 
+/* Through the hash map of names. */
 const bise_tensor *bise_st_find(const bise_st *st, const char *name)
 {
     const uint32_t i = bise_strmap_find(&st->names, name, strlen(name));
@@ -321,6 +328,8 @@ static void put_entry(bise_str *out, const bise_tensor *t, uint64_t begin)
                     begin, begin + t->bytes);
 }
 
+/* The data must start at a multiple of 8, for which the header is filled
+ * with blanks, as Python's safetensors does. */
 bise_status bise_st_header(bise_str *out, const bise_json *meta,
                            bise_tensor *tensors, size_t n,
                            uint64_t *data_bytes, bise_error *err)
@@ -356,6 +365,8 @@ bise_status bise_st_header(bise_str *out, const bise_json *meta,
     return BISE_OK;
 }
 
+/* Header and data through a partial file; for adapters, optimizer states and
+ * other files whose tensors are in memory anyway. */
 bise_status bise_st_save(const char *path, const bise_json *meta,
                          const bise_tensor *tensors, size_t n,
                          bise_error *err)

@@ -8,6 +8,9 @@
 
 #include <inttypes.h>
 
+/* Weights are limited to 2^60, so that counts in bits and bytes of any type
+ * stay below 2^63. The row must be whole blocks, because rows are what
+ * kernels, streams and splits work on. */
 bise_status bise_shape_size(bise_tensor *t, int64_t at, bise_error *err)
 {
     const bise_dtype_info *d = bise_dtype_get(t->dtype);
@@ -36,6 +39,8 @@ bise_status bise_shape_size(bise_tensor *t, int64_t at, bise_error *err)
     return BISE_OK;
 }
 
+/* Row-major, as in PyTorch and in our messages; GGUF's own order is the
+ * reverse. */
 void bise_shape_print(bise_str *out, const bise_tensor *t)
 {
     if (!t->n_dims)

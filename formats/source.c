@@ -12,6 +12,7 @@
 
 #include "core/file.h"
 
+/* Regular files only, also behind links (the Hub's cache is made of links). */
 static bool dir_has(const bise_source *s, const char *name)
 {
     struct stat st;
@@ -21,6 +22,7 @@ static bool dir_has(const bise_source *s, const char *name)
     return ok;
 }
 
+/* A mapping needs no handle: its address and size are all. */
 static bise_status dir_image(bise_source *s, const char *name, bise_image *img,
                              bise_error *err)
 {
@@ -35,6 +37,7 @@ static bise_status dir_image(bise_source *s, const char *name, bise_image *img,
     return status;
 }
 
+/* Pages of a file mapping come back by themselves when read again. */
 static void dir_release(bise_source *s, const bise_image *img, uint64_t first,
                         uint64_t n)
 {
@@ -42,6 +45,7 @@ static void dir_release(bise_source *s, const bise_image *img, uint64_t first,
     bise_map_release(img->data + first, n);
 }
 
+/* Unmap. */
 static void dir_drop(bise_source *s, bise_image *img)
 {
     (void)s;
@@ -93,6 +97,8 @@ static bise_status list_single(bise_source *s, const char *path,
     return BISE_OK;
 }
 
+/* A directory or one file; archives are opened by bise_archive_source
+ * instead, as only the caller knows what it wants them to be. */
 bise_status bise_source_open_path(bise_source **out, const char *path,
                                   bise_error *err)
 {
@@ -117,6 +123,7 @@ bise_status bise_source_open_path(bise_source **out, const char *path,
     return BISE_OK;
 }
 
+/* After all images have been dropped; NULL is fine. */
 void bise_source_close(bise_source *s)
 {
     if (!s)
@@ -127,11 +134,13 @@ void bise_source_close(bise_source *s)
     bise_free(s);
 }
 
+/* Never fails: what cannot be looked at is not there. */
 bool bise_source_has(const bise_source *s, const char *name)
 {
     return s->ops->has(s, name);
 }
 
+/* Lives as long as the source, so that messages may keep it. */
 const char *bise_source_path(bise_source *s, const char *name)
 {
     if (strcmp(s->root, ".") == 0)
@@ -142,6 +151,7 @@ const char *bise_source_path(bise_source *s, const char *name)
     return kept ? kept : name;
 }
 
+/* On failure img is zero, which drop accepts. */
 bise_status bise_source_image(bise_source *s, const char *name, bise_image *img,
                               bise_error *err)
 {
@@ -149,12 +159,15 @@ bise_status bise_source_image(bise_source *s, const char *name, bise_image *img,
     return s->ops->image(s, name, img, err);
 }
 
+/* Nothing to do for mappings: the kernel reads on demand. */
 bise_status bise_source_need(bise_source *s, const bise_image *img,
                              uint64_t first, uint64_t n, bise_error *err)
 {
     return img->lazy && n ? s->ops->need(s, img, first, n, err) : BISE_OK;
 }
 
+/* first and n must lie inside the image; readers have checked that against
+ * the file's own header. */
 bise_status bise_source_copy(bise_source *s, const bise_image *img,
                              uint64_t first, uint64_t n, void *out,
                              bise_error *err)
@@ -166,6 +179,7 @@ bise_status bise_source_copy(bise_source *s, const bise_image *img,
     return BISE_OK;
 }
 
+/* A hint; whether memory is really given back is the source's matter. */
 void bise_source_release(bise_source *s, const bise_image *img,
                          uint64_t first, uint64_t n)
 {
@@ -173,6 +187,7 @@ void bise_source_release(bise_source *s, const bise_image *img,
         s->ops->release(s, img, first, n);
 }
 
+/* Leaves a zero image behind. */
 void bise_source_drop(bise_source *s, bise_image *img)
 {
     if (img->data)
@@ -180,6 +195,7 @@ void bise_source_drop(bise_source *s, bise_image *img)
     memset(img, 0, sizeof *img);
 }
 
+/* For side files, which are small: whole content into a string. */
 bise_status bise_source_read(bise_source *s, const char *name, bise_str *out,
                              bise_error *err)
 {

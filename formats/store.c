@@ -24,6 +24,7 @@ static const bise_format *const formats[] = {
 #undef BISE_FORMAT
 };
 
+/* Without an error object: only used to guess what a file is. */
 size_t bise_source_head(bise_source *src, const char *name, void *out, size_t n)
 {
     bise_image img;
@@ -60,6 +61,8 @@ static bise_status parse_gguf(bise_store *s, bise_shard *sh, bise_error *err)
     }
 }
 
+/* The header's length stands in the first 8 bytes, which says how much of a
+ * packed member must be unpacked before parsing. */
 static bise_status parse_st(bise_store *s, bise_shard *sh, bise_error *err)
 {
     const uint64_t size = sh->img.size;
@@ -82,6 +85,9 @@ static bool plain_name(const char *name)
            !strchr(name, '\\');
 }
 
+/* The array may move when it grows, so that nothing keeps a pointer to a
+ * shard while others are added. What was opened so far is closed with the
+ * store, whatever fails here. */
 bise_status bise_store_add_shard(bise_store *s, const char *name,
                                  bise_error *err)
 {
@@ -144,6 +150,7 @@ static bise_status check_map(bise_store *s, const bise_json *map,
     return BISE_OK;
 }
 
+/* Quadratic in the number of files, which is small; needs no memory. */
 static bise_status add_mapped(bise_store *s, const bise_json *map,
                               bise_error *err)
 {
@@ -173,6 +180,8 @@ static bise_status add_mapped(bise_store *s, const bise_json *map,
     }
 }
 
+/* The JSON may name any number of files and tensors: files are opened first,
+ * each checked by its reader, then every entry is looked up. */
 bise_status bise_store_add_index(bise_store *s, const char *index,
                                  bise_error *err)
 {
@@ -241,6 +250,7 @@ static bool is_weights(const char *name)
     return false;
 }
 
+/* Not for single files: their folder may hold anything. */
 static bise_status list_side(bise_store *s, bise_error *err)
 {
     const bise_source *src = s->src;
@@ -270,6 +280,8 @@ static bise_status no_layout(bise_store *s, bise_error *err)
     return st = bise_error_in(err, s->path, NULL);
 }
 
+/* The first layout that recognizes the source opens it; its errors are
+ * final, as they say more than "not recognized" would. */
 static bise_status find_layout(bise_store *s, bise_error *err)
 {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
@@ -283,6 +295,7 @@ static bise_status find_layout(bise_store *s, bise_error *err)
     return no_layout(s, err);
 }
 
+/* Shared by paths, archives and tests with sources in memory. */
 bise_status bise_store_take_source(bise_store **out, bise_source *src,
                                    const char *path, bise_error *err)
 {
@@ -303,6 +316,7 @@ bise_status bise_store_take_source(bise_store **out, bise_source *src,
     return BISE_OK;
 }
 
+/* Archives are told by their magic, everything else by layout. */
 bise_status bise_store_open(bise_store **out, const char *path, bise_error *err)
 {
     bise_source *src = NULL;
@@ -316,6 +330,7 @@ bise_status bise_store_open(bise_store **out, const char *path, bise_error *err)
     return st;
 }
 
+/* Shards before the source whose images they use; NULL is fine. */
 void bise_store_close(bise_store *s)
 {
     if (!s)
@@ -334,47 +349,57 @@ void bise_store_close(bise_store *s)
     bise_free(s);
 }
 
+/* How it was opened, the archive included. */
 bise_store_kind bise_store_kind_of(const bise_store *s)
 {
     return s->kind;
 }
 
+/* What names and quirks its tensors have. */
 bise_store_kind bise_store_inner_kind(const bise_store *s)
 {
     return s->format->kind;
 }
 
+/* For people and for JSON results. */
 const char *bise_store_format(const bise_store *s)
 {
     return s->kind == BISE_STORE_ARCHIVE ? "archive" : s->format->name;
 }
 
+/* As the user gave it, for messages and names. */
 const char *bise_store_path(const bise_store *s)
 {
     return s->path;
 }
 
+/* For an archive "archive/member". */
 const char *bise_store_tensor_file(const bise_store *s, const bise_tensor *t)
 {
     return s->shards[t->file].path;
 }
 
+/* Tensors of all files together. */
 size_t bise_store_count(const bise_store *s)
 {
     return s->n_tensors;
 }
 
+/* i below _count. */
 const bise_tensor *bise_store_at(const bise_store *s, size_t i)
 {
     return &s->tensors[i];
 }
 
+/* By its name in the file, not by role. */
 const bise_tensor *bise_store_find(const bise_store *s, const char *name)
 {
     const uint32_t i = bise_strmap_find(&s->names, name, strlen(name));
     return i == BISE_STRMAP_NONE ? NULL : &s->tensors[i];
 }
 
+/* For a mapping this is only an addition; packed members are unpacked into
+ * their image, where they stay until the store closes. */
 bise_status bise_store_data(bise_store *s, const bise_tensor *t,
                             const void **data, bise_error *err)
 {
@@ -387,6 +412,8 @@ bise_status bise_store_data(bise_store *s, const bise_tensor *t,
     return BISE_OK;
 }
 
+/* first and n inside the tensor. Packed members go through a small cache of
+ * units, so that reading on row by row unpacks each unit once. */
 bise_status bise_store_read(bise_store *s, const bise_tensor *t,
                             uint64_t first, uint64_t n, void *scratch,
                             const void **data, bise_error *err)
@@ -405,6 +432,8 @@ bise_status bise_store_read(bise_store *s, const bise_tensor *t,
     return BISE_OK;
 }
 
+/* For mappings only: read-ahead of packed bytes would help little, as
+ * unpacking takes longer than reading. */
 void bise_store_ahead(bise_store *s, const bise_tensor *t, uint64_t first,
                       uint64_t n)
 {
@@ -413,22 +442,27 @@ void bise_store_ahead(bise_store *s, const bise_tensor *t, uint64_t first,
         bise_map_ahead(sh->img.data + t->offset + first, n);
 }
 
+/* Never changes what later reads return. */
 void bise_store_release(bise_store *s, const bise_tensor *t, uint64_t first,
                         uint64_t n)
 {
     bise_source_release(s->src, &s->shards[t->file].img, t->offset + first, n);
 }
 
+/* Weights in other formats are not counted. */
 size_t bise_store_file_count(const bise_store *s)
 {
     return s->n_side;
 }
 
+/* i below _file_count. */
 const char *bise_store_file_at(const bise_store *s, size_t i)
 {
     return s->side[i];
 }
 
+/* Of a single safetensors file the folder is looked at, so that config.json
+ * beside it is found. */
 bool bise_store_has_file(const bise_store *s, const char *name)
 {
     /* A GGUF stands alone; its folder is no part of it. */
@@ -437,6 +471,7 @@ bool bise_store_has_file(const bise_store *s, const char *name)
     return bise_source_has(s->src, name);
 }
 
+/* out may hold something already; the content is appended. */
 bise_status bise_store_file(bise_store *s, const char *name, bise_str *out,
                             bise_error *err)
 {
@@ -445,6 +480,7 @@ bise_status bise_store_file(bise_store *s, const char *name, bise_str *out,
         bise_error_in(err, bise_source_path(s->src, name), NULL);
 }
 
+/* Absent is no error: callers decide which files they need. */
 bise_status bise_store_json(bise_store *s, const char *name, bise_json **out,
                             bise_error *err)
 {
@@ -460,6 +496,7 @@ bise_status bise_store_json(bise_store *s, const char *name, bise_json **out,
         bise_error_in(err, bise_source_path(s->src, name), NULL);
 }
 
+/* Of the first file only: writers repeat it in every shard. */
 const char *bise_store_meta(const bise_store *s, const char *key)
 {
     if (!s->n_shards)
@@ -467,6 +504,7 @@ const char *bise_store_meta(const bise_store *s, const char *key)
     return bise_json_string(bise_json_get(s->shards[0].st.meta, key), NULL);
 }
 
+/* Of the first split, which carries all keys. */
 const struct bise_gguf_meta *bise_store_gguf(const bise_store *s)
 {
     return s->n_shards && s->format->kind == BISE_STORE_GGUF ?

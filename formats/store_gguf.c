@@ -13,6 +13,7 @@
 
 #define SPLIT_TAIL 20 /* length of "-00001-of-00003.gguf" */
 
+/* The name does not matter: Ollama's blobs have none. */
 static bool has_magic(bise_source *src, const char *name)
 {
     char head[4];
@@ -49,6 +50,8 @@ static const char *only_gguf(bise_source *src)
     return found;
 }
 
+/* A folder with safetensors is a Hugging Face model, even when someone put a
+ * GGUF beside it. */
 static bool probe_gguf(bise_source *src)
 {
     if (src->single)
@@ -60,6 +63,7 @@ static bool probe_gguf(bise_source *src)
     return only_gguf(src) != NULL;
 }
 
+/* What the header says against what the set of files needs. */
 static bise_status bad_split(const bise_shard *sh, const char *key, int64_t got,
                              int64_t want, bise_error *err)
 {
@@ -119,6 +123,7 @@ static bise_status open_splits(bise_store *s, const char *first, int64_t count,
     return check_splits(s, count, err);
 }
 
+/* split.count 0 or 1 means unsplit, as after gguf-split --merge. */
 static bise_status open_gguf(bise_store *s, bise_error *err)
 {
     const char *first = s->src->single ? s->src->names[0] : only_gguf(s->src);

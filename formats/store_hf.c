@@ -29,6 +29,8 @@ static bool single_safetensors(bise_source *src)
     return bise_ends_with(src->names[0], ".safetensors");
 }
 
+/* An index without its files counts too, so that the missing file is named
+ * instead of "no model here". */
 static bool probe_hf(bise_source *src)
 {
     if (src->single)
@@ -70,6 +72,8 @@ static bise_status check_parts(bise_store *s, const char *name, bise_error *err)
     return BISE_OK;
 }
 
+/* The order of transformers: one whole file wins over an index, a model over
+ * an adapter; whatever else is there comes last. */
 static bise_status open_hf(bise_store *s, bise_error *err)
 {
     static const char *const whole[] = { "model.safetensors",

@@ -8,12 +8,14 @@
 
 #include "formats/layout.h"
 
+/* consolidated.safetensors, consolidated.00.safetensors, ... */
 static bool is_native_file(const char *name)
 {
     return bise_starts_with(name, "consolidated") &&
            bise_ends_with(name, ".safetensors");
 }
 
+/* Tried after Hugging Face's layout: a repository with both is read once. */
 static bool probe_native(bise_source *src)
 {
     for (size_t i = 0; i < src->n_names && !src->single; i++)
@@ -22,6 +24,8 @@ static bool probe_native(bise_source *src)
     return false;
 }
 
+/* params.json is needed to make sense of the weights, so that its absence is
+ * said here, where the file could still be copied. */
 static bise_status open_native(bise_store *s, bise_error *err)
 {
     static const char index[] = "consolidated.safetensors.index.json";

@@ -39,6 +39,7 @@ static bool put_name(char *block, const char *name)
     return false;
 }
 
+/* Other names go into a pax header, which is defined to be UTF-8. */
 static bool is_ascii(const char *s)
 {
     for (; *s; s++)
@@ -86,6 +87,9 @@ static void put_record(bise_str *out, const char *key, const char *value)
     bise_str_printf(out, "%zu %s=%s\n", len, key, value);
 }
 
+/* The pax header is a small file of its own kind 'x' before the real header.
+ * It repeats the whole name, and the size when 11 octal digits do not hold
+ * it; the real header carries what fits. */
 void bise_tarhead_put(bise_str *out, const bise_tarhead *h)
 {
     const size_t n = strlen(h->name);

@@ -22,6 +22,7 @@ typedef struct reader {
     bise_error *err;
 } reader;
 
+/* Line and column count from 1, as editors do. */
 static bise_status fail_here(const reader *r, const char *text,
                              const char *subject)
 {
@@ -48,6 +49,7 @@ static bise_status advance(reader *r)
                         r->parser.problem ? r->parser.problem : "unreadable");
 }
 
+/* list ends with NULL. */
 static bool is_one_of(const char *s, const char *const *list)
 {
     for (; *list; list++)
@@ -123,6 +125,8 @@ static bise_json *plain_scalar(const char *s)
 
 static bise_status read_node(reader *r, bise_json **out, int depth);
 
+/* Only plain scalars without a tag have a type; quoted ones are strings
+ * whatever they look like. */
 static bise_status read_scalar(reader *r, bise_json **out)
 {
     const char *s = (const char *)r->event.data.scalar.value;
@@ -135,6 +139,8 @@ static bise_status read_scalar(reader *r, bise_json **out)
     return *out ? BISE_OK : fail_here(r, "invalid UTF-8", NULL);
 }
 
+/* On return the event in hand is the end of the sequence; the caller moves
+ * on. The child is taken by the list also when appending fails. */
 static bise_status read_sequence(reader *r, bise_json **out, int depth)
 {
     bise_json *list = bise_json_new_array();
@@ -176,6 +182,7 @@ static bise_status read_pair(reader *r, bise_json *map, int depth)
     return s;
 }
 
+/* As read_sequence; keys are checked for duplicates in read_pair. */
 static bise_status read_mapping(reader *r, bise_json **out, int depth)
 {
     bise_json *map = bise_json_new_object();
@@ -237,6 +244,7 @@ static bise_status read_stream(reader *r, bise_json **out)
     return BISE_OK;
 }
 
+/* The parser's memory is bounded by the text; depth by MAX_DEPTH. */
 bise_status bise_yaml_parse(bise_json **out, const char *text, size_t len,
                             bise_error *err)
 {
@@ -269,6 +277,9 @@ static bool is_fence(const char *line, size_t n)
     return true;
 }
 
+/* The fences are lines of their own; a card without a closing one has no
+ * front matter. A byte order mark and CRLF are accepted, as cards are
+ * written in browsers. */
 bise_status bise_yaml_front_matter(bise_json **out, const char *text,
                                    size_t len, bise_error *err)
 {
@@ -312,6 +323,8 @@ static bool plain_ok(const char *s)
     return !strpbrk(s, "[]{},");
 }
 
+/* JSON's literals are valid YAML, so that whatever cannot stand plainly is
+ * written as JSON. */
 static void put_scalar(bise_str *out, const bise_json *v)
 {
     const char *s = bise_json_string(v, NULL);
@@ -321,6 +334,7 @@ static void put_scalar(bise_str *out, const bise_json *v)
         bise_json_dump(out, v, 0, false);       /* JSON is YAML's flow style */
 }
 
+/* Two blanks a level. */
 static void put_indent(bise_str *out, int depth)
 {
     for (int i = 0; i < depth; i++)
@@ -380,6 +394,7 @@ static void put_node(bise_str *out, const bise_json *v, int depth,
     bise_str_putc(out, '\n');
 }
 
+/* Lists stand at the indent of their key, as the Hub's tools write. */
 void bise_yaml_dump(bise_str *out, const bise_json *v)
 {
     put_node(out, v, 0, false);

@@ -28,6 +28,7 @@ struct bise_zcoder {
     uint8_t *sample;            /* room for a packed sample */
 };
 
+/* One for each thread; both directions, as most users need both. */
 bise_zcoder *bise_zcoder_new(void)
 {
     bise_zcoder *z = bise_alloc(sizeof *z);
@@ -43,6 +44,7 @@ bise_zcoder *bise_zcoder_new(void)
     return z;
 }
 
+/* NULL is fine. */
 void bise_zcoder_free(bise_zcoder *z)
 {
     if (!z)
@@ -53,6 +55,7 @@ void bise_zcoder_free(bise_zcoder *z)
     bise_free(z);
 }
 
+/* The larger of what raw blocks and zstd itself may need. */
 size_t bise_zframe_bound(size_t n)
 {
     const size_t stored = 13 + n + 3 * (n / BLOCK + 1);
@@ -104,6 +107,9 @@ static bool promising(bise_zcoder *z, const uint8_t *data, size_t n)
     return packed * 50 <= 2 * SAMPLE * (size_t)49;
 }
 
+/* Samples first: on quantized weights a full attempt would cost most of the
+ * time and gain nothing. A frame that gained less than 2 % is stored raw,
+ * because it unpacks at the speed of memory. */
 size_t bise_zframe_pack(bise_zcoder *z, void *out, const void *data, size_t n,
                         int level)
 {
@@ -121,6 +127,7 @@ size_t bise_zframe_pack(bise_zcoder *z, void *out, const void *data, size_t n,
     return bise_zframe_store(out, data, n);
 }
 
+/* Exactly one frame, exactly n bytes, the checksum right. */
 bool bise_zframe_unpack(bise_zcoder *z, void *out, size_t n, const void *data,
                         size_t packed)
 {
@@ -131,6 +138,7 @@ bool bise_zframe_unpack(bise_zcoder *z, void *out, size_t n, const void *data,
     return !ZSTD_isError(r) && r == n;
 }
 
+/* Append a little-endian u32. */
 static void put_u32(bise_str *out, uint32_t v)
 {
     uint8_t b[4];
@@ -138,6 +146,8 @@ static void put_u32(bise_str *out, uint32_t v)
     bise_str_add(out, b, sizeof b);
 }
 
+/* Layout of zstd_seekable_compression_format.md: a skippable frame, so that
+ * plain zstd passes over it. */
 void bise_zframe_put_table(bise_str *out, const bise_frame *frames, size_t n)
 {
     put_u32(out, SKIP_MAGIC);
@@ -181,6 +191,8 @@ static bise_status get_entries(bise_frame *frames, size_t n, unsigned width,
     return BISE_OK;
 }
 
+/* Read from the end: magic, flags, count, and from the count where the table
+ * begins. Its entries must cover the file before it exactly. */
 bise_status bise_zframe_get_table(bise_frame **frames, size_t *n,
                                   const uint8_t *file, uint64_t size,
                                   bise_error *err)
