@@ -1,5 +1,6 @@
 /* cmd_pack.c - bise pack: files and folders into one archive that tar and zstd
  * unpack and bise reads without unpacking.
+ * The work is in deploy/pack.c; here are only options and the report.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

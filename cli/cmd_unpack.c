@@ -1,5 +1,6 @@
 /* cmd_unpack.c - bise unpack: an archive of bise pack back into a folder, each
  * file checked against the manifest before the folder gets its name.
+ * The work is in deploy/unpack.c; here are only options and the report.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

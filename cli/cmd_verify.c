@@ -1,5 +1,7 @@
 /* cmd_verify.c - bise verify: check an archive, folder, model or adapter, list
  * every problem and fail when there is one.
+ * The scan of weights comes from pipeline/, which deploy/ may not include, and
+ * is handed down as a function.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -48,7 +50,8 @@ static bise_status run(bise_context *ctx, bise_error *err)
     bise_status s = bise_verify(path, &o, &r, err);
     if (s != BISE_OK)
         return s;
-    const size_t n = bise_json_size(r.problems), files = bise_json_size(r.files);
+    const size_t n = bise_json_size(r.problems);
+    const size_t files = bise_json_size(r.files);
     for (size_t i = 0; i < bise_json_size(r.warnings); i++)
         bise_progress_say(ctx->progress, "warning: %s", bise_json_string(
                               bise_json_at(r.warnings, i), NULL));

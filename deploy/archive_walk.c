@@ -1,5 +1,8 @@
 /* archive_walk.c - see archive_walk.h. Two batches of units alternate: while
  * the workers unpack one, task 0 hashes and delivers the other in order.
+ * The hash of a file can only be computed in order and by one thread at a
+ * time; so one core hashes and writes while the others unpack, which on two
+ * cores keeps both busy.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -120,7 +123,8 @@ static void walk_task(void *ctx, size_t index, int worker)
         memset(b->buffer + u->at, 0, u->n);
 }
 
-/* Put units into the half to be filled; false when the archive is at its end. */
+/* Put units into the half to be filled; false when the archive is at its
+ * end. Empty files and folders are units of no bytes. */
 static bool next_batch(walk *w, size_t *member, uint64_t *k)
 {
     batch *b = &w->half[w->filling];

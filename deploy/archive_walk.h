@@ -1,6 +1,7 @@
 /* archive_walk.h - unpack every file of an archive in order, on all cores, and
  * hand its bytes to a sink while the next ones are being unpacked; each file's
  * sha256 is compared with the manifest. Used by unpack and verify.
+ * Memory and order do not depend on the number of threads.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_DEPLOY_ARCHIVE_WALK_H
@@ -8,7 +9,8 @@
 
 #include "formats/archive.h"
 
-/* Called from one thread at a time. A status other than BISE_OK ends the walk. */
+/* Called from one thread at a time. A status other than BISE_OK ends the
+ * walk. */
 typedef struct bise_walk_sink {
     /* The next n bytes of a file; first and last mark its ends (a folder and
      * an empty file come once with n = 0). */

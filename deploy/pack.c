@@ -1,5 +1,9 @@
 /* pack.c - collect the files of folders in byte order of their paths, decide
  * which are stored as byte planes, and feed them to the archive writer.
+ * The walk follows links to files (the Hub's cache is made of them) but not to
+ * folders, which could lead anywhere or in circles. Modes are reduced to
+ * "executable or not", times and owners are dropped: they would make equal
+ * trees into different archives.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

@@ -1,5 +1,7 @@
 /* pack.h - make an archive (formats/archive.h) of files and folders, and put
  * one back on disk. Called by bise pack and bise unpack.
+ * Both directions are refused rather than guessed at: an output that exists, a
+ * name that could leave its folder, a size that cannot be meant.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_DEPLOY_PACK_H

@@ -2,6 +2,8 @@
  * Lists every problem found instead of stopping at the first: hashes,
  * structure, weights that are not finite, configuration against tensors,
  * tokenizer against embedding, licence. Called by bise verify and release.
+ * Weights are scanned by a function of the caller, because deploy/ does not
+ * see the codecs.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_DEPLOY_VERIFY_H
@@ -28,7 +30,7 @@ typedef struct bise_verify_options {
 } bise_verify_options;
 
 typedef struct bise_verify_result {
-    bise_json *files;      /* [{path, bytes, sha256}] whose sha256 was checked */
+    bise_json *files;      /* [{path, bytes, sha256}], their sha256 checked */
     bise_json *problems;   /* [{path, message, tensor?, offset?}] */
     bise_json *warnings;   /* ["..."]: nothing is wrong, but know it */
     const char *format;    /* "archive", "safetensors", ..., "folder" */
@@ -41,6 +43,7 @@ BISE_NODISCARD bise_status bise_verify(const char *path,
                                        const bise_verify_options *o,
                                        bise_verify_result *result,
                                        bise_error *err);
+/* Release the lists. Safe on a zeroed result. */
 void bise_verify_fini(bise_verify_result *result);
 
 #endif

@@ -67,6 +67,7 @@ BISE_NODISCARD bise_status bise_archive_write(bise_archive_writer *w,
 /* Complete the archive; fails when data is missing. Releases w always. */
 BISE_NODISCARD bise_status bise_archive_finish(bise_archive_writer *w,
                                                bise_error *err);
+/* Drop the partial archive and release w. NULL is fine. */
 void bise_archive_abandon(bise_archive_writer *w);
 /* Bytes written so far. */
 uint64_t bise_archive_packed(const bise_archive_writer *w);
@@ -94,8 +95,10 @@ typedef struct bise_archive {
 
 /* True when the file starts like an archive (zstd magic). */
 bool bise_archive_probe(const char *path);
+/* Map and check an archive; see above for what is checked. */
 BISE_NODISCARD bise_status bise_archive_open(bise_archive *a, const char *path,
                                              bise_error *err);
+/* Release; safe on a zeroed object. */
 void bise_archive_close(bise_archive *a);
 /* Member of a path, NULL when there is none. */
 const bise_member *bise_archive_find(const bise_archive *a, const char *path);
@@ -104,7 +107,9 @@ bool bise_archive_safe_path(const char *path);
 
 /* Scratch of one thread for unpacking. */
 typedef struct bise_unpacker bise_unpacker;
+/* NULL when out of memory. */
 bise_unpacker *bise_unpacker_new(void);
+/* NULL is fine. */
 void bise_unpacker_free(bise_unpacker *u);
 /* Unpack unit k (bytes [k, k + 1) * BISE_ARCHIVE_UNIT of the file, the last one
  * shorter) into out. Thread-safe with a scratch of its own. */

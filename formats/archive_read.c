@@ -1,6 +1,9 @@
 /* archive_read.c - the reading half of archive.h: the seek table and the
  * manifest are checked against each other before anything is handed out, and
  * units are unpacked on demand from the mapped file.
+ * Trust: the seek table is checked against the file's length, the manifest
+ * against the seek table, each file against its sha256. Frames carry checksums
+ * of their own, so that a damaged one is named by its byte offset.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

@@ -1,6 +1,9 @@
 /* archive_source.c - an archive as the files of a store: a packed model is a
  * MODEL. Whole tensors are unpacked once into a reserved image of the member;
  * streamed slices go through a small cache of units and are not kept.
+ * Locks: image_lock covers images, lock covers the cache; neither is held
+ * while the other is taken. Unpacking for the cache happens outside of the
+ * lock, so that several threads unpack different units at the same time.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -246,7 +249,8 @@ static const bise_source_ops packed_ops = {
 /* Is this the kind of file that makes a folder a model? */
 static bool is_weights(const char *path)
 {
-    return bise_ends_with(path, ".safetensors") || bise_ends_with(path, ".gguf");
+    return bise_ends_with(path, ".safetensors") ||
+           bise_ends_with(path, ".gguf");
 }
 
 /* The folder of the model: where the first weights stand. */

@@ -2,6 +2,8 @@
  * of at most 4 MiB; a batch of slots is hashed and compressed by the pool and
  * then written in order. The manifest stands first although the hashes in it
  * are known last: its frame is stored raw, has a fixed size, and is patched.
+ * Results do not depend on the number of threads: slots are cut by position
+ * only, packed independently of each other and written in order.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

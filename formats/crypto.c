@@ -1,5 +1,7 @@
 /* crypto.c - SHA-256 through libcrypto's EVP interface, which picks the
  * fastest code for the machine. The only file that sees OpenSSL's headers.
+ * Hashing is the slowest step of packing and verifying on machines without SHA
+ * instructions; callers run it beside compression.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

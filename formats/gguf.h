@@ -49,7 +49,9 @@ typedef struct bise_gguf_meta {
 const bise_gguf_kv *bise_gguf_get(const bise_gguf_meta *m, const char *key);
 /* Typed reads: any integer (or float) type converts; other when absent. */
 int64_t bise_gguf_int(const bise_gguf_meta *m, const char *key, int64_t other);
+/* Any number as double. */
 double bise_gguf_float(const bise_gguf_meta *m, const char *key, double other);
+/* Any number but zero is true. */
 bool bise_gguf_flag(const bise_gguf_meta *m, const char *key, bool other);
 /* String value and its length (n may be NULL); NULL when absent. Borrowed, not
  * NUL-terminated in general. */
@@ -65,12 +67,19 @@ double bise_gguf_array_number(const bise_gguf_kv *kv, uint64_t i);
 
 /* Set a key: replaces in place, or appends. Failures show in m->failed. */
 void bise_gguf_set_u16(bise_gguf_meta *m, const char *key, uint16_t v);
+/* u32, the usual type of counts and sizes. */
 void bise_gguf_set_u32(bise_gguf_meta *m, const char *key, uint32_t v);
+/* i32, for values that may be negative. */
 void bise_gguf_set_i32(bise_gguf_meta *m, const char *key, int32_t v);
+/* u64. */
 void bise_gguf_set_u64(bise_gguf_meta *m, const char *key, uint64_t v);
+/* f32, by its bits. */
 void bise_gguf_set_f32(bise_gguf_meta *m, const char *key, float v);
+/* bool, one byte. */
 void bise_gguf_set_bool(bise_gguf_meta *m, const char *key, bool v);
+/* A C string, copied. */
 void bise_gguf_set_str(bise_gguf_meta *m, const char *key, const char *v);
+/* A string of n bytes, copied; NUL bytes are fine. */
 void bise_gguf_set_strn(bise_gguf_meta *m, const char *key, const char *v,
                         size_t n);
 /* Numeric array: n elements of type elem, copied. */
@@ -78,13 +87,18 @@ void bise_gguf_set_array(bise_gguf_meta *m, const char *key,
                          bise_gguf_type elem, const void *data, uint64_t n);
 /* Array of strings, built with _begin, any number of _add, _end. */
 void bise_gguf_strings_begin(bise_str *buf);
+/* Add one string of n bytes. */
 void bise_gguf_strings_add(bise_str *buf, const char *s, size_t n);
+/* Set the array of the n strings added to buf. */
 void bise_gguf_set_strings(bise_gguf_meta *m, const char *key,
                            const bise_str *buf, uint64_t n);
 /* Copy one key-value; remove a key; move a key to the end of the list. */
 void bise_gguf_copy(bise_gguf_meta *m, const bise_gguf_kv *kv);
+/* Remove a key; absent is fine. */
 void bise_gguf_remove(bise_gguf_meta *m, const char *key);
+/* Move a key to the end of the list; absent is fine. */
 void bise_gguf_to_end(bise_gguf_meta *m, const char *key);
+/* Release the list and the copies it holds. */
 void bise_gguf_meta_fini(bise_gguf_meta *m);
 
 /* One opened file: mapping, key-values, tensors in file order with row-major
@@ -103,7 +117,9 @@ BISE_NODISCARD bise_status bise_gguf_open(bise_gguf *g, const char *path,
 /* Parse an image in memory (borrowed; not unmapped by _close). */
 BISE_NODISCARD bise_status bise_gguf_parse(bise_gguf *g, const void *data,
                                            uint64_t size, bise_error *err);
+/* Unmap and release; safe on a zeroed object. */
 void bise_gguf_close(bise_gguf *g);
+/* Tensor by name, NULL when there is none. Borrowed. */
 const bise_tensor *bise_gguf_find(const bise_gguf *g, const char *name);
 
 /* Serialise the header for tensors (name, dtype, dims row-major; bytes is

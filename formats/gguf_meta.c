@@ -1,6 +1,8 @@
 /* gguf_meta.c - the ordered list of GGUF key-values: typed reads, building in
  * memory, replace, remove and move. Values are kept as their file bytes, so
  * that copying a list between files changes nothing.
+ * The list keeps the order of insertion, because tools that compare files
+ * expect the order of the reference converters (gguf.md 1.5).
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

@@ -1,6 +1,8 @@
 /* gguf_write.c - serialise a GGUF v3 header, and whole small files whose data
  * is in memory (adapters, importance matrices). Big files are streamed by
  * pipeline/ behind a header made here.
+ * Always version 3 and little endian; alignment 32 unless general.alignment
+ * says otherwise.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

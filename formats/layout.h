@@ -1,6 +1,8 @@
 /* layout.h - private to formats/: what store.c and the layouts of formats.def
  * share. A layout recognizes itself in a source and names the weight files;
  * store.c opens them and joins their tensors.
+ * A layout must not read tensors or side files it does not need to tell what
+ * it has: opening a model must stay cheap.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_LAYOUT_H

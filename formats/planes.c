@@ -1,5 +1,8 @@
 /* planes.c - see planes.h for the form. The loops over weights are plain and
  * without branches, so that the compiler vectorizes them.
+ * On trained weights the high plane of a bfloat16 packs to a third, the low
+ * one not at all: 16 bits become about 10.6. Random numbers drawn from a
+ * normal distribution behave the same, as only the exponents matter.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -110,7 +113,8 @@ bise_status bise_planes_get_head(bise_planes *p, const void *data, uint64_t n,
     memset(p, 0, sizeof *p);
     if (n < HEAD || memcmp(b, magic, 8) != 0)
         return bise_fail(err, BISE_EFORMAT, "no byte plane header");
-    const uint32_t chunk = bise_load_le32(b + 8), count = bise_load_le32(b + 12);
+    const uint32_t chunk = bise_load_le32(b + 8);
+    const uint32_t count = bise_load_le32(b + 12);
     if (chunk != BISE_PLANES_CHUNK)
         return bise_fail(err, BISE_EUNSUPPORTED,
                          "byte planes in chunks of %" PRIu32 " bytes", chunk);
@@ -164,7 +168,8 @@ static size_t first_range(const bise_planes *p, uint64_t at)
     return lo;
 }
 
-/* How many bytes of the chunk are outside of ranges, how many weights inside. */
+/* How many weights of all ranges lie whole inside the chunk; every other byte
+ * of it is copied as it is. */
 static size_t count_weights(const bise_planes *p, uint64_t at, size_t n)
 {
     size_t weights = 0, from;

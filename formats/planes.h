@@ -38,9 +38,11 @@ typedef struct bise_planes {
  * are none worth it, or when the file is of another kind. */
 BISE_NODISCARD bise_status bise_planes_find(bise_planes *p, const void *image,
                                             uint64_t size, bise_error *err);
+/* Release the ranges. */
 void bise_planes_fini(bise_planes *p);
 /* Size of the header, and the header itself. */
 uint64_t bise_planes_head_bytes(const bise_planes *p);
+/* Append the header to out. */
 void bise_planes_put_head(bise_str *out, const bise_planes *p);
 /* Parse a header within n bytes. */
 BISE_NODISCARD bise_status bise_planes_get_head(bise_planes *p,

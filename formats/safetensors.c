@@ -2,6 +2,9 @@
  * the layout). The reader follows the format's own rules: the header is an
  * object, every tensor's byte range equals its shape times its type, and the
  * ranges cover the data section without gap or overlap.
+ * The header is parsed with duplicate keys refused, because which of two
+ * entries a reader takes differs between implementations: a file could be one
+ * model for a scanner and another one for an engine.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

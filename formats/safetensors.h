@@ -33,7 +33,9 @@ BISE_NODISCARD bise_status bise_st_open(bise_st *st, const char *path,
 /* Parse an image in memory (borrowed). */
 BISE_NODISCARD bise_status bise_st_parse(bise_st *st, const void *data,
                                          uint64_t size, bise_error *err);
+/* Unmap and release; safe on a zeroed object. */
 void bise_st_close(bise_st *st);
+/* Tensor by name, NULL when there is none. Borrowed. */
 const bise_tensor *bise_st_find(const bise_st *st, const char *name);
 
 /* Serialise the header (length word included, padded with blanks so that the

@@ -1,5 +1,7 @@
 /* shape.c - see shape.h. Sizes come from files, so every product is checked
  * before it is formed; a zero dimension does not hide an overflow of others.
+ * Both containers and all writers use these, so that "too large" means the
+ * same everywhere.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

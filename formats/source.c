@@ -1,5 +1,8 @@
 /* source.c - files of a directory as a source (source.h), and the functions
  * common to all sources. Archives add theirs in archive_read.c.
+ * A source hands out images (bytes with a length); what they are made of is
+ * its own matter. Readers see no difference between a mapped file and a member
+ * of an archive that is unpacked as it is read.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

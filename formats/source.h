@@ -1,6 +1,8 @@
 /* source.h - where a store's files come from: a directory, a single file, or
  * the members of an archive, behind one small table of functions. Names are
  * relative. Used only inside formats/ and by deploy/verify.
+ * To add a kind: a file with a static bise_source_ops and an open function
+ * that fills a bise_source; copy and need may stay NULL when no image is lazy.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_SOURCE_H
@@ -54,7 +56,9 @@ struct bise_source {
 BISE_NODISCARD bise_status bise_source_open_path(bise_source **out,
                                                  const char *path,
                                                  bise_error *err);
+/* Close after all images have been dropped. NULL is fine. */
 void bise_source_close(bise_source *s);
+/* Is there a file of this name? */
 bool bise_source_has(const bise_source *s, const char *name);
 /* Path for messages: "root/name" in arena memory of s. */
 const char *bise_source_path(bise_source *s, const char *name);
@@ -74,6 +78,7 @@ BISE_NODISCARD bise_status bise_source_copy(bise_source *s,
 /* These bytes are no longer needed. */
 void bise_source_release(bise_source *s, const bise_image *img,
                          uint64_t first, uint64_t n);
+/* Give an image back. A zero image is fine. */
 void bise_source_drop(bise_source *s, bise_image *img);
 /* Append the whole file to out. */
 BISE_NODISCARD bise_status bise_source_read(bise_source *s, const char *name,

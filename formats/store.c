@@ -1,6 +1,8 @@
 /* store.c - open whatever a path holds (store.h): find the layout, open its
  * weight files, join their tensors under one name map, list the side files.
  * Layouts only name files; every check of a file is in its reader.
+ * Order of tensors: shards by name, tensors by position in their file, which
+ * is the order of reading at the speed of the disk.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

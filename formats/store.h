@@ -31,8 +31,10 @@ typedef enum {
  * layout is opened as HF. Fails with path, offset, found and expected. */
 BISE_NODISCARD bise_status bise_store_open(bise_store **out, const char *path,
                                            bise_error *err);
+/* Release everything that was handed out. NULL is fine. */
 void bise_store_close(bise_store *s);
 
+/* What was opened, BISE_STORE_ARCHIVE included. */
 bise_store_kind bise_store_kind_of(const bise_store *s);
 /* For an archive the kind of model inside, else the same as _kind_of. */
 bise_store_kind bise_store_inner_kind(const bise_store *s);
@@ -40,11 +42,14 @@ bise_store_kind bise_store_inner_kind(const bise_store *s);
 const char *bise_store_format(const bise_store *s);
 /* The path given to _open, and the file that holds a tensor. */
 const char *bise_store_path(const bise_store *s);
+/* Path of the file that holds a tensor, for messages. */
 const char *bise_store_tensor_file(const bise_store *s, const bise_tensor *t);
 
 /* Tensors in file order (shards in order of their numbers). */
 size_t bise_store_count(const bise_store *s);
+/* Tensor i, below _count. Borrowed. */
 const bise_tensor *bise_store_at(const bise_store *s, size_t i);
+/* Tensor by its name in the file; NULL when there is none. */
 const bise_tensor *bise_store_find(const bise_store *s, const char *name);
 
 /* The whole tensor in memory: inside a mapping where possible, else (packed
@@ -62,14 +67,18 @@ BISE_NODISCARD bise_status bise_store_read(bise_store *s, const bise_tensor *t,
 /* Will need soon / no longer needed: bytes of a tensor. Hints only. */
 void bise_store_ahead(bise_store *s, const bise_tensor *t, uint64_t first,
                       uint64_t n);
+/* These bytes are no longer needed; what is read later stays right. */
 void bise_store_release(bise_store *s, const bise_tensor *t, uint64_t first,
                         uint64_t n);
 
 /* Side files (config.json, tekken.json, README.md, ...): relative names of
  * all files beside the weights; whether one is there; its content appended. */
 size_t bise_store_file_count(const bise_store *s);
+/* Name of side file i, below _file_count. */
 const char *bise_store_file_at(const bise_store *s, size_t i);
+/* Is this side file there? */
 bool bise_store_has_file(const bise_store *s, const char *name);
+/* Append the content of a side file to out. */
 BISE_NODISCARD bise_status bise_store_file(bise_store *s, const char *name,
                                            bise_str *out, bise_error *err);
 /* Parse a JSON side file; *out stays NULL (and BISE_OK) when it is absent. */

@@ -1,6 +1,8 @@
 /* store_gguf.c - a GGUF file, or all splits of one (gguf.md section 2), or a
  * folder that holds exactly one model as GGUF. The first split carries the
  * key-values; its name PREFIX-00001-of-0000N.gguf gives the names of all.
+ * A split set is opened as one model; each file of it has been checked by its
+ * own reader before the set is checked here.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

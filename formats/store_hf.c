@@ -2,6 +2,8 @@
  * Sharded by model.safetensors.index.json, or model.safetensors, or an adapter
  * (adapter_model.safetensors), or any other *.safetensors; also one
  * safetensors file given by its own path. Preferred over the native layout.
+ * File names out of an index are checked in bise_store_add_shard: an index is
+ * input like any other and must not name files elsewhere.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

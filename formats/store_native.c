@@ -1,5 +1,7 @@
 /* store_native.c - Mistral's own layout: params.json beside
  * consolidated.safetensors, its numbered parts, or an index of them.
+ * Mistral publishes most models in this layout beside Hugging Face's; names
+ * and row order of q and k differ, which model/ knows.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

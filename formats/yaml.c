@@ -1,6 +1,8 @@
 /* yaml.c - YAML documents as JSON values through libyaml's event parser, and
  * a block-style writer. Only what settings and model cards need: one document,
  * no aliases, no tags beyond the core schema.
+ * Aliases are refused because nested ones grow without bound (the "billion
+ * laughs"); a second document because it would be ignored silently.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

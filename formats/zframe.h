@@ -19,7 +19,9 @@
 /* State of one thread for packing and unpacking. */
 typedef struct bise_zcoder bise_zcoder;
 
+/* NULL when out of memory. */
 bise_zcoder *bise_zcoder_new(void);
+/* NULL is fine. */
 void bise_zcoder_free(bise_zcoder *z);
 
 /* Room that a frame of n bytes can take. */
