@@ -42,6 +42,15 @@ BISE_INLINE void encode_chunks(void *dst, const float *src, size_t rows,
     }
 }
 
+/* Fetch columns off .. off + n into the cache: a chunk is W distant rows,
+ * which the hardware does not foresee. Past the end it does nothing. */
+BISE_INLINE void chunk_prefetch(const chunk *c, size_t off, int n)
+{
+    for (int l = 0; l < W; l++)
+        for (int i = 0; i < n; i += 16)
+            _mm_prefetch((const char *)(c->x[l] + off + i), _MM_HINT_T0);
+}
+
 /* w[i] = qw[i] sqrt(sigma2 + x[i]^2), as bise_importance. */
 BISE_INLINE void v_importance(vf *w, const vf *x, const chunk *c, size_t off,
                               vf sigma2, int n)

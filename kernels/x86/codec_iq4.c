@@ -73,6 +73,7 @@ BISE_INLINE void chunk_iq4_xs(uint8_t *dst, const chunk *c, int weighted)
         sigma2 = v_mul(chunk_sum_squares(c, BISE_QK), v_set(2.0f / BISE_QK));
     for (int j = 0; j < 8; j++) {
         v_load_columns(x, c->x, (size_t)(32 * j), 32);
+        chunk_prefetch(c, (size_t)(32 * (j + 1)), 32);
         iq4_weights(w, x, c, (size_t)(32 * j), sigma2, weighted);
         scale[j] = v_search_iq4(x, w, &t);
     }

@@ -66,6 +66,7 @@ BISE_INLINE void search_asymmetric(search *s, const chunk *c,
             v_load_columns(x[g], c->x, off, p->n);
             fill_weights(kind, w[g], x[g], c, off, sigma2, p->n);
         }
+        chunk_prefetch(c, (size_t)(p->n * (j + G)), p->n * G);
         v_search_qkx(p, x, w, s->f + j, s->sw + j);
     }
 }
@@ -77,6 +78,7 @@ BISE_INLINE void search_symmetric(search *s, const chunk *c, int nmax,
     vf x[16], w[16];
     for (int j = 0; j < 16; j++) {
         v_load_columns(x, c->x, (size_t)(16 * j), 16);
+        chunk_prefetch(c, (size_t)(16 * (j + 1)), 16);
         fill_weights(kind, w, x, c, (size_t)(16 * j), sigma2, 16);
         s->sw[j] = v_sum(w, 16);
         s->f[j] = v_search_qx(16, nmax, x, w);
@@ -316,6 +318,7 @@ BISE_INLINE void code_q3_k_plain(coded *k, const chunk *c)
     for (int j = 0; j < 16; j += G) {
         EACH(g)
             v_load_columns(x[g], c->x, (size_t)(16 * (j + g)), 16);
+        chunk_prefetch(c, (size_t)(16 * (j + G)), 16 * G);
         v_search_q3(16, 4, x, s.f + j);
     }
     code_signed(k, &s, 32, 31, 32);

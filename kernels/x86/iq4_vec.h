@@ -3,8 +3,8 @@
  * the midpoint (upper entry on a tie) gives the reference's choice.
  *
  * AVX-512: buckets of width 10.25 around multiples of it hold at most one
- * midpoint, 0.6 or more from the bucket's ends; two look-ups of 32 entries
- * give the midpoint and the entries beside it. AVX2: a search tree of four
+ * midpoint, 0.6 or more from the bucket's ends: one look-up of 32 entries
+ * gives the midpoint, a second the value of this bucket or of the next. AVX2: a search tree of four
  * levels, whose nodes 1..7 and 8..15 fit look-ups of 8 entries.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -17,62 +17,57 @@
 
 #ifdef __AVX512F__
 typedef struct iq4_tables {
-    vf mid[2], low[2], high[2];
-    vi index[2];    /* of low */
+    vf mid[2];      /* midpoint inside each bucket, infinity without one */
+    vf value[2];    /* value at the lower end of each bucket */
+    vi index[2];    /* its index */
 } iq4_tables;
 
 BISE_INLINE iq4_tables iq4_make_tables(void)
 {
     static const int8_t C[16] = BISE_IQ4_VALUES;
-    float mid[32], low[32], high[32];
+    float mid[32], value[32];
     int32_t index[32];
     for (int b = 0, i = 0; b < 32; b++) {
-        /* i: entries below the bucket's lower end */
+        /* i: midpoints below the bucket's lower end */
         const float from = 10.25f * ((float)(b - 16) - 0.5f);
         while (i < 15 && (float)(C[i] + C[i + 1]) / 2 < from)
             i++;
         const float m = i < 15 ? (float)(C[i] + C[i + 1]) / 2 : INFINITY;
-        const int has = m < from + 10.25f;
-        mid[b] = has ? m : INFINITY;
-        low[b] = C[i];
-        high[b] = C[has ? i + 1 : i];
+        mid[b] = m < from + 10.25f ? m : INFINITY;
+        value[b] = C[i];
         index[b] = i;
     }
     iq4_tables t;
     for (int k = 0; k < 2; k++) {
         t.mid[k] = v_load(mid + 16 * k);
-        t.low[k] = v_load(low + 16 * k);
-        t.high[k] = v_load(high + 16 * k);
+        t.value[k] = v_load(value + 16 * k);
         t.index[k] = vi_bits(v_load(index + 16 * k));
     }
     return t;
 }
 
-/* Bucket of each v, |v| < 150, in the low 5 bits. */
-BISE_INLINE vi iq4_bucket(vf v)
+/* Bucket of each v, |v| < 150, in the low 5 bits, or the next one above the
+ * bucket's midpoint: that one's lower end has the nearest value. */
+BISE_INLINE vi iq4_bucket(vf v, const iq4_tables *t)
 {
     const vf scaled = v_mul(v, v_set(1 / 10.25f));
-    return vi_bits(v_add(scaled, v_set(12582912.0f + 16)));
+    const vi b = vi_bits(v_add(scaled, v_set(12582912.0f + 16)));
+    const vf mid = _mm512_permutex2var_ps(t->mid[0], b, t->mid[1]);
+    return vi_count(b, v_ge(v, mid));
 }
 
 /* Code book value nearest to v, |v| < 150. */
 BISE_INLINE vf iq4_value(vf v, const iq4_tables *t)
 {
-    const vi b = iq4_bucket(v);
-    const vf mid = _mm512_permutex2var_ps(t->mid[0], b, t->mid[1]);
-    const vf low = _mm512_permutex2var_ps(t->low[0], b, t->low[1]);
-    const vf high = _mm512_permutex2var_ps(t->high[0], b, t->high[1]);
-    return v_sel(v_ge(v, mid), high, low);
+    return _mm512_permutex2var_ps(t->value[0], iq4_bucket(v, t), t->value[1]);
 }
 
 /* Index of the value nearest to any v. */
 BISE_INLINE vi iq4_index(vf v, const iq4_tables *t)
 {
     v = v_max(v_min(v, v_set(140)), v_set(-140));
-    const vi b = iq4_bucket(v);
-    const vf mid = _mm512_permutex2var_ps(t->mid[0], b, t->mid[1]);
-    const vi low = _mm512_permutex2var_epi32(t->index[0], b, t->index[1]);
-    return _mm512_mask_add_epi32(low, v_ge(v, mid), low, vi_set(1));
+    return _mm512_permutex2var_epi32(t->index[0], iq4_bucket(v, t),
+                                     t->index[1]);
 }
 #else
 typedef struct iq4_tables {

@@ -127,13 +127,23 @@ BISE_INLINE found v_search_qx(int n, int nmax, const vf *x, const vf *w)
                     v_sel(none, zero, b.iscale), zero };
 }
 
-/* One QKX code: rounded and clamped to 0..nmax. exact: the argument may leave
- * the range of bise_nearest_int, whose wrapping must be repeated. */
-BISE_INLINE vf v_qkx_code(vf v, int nmax, int exact)
+/* How a candidate's codes must be clamped to 0..nmax. */
+typedef enum {
+    CLAMP_LOW,  /* the largest weight cannot round above nmax */
+    CLAMP_BOTH,
+    CLAMP_WRAP  /* arguments may leave the range of bise_nearest_int, whose
+                   wrapping must be repeated */
+} clamping;
+
+/* One QKX code. */
+BISE_INLINE vf v_qkx_code(vf v, int nmax, clamping how)
 {
-    if (exact)
+    if (how == CLAMP_WRAP)
         return v_float(vi_clamp(v_nearest(v), 0, nmax));
-    return v_clamp_up(v_round(v), (float)nmax);
+    v = v_round(v);
+    if (how == CLAMP_BOTH)
+        return v_clamp_up(v, (float)nmax);
+    return v_bits(vi_max(vi_bits(v), vi_set(0)));
 }
 
 /* Running state of one QKX search. */
@@ -147,14 +157,14 @@ typedef struct qkx_state {
 /* Codes and the three sums of a candidate. */
 BISE_INLINE void v_qkx_sums(const bise_qkx *p, vf l[G][32], vf *const *x,
                             vf *const *w, const qkx_state *s, const vf *isc,
-                            vf sums[G][3], int exact)
+                            vf sums[G][3], clamping how)
 {
     EACH(g)
         sums[g][0] = sums[g][1] = sums[g][2] = v_zero();
     for (int i = 0; i < p->n; i++)
         EACH(g) {
             const vf v = v_mul(isc[g], v_sub(x[g][i], s[g].min));
-            const vf q = v_qkx_code(v, p->nmax, exact);
+            const vf q = v_qkx_code(v, p->nmax, how);
             const vf wl = v_mul(w[g][i], q);
             l[g][i] = q;
             sums[g][0] = v_add(sums[g][0], wl);
@@ -201,7 +211,8 @@ BISE_INLINE void v_qkx_start(const bise_qkx *p, vf l[G][32], vf *const *x,
                             .sx = sx, .active = active, .iscale = first,
                             .scale = v_div(v_set(1), first), .from = lo };
         for (int i = 0; i < p->n; i++)
-            l[g][i] = v_qkx_code(v_mul(first, v_sub(x[g][i], lo)), p->nmax, 1);
+            l[g][i] = v_qkx_code(v_mul(first, v_sub(x[g][i], lo)), p->nmax,
+                                 CLAMP_WRAP);
         scale[g] = s[g].scale;
         min[g] = lo;
     }
@@ -235,10 +246,12 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
             isc[g] = v_div(v_set(r), v_sel(s[g].active, range, v_set(1)));
             in_range &= v_qkx_in_range(&s[g], isc[g]);
         }
-        if (in_range)
-            v_qkx_sums(p, l, x, w, s, isc, sums, 0);
+        if (!in_range)
+            v_qkx_sums(p, l, x, w, s, isc, sums, CLAMP_WRAP);
+        else if (r < (float)p->nmax + 0.49f)
+            v_qkx_sums(p, l, x, w, s, isc, sums, CLAMP_LOW);
         else
-            v_qkx_sums(p, l, x, w, s, isc, sums, 1);
+            v_qkx_sums(p, l, x, w, s, isc, sums, CLAMP_BOTH);
         /* least squares with the minimum at most 0 */
         EACH(g) {
             const vf sl = sums[g][0], sl2 = sums[g][1], sxl = sums[g][2];
