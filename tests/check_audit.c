@@ -247,7 +247,8 @@ static Suite *suite(void)
     Suite *s = suite_create("audit");
     TCase *c = tcase_create("audit");
     tcase_set_timeout(c, 30);
-    tcase_add_checked_fixture(c, fixture_setup, fixture_teardown);
+    tcase_add_unchecked_fixture(c, fixture_tokenizer, fixture_no_tokenizer);
+    tcase_add_checked_fixture(c, fixture_folder, fixture_no_folder);
     tcase_add_test(c, finds_what_is_odd);
     tcase_add_test(c, counts_many_repetitions);
     tcase_add_test(c, broken_file_is_an_error);

@@ -658,7 +658,8 @@ static Suite *suite(void)
     Suite *s = suite_create("dataset");
     TCase *c = tcase_create("dataset");
     tcase_set_timeout(c, 30);
-    tcase_add_checked_fixture(c, fixture_setup, fixture_teardown);
+    tcase_add_unchecked_fixture(c, fixture_tokenizer, fixture_no_tokenizer);
+    tcase_add_checked_fixture(c, fixture_folder, fixture_no_folder);
     tcase_add_loop_test(c, formats_become_the_same_conversation, 0,
                         sizeof formats / sizeof *formats);
     tcase_add_test(c, text_is_trained_from_bos_to_eos);

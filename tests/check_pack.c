@@ -275,7 +275,8 @@ static Suite *suite(void)
     Suite *s = suite_create("pack");
     TCase *c = tcase_create("pack");
     tcase_set_timeout(c, 30);
-    tcase_add_checked_fixture(c, fixture_setup, fixture_teardown);
+    tcase_add_unchecked_fixture(c, fixture_tokenizer, fixture_no_tokenizer);
+    tcase_add_checked_fixture(c, fixture_folder, fixture_no_folder);
     tcase_add_loop_test(c, permutation_hits_every_number_once, 0, 8);
     tcase_add_test(c, permutations_of_other_seeds_and_epochs_differ);
     tcase_add_test(c, shuffle_is_even);

@@ -40,6 +40,22 @@ endif
 EXTRA_DIST += tests/cli/data.sh tests/cli/data_counts.py
 TESTS += tests/cli/data.sh
 if HAVE_CHECK
+check_PROGRAMS += tests/check_schema tests/check_scan tests/check_token_cache \
+  tests/check_sources
+TESTS += tests/check_schema tests/check_scan tests/check_token_cache \
+  tests/check_sources
+tests_check_schema_SOURCES = tests/check_schema.c tests/data_fixture.h
+tests_check_schema_CPPFLAGS = $(test_cppflags)
+tests_check_schema_LDADD = $(test_ldadd)
+tests_check_scan_SOURCES = tests/check_scan.c tests/data_fixture.h
+tests_check_scan_CPPFLAGS = $(test_cppflags)
+tests_check_scan_LDADD = $(test_ldadd)
+tests_check_token_cache_SOURCES = tests/check_token_cache.c tests/data_fixture.h
+tests_check_token_cache_CPPFLAGS = $(test_cppflags)
+tests_check_token_cache_LDADD = $(test_ldadd)
+tests_check_sources_SOURCES = tests/check_sources.c tests/data_fixture.h
+tests_check_sources_CPPFLAGS = $(test_cppflags)
+tests_check_sources_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_rows tests/check_dataset tests/check_pack \
   tests/check_audit
 TESTS += tests/check_rows tests/check_dataset tests/check_pack \

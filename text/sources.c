@@ -46,7 +46,9 @@ static bise_status add_split(bise_sources *s, const char *dir,
     for (size_t i = 0; i < ENDINGS; i++) {
         bise_str name = { 0 };
         bise_str_printf(&name, "%s%s", split, endings[i]);
-        char *path = bise_path_join(dir, bise_str_get(&name));
+        /* a name cut short by lack of memory would be the directory itself */
+        char *path = bise_str_ok(&name) ?
+                     bise_path_join(dir, bise_str_get(&name)) : NULL;
         bise_str_fini(&name);
         if (!path)
             return bise_fail_nomem(err);
