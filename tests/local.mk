@@ -7,6 +7,16 @@ TESTS += tests/check_core
 tests_check_core_SOURCES = tests/check_core.c
 tests_check_core_CPPFLAGS = $(test_cppflags)
 tests_check_core_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_str
+TESTS += tests/check_str
+tests_check_str_SOURCES = tests/check_str.c
+tests_check_str_CPPFLAGS = $(test_cppflags)
+tests_check_str_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_json
+TESTS += tests/check_json
+tests_check_json_SOURCES = tests/check_json.c
+tests_check_json_CPPFLAGS = $(test_cppflags)
+tests_check_json_LDADD = $(test_ldadd)
 endif
 TESTS += tests/check_layers.sh
 EXTRA_DIST += tests/check_layers.sh tests/check_all.sh
