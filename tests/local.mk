@@ -17,6 +17,11 @@ TESTS += tests/check_json
 tests_check_json_SOURCES = tests/check_json.c
 tests_check_json_CPPFLAGS = $(test_cppflags)
 tests_check_json_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_file
+TESTS += tests/check_file
+tests_check_file_SOURCES = tests/check_file.c
+tests_check_file_CPPFLAGS = $(test_cppflags)
+tests_check_file_LDADD = $(test_ldadd)
 endif
 TESTS += tests/check_layers.sh
 EXTRA_DIST += tests/check_layers.sh tests/check_all.sh
@@ -67,3 +72,5 @@ EXTRA_DIST += %D%/golden/README.md %D%/golden/lora/dora/adapter_config.json \
   %D%/golden/models/mixtral/generation_config.json \
   %D%/golden/models/mixtral/model.safetensors
 include tests/fuzz/local.mk
+TESTS += tests/cli/usage.sh
+EXTRA_DIST += tests/cli/usage.sh
