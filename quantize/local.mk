@@ -2,8 +2,14 @@
 libbise_a_SOURCES += %D%/calibrate.c %D%/calibrate.h %D%/imatrix.c %D%/imatrix.h %D%/mixture.c \
   %D%/mixture.h %D%/mixtures.def %D%/quantize.c %D%/quantize.h
 if HAVE_CHECK
-check_PROGRAMS += tests/check_mixture
-TESTS += tests/check_mixture
+check_PROGRAMS += tests/check_mixture tests/check_imatrix tests/check_quantize
+TESTS += tests/check_mixture tests/check_imatrix tests/check_quantize
+tests_check_imatrix_SOURCES = tests/check_imatrix.c
+tests_check_imatrix_CPPFLAGS = $(test_cppflags)
+tests_check_imatrix_LDADD = $(test_ldadd)
+tests_check_quantize_SOURCES = tests/check_quantize.c
+tests_check_quantize_CPPFLAGS = $(test_cppflags)
+tests_check_quantize_LDADD = $(test_ldadd)
 tests_check_mixture_SOURCES = tests/check_mixture.c
 tests_check_mixture_CPPFLAGS = $(test_cppflags)
 tests_check_mixture_LDADD = $(test_ldadd)
