@@ -14,3 +14,10 @@ EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
 # adapters between formats
 libbise_a_SOURCES += %D%/adapter.c %D%/adapter.h %D%/adapter_check.c \
   %D%/adapter_fold.c %D%/adapter_rules.def
+if HAVE_CHECK
+check_PROGRAMS += tests/check_adapter
+TESTS += tests/check_adapter
+tests_check_adapter_SOURCES = tests/check_adapter.c
+tests_check_adapter_CPPFLAGS = $(test_cppflags)
+tests_check_adapter_LDADD = $(test_ldadd)
+endif
