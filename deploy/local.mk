@@ -10,3 +10,5 @@ tests_check_archive_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/pack.sh
 EXTRA_DIST += tests/cli/pack.sh
+TESTS += tests/cli/formats_judges.sh
+EXTRA_DIST += tests/cli/formats_judges.sh tests/judge_formats.py

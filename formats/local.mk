@@ -26,4 +26,9 @@ tests_check_store_LDADD = $(test_ldadd)
 tests_check_yaml_SOURCES = tests/check_yaml.c
 tests_check_yaml_CPPFLAGS = $(test_cppflags)
 tests_check_yaml_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_frames
+TESTS += tests/check_frames
+tests_check_frames_SOURCES = tests/check_frames.c
+tests_check_frames_CPPFLAGS = $(test_cppflags)
+tests_check_frames_LDADD = $(test_ldadd)
 endif
