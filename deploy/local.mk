@@ -12,3 +12,10 @@ TESTS += tests/cli/pack.sh
 EXTRA_DIST += tests/cli/pack.sh
 TESTS += tests/cli/formats_judges.sh
 EXTRA_DIST += tests/cli/formats_judges.sh tests/judge_formats.py
+if HAVE_CHECK
+check_PROGRAMS += tests/check_verify
+TESTS += tests/check_verify
+tests_check_verify_SOURCES = tests/check_verify.c
+tests_check_verify_CPPFLAGS = $(test_cppflags)
+tests_check_verify_LDADD = $(test_ldadd)
+endif
