@@ -46,6 +46,11 @@ endif
 if HAVE_CHECK
 check_PROGRAMS += tests/check_codecs tests/kernelcheck/codec_slots
 TESTS += tests/check_codecs tests/kernelcheck/codec_slots
+check_PROGRAMS += tests/check_layouts
+TESTS += tests/check_layouts
+tests_check_layouts_SOURCES = tests/check_layouts.c
+tests_check_layouts_CPPFLAGS = $(test_cppflags)
+tests_check_layouts_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_search
 TESTS += tests/check_search
 tests_check_search_SOURCES = tests/check_search.c \
