@@ -46,6 +46,24 @@ endif
 if HAVE_CHECK
 check_PROGRAMS += tests/check_codecs tests/kernelcheck/codec_slots
 TESTS += tests/check_codecs tests/kernelcheck/codec_slots
+if X86
+# Vector code below the codecs, compiled for each set like them.
+bise_vec_check = tests/kernelcheck/vec_check.c tests/kernelcheck/vec_check.h
+check_LIBRARIES = libvec_avx2.a libvec_avx512.a
+libvec_avx2_a_SOURCES = $(bise_vec_check)
+libvec_avx2_a_CPPFLAGS = $(libcodecs_avx2_a_CPPFLAGS)
+libvec_avx2_a_CFLAGS = $(libcodecs_avx2_a_CFLAGS)
+libvec_avx512_a_SOURCES = $(bise_vec_check)
+libvec_avx512_a_CPPFLAGS = $(libcodecs_avx512_a_CPPFLAGS)
+libvec_avx512_a_CFLAGS = $(libcodecs_avx512_a_CFLAGS)
+check_PROGRAMS += tests/kernelcheck/vec_slots
+TESTS += tests/kernelcheck/vec_slots
+tests_kernelcheck_vec_slots_SOURCES = tests/kernelcheck/vec_slots.c \
+  tests/kernelcheck/inputs.c
+tests_kernelcheck_vec_slots_CPPFLAGS = $(test_cppflags)
+tests_kernelcheck_vec_slots_LDADD = libvec_avx2.a libvec_avx512.a \
+  $(test_ldadd)
+endif
 check_PROGRAMS += tests/check_layouts
 TESTS += tests/check_layouts
 tests_check_layouts_SOURCES = tests/check_layouts.c
