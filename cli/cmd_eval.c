@@ -85,12 +85,14 @@ static bise_status eval_text(eval *e, const char *path, bise_error *err)
                                   o.rule == BISE_WINDOWS_HALVES ?
                                       BISE_TOK_BOS : 0, &ids, err);
     bise_str_fini(&text);
+    if (s != BISE_OK)
+        s = bise_error_in(err, path, NULL);
     if (s == BISE_OK)
         s = make_graphs(e, o.ctx, err);
     if (s == BISE_OK)
         s = bise_score_text(e->score, ids.v, ids.n, &o, err);
     bise_ids_fini(&ids);
-    return s == BISE_OK ? s : bise_error_in(err, path, NULL);
+    return s == BISE_EFORMAT ? bise_error_in(err, path, NULL) : s;
 }
 
 /* Which tokens of a row count. */

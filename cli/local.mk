@@ -25,8 +25,10 @@ libcli_a_SOURCES += %D%/cmd_data.c %D%/data_print.c %D%/data_print.h
 libcli_a_SOURCES += %D%/cmd_tokenize.c
 TESTS += tests/cli/tokenize.sh
 EXTRA_DIST += tests/cli/tokenize.sh
-TESTS += tests/cli/eval.sh tests/cli/generate.sh
-EXTRA_DIST += tests/cli/eval.sh tests/cli/generate.sh
+TESTS += tests/cli/eval.sh tests/cli/eval_judge.sh tests/cli/generate.sh \
+  tests/cli/run_errors.sh
+EXTRA_DIST += tests/cli/eval.sh tests/cli/eval_judge.sh \
+  tests/cli/generate.sh tests/cli/run_errors.sh tests/judge_eval.py
 noinst_PROGRAMS += cli/docgen
 cli_docgen_SOURCES = %D%/docgen.c
 cli_docgen_LDADD = libcli.a libbise.a $(BISE_LIBS)

@@ -268,7 +268,7 @@ bise_status bise_score_text(bise_score *s, const int32_t *ids, size_t n,
         return bise_fail(err, BISE_EINVAL, "context of %d tokens", o->ctx);
     const uint64_t windows = bise_score_windows(n, o);
     if (!windows)
-        return bise_fail(err, BISE_EINVAL, "%zu tokens are too few for a "
+        return bise_fail(err, BISE_EFORMAT, "%zu tokens are too few for a "
                          "context of %d", n, o->ctx);
     void *a = s->ids, *b = s->targets;
     const int grown = bise_grow(&a, &s->ids_cap, (size_t)o->ctx, 4) |

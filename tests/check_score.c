@@ -198,7 +198,7 @@ START_TEST(too_little_text_is_an_error)
                                          .ctx = 62, .bos = 1 };
     const bise_window_options tiny = { .ctx = 1, .bos = -1 };
     ck_ok(bise_score_new(&s, g1, NULL, c1.config.V, NULL, &err));
-    ck_fails(bise_score_text(s, ids, N, &halves, &err), BISE_EINVAL);
+    ck_fails(bise_score_text(s, ids, N, &halves, &err), BISE_EFORMAT);
     ck_fails(bise_score_text(s, ids, N, &tiny, &err), BISE_EINVAL);
     bise_score_free(s);
     close_models();
