@@ -22,6 +22,11 @@ TESTS += tests/check_file
 tests_check_file_SOURCES = tests/check_file.c
 tests_check_file_CPPFLAGS = $(test_cppflags)
 tests_check_file_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_base
+TESTS += tests/check_base
+tests_check_base_SOURCES = tests/check_base.c
+tests_check_base_CPPFLAGS = $(test_cppflags)
+tests_check_base_LDADD = $(test_ldadd)
 endif
 TESTS += tests/check_layers.sh
 EXTRA_DIST += tests/check_layers.sh tests/check_all.sh
