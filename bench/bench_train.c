@@ -68,6 +68,7 @@ static int bench(const bise_checkpoint *c, bise_graph_options *o, int32_t T,
     return bad ? failed(&err) : 0;
 }
 
+/* Arguments by position; see the top of the file. */
 int main(int argc, char **argv)
 {
     if (argc < 2)

@@ -54,6 +54,7 @@ const bise_command *const *bise_commands(void)
     return commands;
 }
 
+/* A dozen names: a linear search. */
 const bise_command *bise_command_find(const char *name)
 {
     for (int i = 0; commands[i]; i++)
@@ -194,6 +195,7 @@ static bise_status store_value(parser *p, bise_opt_value *v, const char *text)
     return BISE_OK;
 }
 
+/* Global options differ in their first letter. */
 static bise_status set_global(parser *p, const bise_option *o,
                               const char *value)
 {
@@ -356,17 +358,20 @@ bise_status bise_args_parse(bise_args *a, int argc, char **argv,
     return a->command ? settle_positionals(&p) : BISE_OK;
 }
 
+/* Everything parsed lives in the arena. */
 void bise_args_fini(bise_args *a)
 {
     bise_arena_fini(&a->arena);
     memset(a, 0, sizeof *a);
 }
 
+/* NULL beyond the last. */
 const char *bise_arg(const struct bise_args *a, int i)
 {
     return i < a->n_positional ? a->positional[i] : NULL;
 }
 
+/* Without the values that went to list options. */
 int bise_arg_count(const struct bise_args *a)
 {
     return a->n_positional;
@@ -381,12 +386,14 @@ static const bise_opt_value *slot(const struct bise_args *a, const char *name)
     return NULL;
 }
 
+/* True also for a flag. */
 bool bise_opt_given(const struct bise_args *a, const char *name)
 {
     const bise_opt_value *v = slot(a, name);
     return v && v->n > 0;
 }
 
+/* The last value given counts. */
 const char *bise_opt_str(const struct bise_args *a, const char *name,
                          const char *other)
 {
@@ -394,18 +401,21 @@ const char *bise_opt_str(const struct bise_args *a, const char *name,
     return v && v->n ? v->values[v->n - 1] : other;
 }
 
+/* Checked to be a number when it was parsed. */
 int64_t bise_opt_int(const struct bise_args *a, const char *name, int64_t other)
 {
     const char *s = bise_opt_str(a, name, NULL);
     return s ? strtoll(s, NULL, 10) : other;
 }
 
+/* Checked to be a number when it was parsed. */
 double bise_opt_num(const struct bise_args *a, const char *name, double other)
 {
     const char *s = bise_opt_str(a, name, NULL);
     return s ? strtod(s, NULL) : other;
 }
 
+/* Checked to be a size when it was parsed. */
 uint64_t bise_opt_size(const struct bise_args *a, const char *name,
                        uint64_t other)
 {
@@ -414,6 +424,7 @@ uint64_t bise_opt_size(const struct bise_args *a, const char *name,
     return s && bise_parse_size(s, &v) == 0 ? (uint64_t)v : other;
 }
 
+/* In the order given on the command line. */
 const char *const *bise_opt_list(const struct bise_args *a, const char *name,
                                  int *n)
 {

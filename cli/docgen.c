@@ -59,6 +59,7 @@ static void man_options(const bise_option *o)
         man_option(o);
 }
 
+/* A subsection for each command: help, details, options. */
 static void man_commands(void)
 {
     const bise_command *const *c = bise_commands();
@@ -110,6 +111,7 @@ static void bash_words(const bise_option *o)
         printf(" %s%s", strlen(o->name) == 1 ? "-" : "--", o->name);
 }
 
+/* Options of the command that stands on the line, then file names. */
 static int bash(void)
 {
     const bise_command *const *c = bise_commands();
@@ -166,6 +168,7 @@ static void zsh_options(const bise_option *o)
     }
 }
 
+/* One _arguments call for each command. */
 static int zsh(void)
 {
     const bise_command *const *c = bise_commands();
@@ -205,6 +208,7 @@ static void fish_options(const bise_option *o, const char *condition)
     }
 }
 
+/* One complete line for each option, guarded by its command. */
 static int fish(void)
 {
     const bise_command *const *c = bise_commands();

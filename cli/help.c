@@ -82,6 +82,7 @@ static void put_options(bise_str *out, const char *title,
         put_option(out, &table[i]);
 }
 
+/* Commands in the order of commands.def. */
 void bise_help_overview(bise_str *out)
 {
     bise_str_puts(out,
@@ -101,6 +102,7 @@ void bise_help_overview(bise_str *out)
                        "\n'bise COMMAND --help' explains a command.\n");
 }
 
+/* Usage, one line, paragraph, the two option tables. */
 void bise_help_command(bise_str *out, const bise_command *c)
 {
     bise_str_printf(out, "usage: bise %s ", c->name);
@@ -115,6 +117,7 @@ void bise_help_command(bise_str *out, const bise_command *c)
     put_options(out, "global options:", bise_global_options);
 }
 
+/* Everything a bug report needs. */
 void bise_help_version(bise_str *out)
 {
     bise_str_printf(out, "bise %s (%s)\n", PACKAGE_VERSION, BISE_COMMIT);

@@ -1,4 +1,5 @@
-/* table.c - lay out cells in columns two blanks apart; see table.h.
+/* table.c - lay out cells in columns two blanks apart, cut to the width of a
+ * terminal; see table.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -19,6 +20,7 @@ void bise_table_init(bise_table *t, int cols, const char *const *heads)
         t->heads[i] = heads[i];
 }
 
+/* A cell is at most 511 bytes. */
 void bise_table_add(bise_table *t, const char *fmt, ...)
 {
     char text[512];
@@ -84,6 +86,7 @@ static void measure(const bise_table *t, int width, int *w)
     }
 }
 
+/* Row 0 is the heads; the last left-aligned column gets no trailing blanks. */
 void bise_table_put(bise_str *out, const bise_table *t, int width)
 {
     int w[BISE_TABLE_COLS];
@@ -103,6 +106,7 @@ void bise_table_put(bise_str *out, const bise_table *t, int width)
     }
 }
 
+/* Cells are copies; heads were borrowed. */
 void bise_table_fini(bise_table *t)
 {
     for (size_t i = 0; i < t->n; i++)

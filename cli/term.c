@@ -20,6 +20,7 @@
 #define REDRAW_NS 100000000u     /* terminal: ten times a second */
 #define PLAIN_NS 10000000000u    /* elsewhere: every ten seconds */
 
+/* Colour and redrawing need a terminal that is not "dumb". */
 void bise_term_init(bise_term *t, bool quiet, bool verbose)
 {
     memset(t, 0, sizeof *t);
@@ -112,6 +113,8 @@ static void draw_line(bise_term *t, const bise_str *numbers, uint64_t done,
     bise_str_fini(&s);
 }
 
+/* Restarts the clock when the stage changes; draws at most ten times a second
+ * on a terminal and once in ten seconds elsewhere. */
 void bise_term_report(void *ctx, const char *stage, uint64_t done,
                       uint64_t total, const char *unit, const char *remark)
 {
@@ -139,6 +142,7 @@ void bise_term_report(void *ctx, const char *stage, uint64_t done,
     bise_str_fini(&numbers);
 }
 
+/* The next report starts a new stage. */
 void bise_term_end(bise_term *t)
 {
     if (t->line_open)
@@ -147,6 +151,7 @@ void bise_term_end(bise_term *t)
     t->stage[0] = 0;
 }
 
+/* Erases an open progress line first; the next report draws it again. */
 void bise_term_message(void *ctx, const char *text)
 {
     bise_term *t = ctx;
@@ -158,6 +163,7 @@ void bise_term_message(void *ctx, const char *text)
     fprintf(stderr, "bise: %s\n", text);
 }
 
+/* Three lines at most: what, where, what to do. */
 void bise_term_error(bise_term *t, const bise_error *err)
 {
     bise_term_end(t);

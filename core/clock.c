@@ -1,4 +1,5 @@
-/* clock.c - CLOCK_MONOTONIC and UTC dates; see clock.h.
+/* clock.c - the monotonic clock for measuring and UTC dates for outputs, which
+ * SOURCE_DATE_EPOCH can fix; see clock.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -21,6 +22,7 @@ int64_t bise_clock_epoch(void)
     return fixed && *fixed ? strtoll(fixed, NULL, 10) : (int64_t)time(NULL);
 }
 
+/* UTC, whatever the time zone. */
 char *bise_clock_iso(char out[32])
 {
     const time_t t = (time_t)bise_clock_epoch();

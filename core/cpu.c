@@ -41,6 +41,7 @@ int bise_cpu_by_name(const char *name)
     return -1;
 }
 
+/* An unknown name in BISE_CPU caps nothing. */
 bise_cpu bise_cpu_level(void)
 {
     const bise_cpu have = detect();
@@ -69,6 +70,7 @@ static int cgroup_cores(void)
     return cores < 1 ? 1 : cores;
 }
 
+/* The least of what is online, in the affinity mask, and in the cgroup. */
 int bise_cpu_cores(void)
 {
     int n = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -82,6 +84,7 @@ int bise_cpu_cores(void)
     return n < 1 ? 1 : n;
 }
 
+/* Read once from /proc/cpuinfo; the first line named "model name" counts. */
 const char *bise_cpu_model(void)
 {
     static char model[128] = "";

@@ -29,6 +29,7 @@ bise_dtype bise_dtype_by_name(const char *name)
     return BISE_DTYPE_NONE;
 }
 
+/* Ids that ggml has removed have no row and are not found. */
 bise_dtype bise_dtype_by_gguf(int64_t id)
 {
     for (int i = 0; i < BISE_DTYPE_COUNT; i++)
@@ -37,6 +38,7 @@ bise_dtype bise_dtype_by_gguf(int64_t id)
     return BISE_DTYPE_NONE;
 }
 
+/* Names are compared exactly: the container is case-sensitive. */
 bise_dtype bise_dtype_by_safetensors(const char *name)
 {
     for (int i = 0; i < BISE_DTYPE_COUNT; i++)
@@ -45,6 +47,7 @@ bise_dtype bise_dtype_by_safetensors(const char *name)
     return BISE_DTYPE_NONE;
 }
 
+/* Whole blocks only: callers have checked that n is a multiple. */
 uint64_t bise_dtype_bytes(bise_dtype t, uint64_t n)
 {
     return n / table[t].block_len * table[t].block_bytes;

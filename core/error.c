@@ -47,6 +47,7 @@ bise_status bise_fail_at(bise_error *err, bise_status status, int64_t offset,
     return s;
 }
 
+/* errno is saved first: formatting may change it. */
 bise_status bise_fail_errno(bise_error *err, const char *path, const char *what)
 {
     const int saved = errno;

@@ -27,6 +27,7 @@ struct bise_out {
     char *path, *part;
 };
 
+/* Works for pipes as well as files: the size is not asked for. */
 bise_status bise_file_read(bise_str *out, const char *path, bise_error *err)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -50,6 +51,7 @@ bise_status bise_file_read(bise_str *out, const char *path, bise_error *err)
     return s;
 }
 
+/* The same way as large outputs: never half a file under the name. */
 bise_status bise_file_write(const char *path, const void *data, size_t n,
                             bise_error *err)
 {
@@ -65,12 +67,14 @@ bise_status bise_file_write(const char *path, const void *data, size_t n,
     return bise_out_commit(o, err);
 }
 
+/* lstat, so that a dangling link counts as present. */
 bool bise_file_exists(const char *path)
 {
     struct stat st;
     return lstat(path, &st) == 0;
 }
 
+/* stat, so that a link to a folder counts as one. */
 bool bise_is_dir(const char *path)
 {
     struct stat st;
@@ -101,6 +105,7 @@ bise_status bise_mkdir(const char *path, bise_error *err)
     return s;
 }
 
+/* unlink first: a link to a folder is removed, never entered. */
 void bise_remove_tree(const char *path)
 {
     if (unlink(path) == 0 || errno == ENOENT)
@@ -134,6 +139,7 @@ static char *parent_dir(const char *path)
     return n ? bise_strndup(path, n) : bise_strdup(".");
 }
 
+/* An output that does not exist yet is measured at its parent. */
 uint64_t bise_disk_free(const char *path)
 {
     struct statvfs v;
@@ -150,6 +156,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Two passes over one buffer: names are gathered back to back, then pointed
+ * at from an array in the same allocation. */
 bise_status bise_dir_list(char ***names, size_t *n, const char *path,
                           bise_error *err)
 {
@@ -190,6 +198,7 @@ void bise_dir_sync(const char *path)
     }
 }
 
+/* The descriptor is closed at once: a mapping lives without it. */
 bise_status bise_map_open(bise_map *m, const char *path, bise_error *err)
 {
     memset(m, 0, sizeof *m);
@@ -214,6 +223,7 @@ bise_status bise_map_open(bise_map *m, const char *path, bise_error *err)
     return s;
 }
 
+/* Zeroing makes a second close harmless. */
 void bise_map_close(bise_map *m)
 {
     if (m->data) {
@@ -269,6 +279,8 @@ static bise_status refuse_existing(const char *path, bise_error *err)
     return s;
 }
 
+/* The space check comes before anything is created; preallocation is only a
+ * hint, since not every file system offers it. */
 bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
                           bool force, bise_error *err)
 {
@@ -317,6 +329,8 @@ static bise_status write_failed(bise_out *o, size_t n, bise_error *err)
     return s;
 }
 
+/* Writes may be short or interrupted; at most 1 GiB is asked for at a time,
+ * below the limit of every kernel. */
 bise_status bise_out_patch(bise_out *o, uint64_t offset, const void *data,
                            size_t n, bise_error *err)
 {
@@ -363,6 +377,7 @@ void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n)
 #endif
 }
 
+/* In blocks of a page, whatever the alignment. */
 bise_status bise_out_pad(bise_out *o, uint64_t align, bise_error *err)
 {
     static const char zero[4096];
@@ -376,6 +391,7 @@ bise_status bise_out_pad(bise_out *o, uint64_t align, bise_error *err)
     return s;
 }
 
+/* Patches do not move the position. */
 uint64_t bise_out_tell(const bise_out *o)
 {
     return o->pos;
@@ -388,6 +404,8 @@ static void out_free(bise_out *o)
     bise_free(o);
 }
 
+/* Truncate what was preallocated, sync the data, rename, sync the folder: in
+ * this order a crash leaves the old file or the new one, never a mixture. */
 bise_status bise_out_commit(bise_out *o, bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -418,6 +436,7 @@ void bise_out_drop(bise_out *o)
     out_free(o);
 }
 
+/* A .part folder left by a crash is removed first: it was never whole. */
 bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
                              bise_error *err)
 {
@@ -445,6 +464,8 @@ bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
     return s;
 }
 
+/* rename cannot replace a folder that is not empty, so a forced one is removed
+ * just before; the window is that of two system calls. */
 bise_status bise_outdir_commit(bise_outdir *d, bise_error *err)
 {
     bise_status s = BISE_OK;
@@ -461,6 +482,7 @@ bise_status bise_outdir_commit(bise_outdir *d, bise_error *err)
     return s;
 }
 
+/* Safe on a zeroed or committed object. */
 void bise_outdir_drop(bise_outdir *d)
 {
     if (d->part_path)

@@ -53,6 +53,7 @@ bise_status bise_json_load(bise_json **out, const char *path, bise_error *err)
     return s == BISE_OK ? s : bise_error_in(err, path, NULL);
 }
 
+/* NULL is fine; the last owner frees the tree. */
 void bise_json_free(bise_json *v)
 {
     json_decref(raw(v));
@@ -63,6 +64,7 @@ bise_json *bise_json_ref(const bise_json *v)
     return wrap(json_incref(raw(v)));
 }
 
+/* jansson keeps true and false as types of their own; we see one. */
 bise_json_type bise_json_typeof(const bise_json *v)
 {
     if (!v)
@@ -80,16 +82,19 @@ bise_json_type bise_json_typeof(const bise_json *v)
     return BISE_JSON_ABSENT;
 }
 
+/* NULL for anything that is not an object with this key. */
 bise_json *bise_json_get(const bise_json *object, const char *key)
 {
     return wrap(json_object_get(raw(object), key));
 }
 
+/* NULL beyond the end, as for anything that is not an array. */
 bise_json *bise_json_at(const bise_json *array, size_t i)
 {
     return wrap(json_array_get(raw(array), i));
 }
 
+/* Elements of an array or members of an object. */
 size_t bise_json_size(const bise_json *v)
 {
     if (bise_json_typeof(v) == BISE_JSON_ARRAY)
@@ -103,11 +108,13 @@ void *bise_json_iter(const bise_json *object, void *it)
                 json_object_iter(raw(object));
 }
 
+/* Borrowed from the object. */
 const char *bise_json_iter_key(void *it)
 {
     return json_object_iter_key(it);
 }
 
+/* Borrowed from the object. */
 bise_json *bise_json_iter_value(void *it)
 {
     return wrap(json_object_iter_value(it));
@@ -121,6 +128,7 @@ const char *bise_json_string(const bise_json *v, size_t *n)
     return s;
 }
 
+/* Some configurations quote their numbers: "4096" is read as one. */
 double bise_json_number(const bise_json *v, double other)
 {
     const json_t *j = raw(v);
@@ -136,6 +144,8 @@ double bise_json_number(const bise_json *v, double other)
     return other;
 }
 
+/* Configurations write 1000000.0 for 1000000: accepted up to 9e15, where a
+ * double still holds every whole number. */
 bool bise_json_integer(const bise_json *v, int64_t *out)
 {
     const json_t *j = raw(v);
@@ -158,6 +168,7 @@ bool bise_json_bool(const bise_json *v, bool other)
     return json_is_boolean(j) ? json_is_true(j) : other;
 }
 
+/* Absent counts as null: optional keys read the same both ways. */
 bool bise_json_is_null(const bise_json *v)
 {
     return !v || json_is_null(raw(v));
@@ -168,26 +179,31 @@ bise_json *bise_json_new_object(void)
     return wrap(json_object());
 }
 
+/* Empty; NULL when out of memory. */
 bise_json *bise_json_new_array(void)
 {
     return wrap(json_array());
 }
 
+/* NULL when the text is not valid UTF-8. */
 bise_json *bise_json_new_string(const char *s)
 {
     return bise_json_new_stringn(s, strlen(s));
 }
 
+/* The text may hold NUL bytes. */
 bise_json *bise_json_new_stringn(const char *s, size_t n)
 {
     return wrap(json_stringn(s, n));
 }
 
+/* NULL when out of memory. */
 bise_json *bise_json_new_int(int64_t v)
 {
     return wrap(json_integer(v));
 }
 
+/* JSON has no NaN and no infinity. */
 bise_json *bise_json_new_real(double v)
 {
     return wrap(isfinite(v) ? json_real(v) : json_null());
@@ -198,6 +214,7 @@ bise_json *bise_json_new_bool(bool v)
     return wrap(json_boolean(v));
 }
 
+/* A shared constant inside jansson; free it all the same. */
 bise_json *bise_json_new_null(void)
 {
     return wrap(json_null());
@@ -208,6 +225,7 @@ int bise_json_set(bise_json *object, const char *key, bise_json *child)
     return json_object_set_new(raw(object), key, raw(child));
 }
 
+/* Takes the child also when it fails. */
 int bise_json_append(bise_json *array, bise_json *child)
 {
     return json_array_append_new(raw(array), raw(child));
@@ -269,7 +287,8 @@ static void put_real(bise_str *out, double v)
     for (int i = 0; i <= exponent; i++)
         bise_str_putc(out, (size_t)i < n ? mantissa[i] : '0');
     bise_str_putc(out, '.');
-    bise_str_puts(out, n > (size_t)exponent + 1 ? mantissa + exponent + 1 : "0");
+    bise_str_puts(out, n > (size_t)exponent + 1 ? mantissa + exponent + 1 :
+                                                  "0");
 }
 
 static void newline(bise_str *out, const dump_style *st, int depth)
@@ -319,6 +338,7 @@ static void dump_object(bise_str *out, json_t *v, const dump_style *st,
     bise_free(keys);
 }
 
+/* Elements in order, one a line when indented. */
 static void dump_array(bise_str *out, json_t *v, const dump_style *st,
                        int depth)
 {
@@ -335,6 +355,7 @@ static void dump_array(bise_str *out, json_t *v, const dump_style *st,
     bise_str_putc(out, ']');
 }
 
+/* Dispatch on the type; containers call back with one more level. */
 static void dump(bise_str *out, const json_t *v, const dump_style *st,
                  int depth)
 {

@@ -36,6 +36,7 @@ void bise_alloc_fail_after(uint64_t n)
     atomic_store(&fail_countdown, n);
 }
 
+/* calloc gives the zeroes for nothing on fresh pages. */
 void *bise_alloc(size_t size)
 {
     if (injected_failure())
@@ -58,6 +59,7 @@ void *bise_realloc_array(void *p, size_t n, size_t size)
     return realloc(p, bytes ? bytes : 1);
 }
 
+/* Half as much again each time: appends cost amortized constant time. */
 int bise_grow(void **p, size_t *cap, size_t need, size_t size)
 {
     if (need <= *cap)
@@ -76,6 +78,8 @@ int bise_grow(void **p, size_t *cap, size_t need, size_t size)
     return 0;
 }
 
+/* 64 bytes more than asked for, so that kernels may read a whole vector at
+ * the end. */
 void *bise_alloc_aligned(size_t size)
 {
     if (injected_failure() || size > SIZE_MAX - 128)
@@ -88,11 +92,13 @@ void *bise_alloc_aligned(size_t size)
     return p;
 }
 
+/* From posix_memalign, so plain free does; kept apart for other systems. */
 void bise_free_aligned(void *p)
 {
     free(p);
 }
 
+/* Copies exactly n bytes: s need not end there. */
 char *bise_strndup(const char *s, size_t n)
 {
     char *p = bise_alloc(n + 1);
@@ -111,6 +117,7 @@ void bise_free(void *p)
     free(p);
 }
 
+/* Linux counts kilobytes, macOS bytes. */
 uint64_t bise_peak_rss_bytes(void)
 {
     struct rusage u;
@@ -160,11 +167,13 @@ static uint64_t file_number(const char *file)
     return got == 1 ? (uint64_t)v : UINT64_MAX;
 }
 
+/* Inside a container the cgroup may leave less than the machine has free. */
 uint64_t bise_memory_available(void)
 {
     uint64_t avail = proc_field("/proc/meminfo", "MemAvailable");
     if (!avail) {
-        const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+        const long pages = sysconf(_SC_PHYS_PAGES);
+        const long size = sysconf(_SC_PAGESIZE);
         avail = pages > 0 ? (uint64_t)pages * (uint64_t)size : 0;
     }
     const uint64_t max = file_number("/sys/fs/cgroup/memory.max");
@@ -177,6 +186,7 @@ uint64_t bise_memory_available(void)
     return avail;
 }
 
+/* Objects larger than a block get one of their own. */
 void *bise_arena_alloc(bise_arena *a, size_t size)
 {
     if (size > SIZE_MAX / 2)
@@ -198,6 +208,7 @@ void *bise_arena_alloc(bise_arena *a, size_t size)
     return p;
 }
 
+/* The text ends with the arena. */
 char *bise_arena_strndup(bise_arena *a, const char *s, size_t n)
 {
     char *p = bise_arena_alloc(a, n + 1);
@@ -206,11 +217,13 @@ char *bise_arena_strndup(bise_arena *a, const char *s, size_t n)
     return p;
 }
 
+/* The text ends with the arena. */
 char *bise_arena_strdup(bise_arena *a, const char *s)
 {
     return bise_arena_strndup(a, s, strlen(s));
 }
 
+/* Blocks are chained, newest first. */
 void bise_arena_fini(bise_arena *a)
 {
     struct bise_arena_block *b = a->head;

@@ -91,6 +91,8 @@ static void announce(bise_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* Workers are started one by one; p->threads counts those that run, so a
+ * failure half-way frees exactly these. */
 bise_status bise_pool_new(bise_pool **out, int threads, bise_error *err)
 {
     if (threads < 1 || threads > 4096)
@@ -117,6 +119,7 @@ bise_status bise_pool_new(bise_pool **out, int threads, bise_error *err)
     return BISE_OK;
 }
 
+/* The quit flag travels with an announced job, so sleepers wake up too. */
 void bise_pool_free(bise_pool *p)
 {
     if (!p)
@@ -131,11 +134,14 @@ void bise_pool_free(bise_pool *p)
     bise_free(p);
 }
 
+/* A NULL pool is the calling thread alone. */
 int bise_pool_threads(const bise_pool *p)
 {
     return p ? p->threads : 1;
 }
 
+/* The job is published before the counter wakes anybody; the caller works too
+ * and then spins for the tasks that others still hold. */
 void bise_pool_run(bise_pool *p, size_t n, bise_task_fn *fn, void *ctx)
 {
     if (!p || p->threads == 1 || n <= 1) {

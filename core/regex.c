@@ -23,6 +23,8 @@ struct bise_matcher {
     pcre2_jit_stack *stack;
 };
 
+/* UTF and UCP: \p, \s and \w follow Unicode. A pattern that the JIT cannot
+ * take is interpreted; the result is the same. */
 bise_status bise_regex_new(bise_regex **out, const char *pattern, size_t n,
                            bise_error *err)
 {
@@ -46,6 +48,7 @@ bise_status bise_regex_new(bise_regex **out, const char *pattern, size_t n,
     return BISE_OK;
 }
 
+/* NULL is fine. */
 void bise_regex_free(bise_regex *re)
 {
     if (!re)
@@ -54,6 +57,8 @@ void bise_regex_free(bise_regex *re)
     bise_free(re);
 }
 
+/* The JIT gets up to 4 MiB of stack: tokenizer patterns backtrack over long
+ * runs of blanks. */
 bise_status bise_matcher_new(bise_matcher **out, const bise_regex *re,
                              bise_error *err)
 {
@@ -74,6 +79,7 @@ bise_status bise_matcher_new(bise_matcher **out, const bise_regex *re,
     return BISE_OK;
 }
 
+/* NULL is fine, also for a matcher that was only half made. */
 void bise_matcher_free(bise_matcher *m)
 {
     if (!m)
@@ -84,6 +90,7 @@ void bise_matcher_free(bise_matcher *m)
     bise_free(m);
 }
 
+/* The JIT entry skips all argument checks, which callers have made. */
 int bise_regex_find(const bise_regex *re, bise_matcher *m, const char *text,
                     size_t n, size_t start, size_t *from, size_t *to)
 {
@@ -117,6 +124,7 @@ bool bise_regex_search(const bise_regex *re, const char *text)
     return match_once(re, text, 0);
 }
 
+/* Anchored at both ends. */
 bool bise_regex_full(const bise_regex *re, const char *text)
 {
     return match_once(re, text, PCRE2_ANCHORED | PCRE2_ENDANCHORED);

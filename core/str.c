@@ -27,6 +27,7 @@ static bool reserve(bise_str *s, size_t n)
     return true;
 }
 
+/* n may be 0 with bytes NULL. */
 void bise_str_add(bise_str *s, const void *bytes, size_t n)
 {
     if (!reserve(s, n))
@@ -37,16 +38,19 @@ void bise_str_add(bise_str *s, const void *bytes, size_t n)
     s->data[s->len] = 0;
 }
 
+/* Up to the terminator. */
 void bise_str_puts(bise_str *s, const char *text)
 {
     bise_str_add(s, text, strlen(text));
 }
 
+/* Any byte, NUL included. */
 void bise_str_putc(bise_str *s, char c)
 {
     bise_str_add(s, &c, 1);
 }
 
+/* Formatted twice: once to learn the length, once into place. */
 void bise_str_printf(bise_str *s, const char *fmt, ...)
 {
     va_list args, again;
@@ -61,6 +65,8 @@ void bise_str_printf(bise_str *s, const char *fmt, ...)
     va_end(again);
 }
 
+/* Short escapes where JSON has them, \u for other control bytes; bytes above
+ * 0x7f pass as they are (UTF-8). */
 void bise_str_put_json(bise_str *s, const char *text, size_t n)
 {
     bise_str_putc(s, '"');
@@ -113,6 +119,7 @@ const char *bise_str_get(const bise_str *s)
     return s->data ? s->data : "";
 }
 
+/* A failed string hands out nothing, so that no truncated text is used. */
 char *bise_str_take(bise_str *s)
 {
     char *p = s->failed ? NULL : s->data ? s->data : bise_strdup("");
@@ -122,6 +129,7 @@ char *bise_str_take(bise_str *s)
     return p;
 }
 
+/* Also forgets an earlier failure, so the object can be used again. */
 void bise_str_fini(bise_str *s)
 {
     bise_free(s->data);
@@ -144,17 +152,21 @@ const char *bise_path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
+/* Compared bytewise. */
 bool bise_ends_with(const char *s, const char *suffix)
 {
     const size_t n = strlen(s), m = strlen(suffix);
     return n >= m && memcmp(s + n - m, suffix, m) == 0;
 }
 
+/* Compared bytewise. */
 bool bise_starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+/* Length from the lead byte, then continuation bytes, then the ranges that
+ * are encodable but not allowed (Unicode 15, table 3-7). */
 int bise_utf8_next(const char *s, size_t n, unsigned *cp)
 {
     static const unsigned least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -179,6 +191,7 @@ int bise_utf8_next(const char *s, size_t n, unsigned *cp)
     return len;
 }
 
+/* The caller has checked that cp is a scalar value. */
 int bise_utf8_put(char out[4], unsigned cp)
 {
     if (cp < 0x80) {
@@ -214,6 +227,7 @@ int bise_edit_distance(const char *a, const char *b)
     return d[n % 3][m];
 }
 
+/* K M G T powers of ten, with "i" powers of two, an optional B behind. */
 int bise_parse_size(const char *text, unsigned long long *out)
 {
     char *end;
@@ -238,6 +252,7 @@ int bise_parse_size(const char *text, unsigned long long *out)
     return 0;
 }
 
+/* Powers of ten; three digits, so that columns stay narrow. */
 char *bise_format_bytes(char out[32], unsigned long long bytes)
 {
     static const char *const units[] = { "B", "kB", "MB", "GB", "TB" };

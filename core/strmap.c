@@ -25,6 +25,7 @@ static uint32_t hash_bytes(const char *s, size_t n)
     return (uint32_t)(bise_mix64(h ^ v) >> 32);
 }
 
+/* Twice as many slots as keys, rounded up to a power of two. */
 int bise_strmap_init(bise_strmap *m, size_t n)
 {
     size_t size = 16;
@@ -67,6 +68,7 @@ static int enlarge(bise_strmap *m)
     return 0;
 }
 
+/* Half full is the limit: probes stay short without tombstones. */
 int bise_strmap_add(bise_strmap *m, const char *key, size_t len, uint32_t value)
 {
     if (!m->slots && bise_strmap_init(m, 0) != 0)
@@ -82,6 +84,7 @@ int bise_strmap_add(bise_strmap *m, const char *key, size_t len, uint32_t value)
     return 0;
 }
 
+/* A map that was never filled has no table and finds nothing. */
 uint32_t bise_strmap_find(const bise_strmap *m, const char *key, size_t len)
 {
     if (!m->slots)
@@ -90,6 +93,7 @@ uint32_t bise_strmap_find(const bise_strmap *m, const char *key, size_t len)
     return s->key ? s->value : BISE_STRMAP_NONE;
 }
 
+/* Keys are borrowed, so only the table is released. */
 void bise_strmap_fini(bise_strmap *m)
 {
     bise_free(m->slots);
