@@ -72,4 +72,14 @@ tests_check_pack_LDADD = $(test_ldadd)
 tests_check_audit_SOURCES = tests/check_audit.c tests/data_fixture.h
 tests_check_audit_CPPFLAGS = $(test_cppflags)
 tests_check_audit_LDADD = libcli.a $(test_ldadd)
+check_PROGRAMS += tests/check_spm
+TESTS += tests/check_spm
+tests_check_spm_SOURCES = tests/check_spm.c tests/spm_writer.h
+tests_check_spm_CPPFLAGS = $(test_cppflags)
+tests_check_spm_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_hf_tokenizer
+TESTS += tests/check_hf_tokenizer
+tests_check_hf_tokenizer_SOURCES = tests/check_hf_tokenizer.c
+tests_check_hf_tokenizer_CPPFLAGS = $(test_cppflags)
+tests_check_hf_tokenizer_LDADD = $(test_ldadd)
 endif
