@@ -47,6 +47,28 @@ fuzz_targets += tests/fuzz/fuzz_archive
 tests_fuzz_fuzz_archive_SOURCES = tests/fuzz/fuzz_archive.c $(fuzz_main)
 tests_fuzz_fuzz_archive_LDADD = $(fuzz_ldadd)
 
+fuzz_targets += tests/fuzz/fuzz_tekken
+tests_fuzz_fuzz_tekken_SOURCES = tests/fuzz/fuzz_tekken.c tests/fuzz/fuzz_tokenizer.h $(fuzz_main)
+tests_fuzz_fuzz_tekken_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_tekken_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_tokenizer_json
+tests_fuzz_fuzz_tokenizer_json_SOURCES = tests/fuzz/fuzz_tokenizer_json.c tests/fuzz/fuzz_tokenizer.h $(fuzz_main)
+tests_fuzz_fuzz_tokenizer_json_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_tokenizer_json_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_spm
+tests_fuzz_fuzz_spm_SOURCES = tests/fuzz/fuzz_spm.c tests/fuzz/fuzz_tokenizer.h $(fuzz_main)
+tests_fuzz_fuzz_spm_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_spm_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_chat
+tests_fuzz_fuzz_chat_SOURCES = tests/fuzz/fuzz_chat.c $(fuzz_main)
+tests_fuzz_fuzz_chat_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_chat_LDADD = $(fuzz_ldadd)
+
+EXTRA_DIST += tests/fuzz/tokenizer_seeds.py
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)
