@@ -2,8 +2,11 @@
 libbise_a_SOURCES += %D%/config_out.c %D%/convert.h %D%/gguf_keys.c \
   %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
 if HAVE_CHECK
-check_PROGRAMS += tests/check_convert
-TESTS += tests/check_convert
+check_PROGRAMS += tests/check_convert tests/check_gguf_keys
+TESTS += tests/check_convert tests/check_gguf_keys
+tests_check_gguf_keys_SOURCES = tests/check_gguf_keys.c
+tests_check_gguf_keys_CPPFLAGS = $(test_cppflags)
+tests_check_gguf_keys_LDADD = $(test_ldadd)
 tests_check_convert_SOURCES = tests/check_convert.c
 tests_check_convert_CPPFLAGS = $(test_cppflags)
 tests_check_convert_LDADD = $(test_ldadd)
@@ -21,3 +24,4 @@ tests_check_adapter_SOURCES = tests/check_adapter.c
 tests_check_adapter_CPPFLAGS = $(test_cppflags)
 tests_check_adapter_LDADD = $(test_ldadd)
 endif
+EXTRA_DIST += tests/golden/fp8 tests/golden/multimodal
