@@ -1,6 +1,6 @@
 /* cmd_chat.c - `bise chat`: a conversation on the terminal. The whole
- * conversation is encoded each turn; what the cache holds of it stays. */
-
+ * conversation is encoded each turn; what the cache holds of it stays.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* cmd_eval.c - `bise eval`: perplexity of a text file, supervised loss of JSONL
- * rows, and with --base the divergence from another model, streamed. */
-
+ * rows, and with --base the divergence from another model, streamed.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* cmd_generate.c - `bise generate`: continue a prompt; and the generation loop
- * that `bise chat` shares (generate.h). Text goes to stdout as it is made. */
-
+ * that `bise chat` shares (generate.h). Text goes to stdout as it is made.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

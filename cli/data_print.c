@@ -1,4 +1,4 @@
-/* data_print.c - histogram and samples of `bise data`; see data_print.h.
+/* data_print.c - called by cmd_data.c: histogram and samples of `bise data`; see data_print.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

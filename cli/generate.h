@@ -1,5 +1,5 @@
-/* generate.h - the generation loop of `bise generate` and `bise chat`. */
-
+/* generate.h - the generation loop of `bise generate` and `bise chat`.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_GENERATE_H
 #define BISE_CLI_GENERATE_H

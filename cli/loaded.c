@@ -1,5 +1,5 @@
-/* loaded.c - open a model with adapters and tokenizer for running. */
-
+/* loaded.c - open a model with adapters and tokenizer for running.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* loaded.h - a MODEL argument with its --adapter options, opened for running:
- * what eval, generate, chat and calibrate start with. */
-
+ * what eval, generate, chat and calibrate start with.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_LOADED_H
 #define BISE_CLI_LOADED_H

@@ -1,7 +1,7 @@
 /* verify.h - is this archive, folder, model file or adapter whole and right?
  * Lists every problem found instead of stopping at the first: hashes,
  * structure, weights that are not finite, configuration against tensors,
- * tokenizer against embedding, licence. Called by bise verify and release.
+ * tokenizer against embedding, terms of use. Called by bise verify and release.
  * Weights are scanned by a function of the caller, because deploy/ does not
  * see the codecs.
  */

@@ -1,5 +1,5 @@
 /* report.c - the page a user opens after a run: figures on top, five charts,
- * then settings, data, machine and licence as tables. All styles are inline;
+ * then settings, data and machine as tables. All styles are inline;
  * the layout is one column that widens to two. Called at the end of a run and
  * by `bise report`.
  */

@@ -1,5 +1,5 @@
-/* gemm.c - the three products of a linear layer over cblas_sgemm. */
-
+/* gemm.c - the three products of a linear layer over cblas_sgemm.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

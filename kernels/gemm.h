@@ -1,7 +1,7 @@
 /* gemm.h - float32 matrix products of one thread, the only door to OpenBLAS.
  * Callers cut the work into tiles whose sizes depend on the problem only and
- * give each tile to one thread, so results do not depend on threads. */
-
+ * give each tile to one thread, so results do not depend on threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_GEMM_H
 #define BISE_KERNELS_GEMM_H

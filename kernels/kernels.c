@@ -1,6 +1,6 @@
 /* kernels.c - fills the table of compute kernels: the scalar reference first,
- * then the slots that the machine's instruction sets do better. */
-
+ * then the slots that the machine's instruction sets do better.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -4,8 +4,8 @@
  * differ between levels by rounding; each slot says its bound. Sums inside a
  * slot have a fixed order for a level, so results do not depend on threads.
  * All pointers are float32 arrays unless said otherwise; no aliasing between
- * outputs and inputs unless said. */
-
+ * outputs and inputs unless said.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_KERNELS_H
 #define BISE_KERNELS_KERNELS_H

@@ -2,8 +2,8 @@
  * Gimelshein 2018 for the online softmax; equations in mistral3.md 3.7).
  * Forward: a task owns 64 query rows of one head and walks over key tiles with
  * a running maximum and sum. Backward: a task owns a key head of a sample,
- * recomputes P = exp(S - lse) tile by tile and adds in fixed order. */
-
+ * recomputes P = exp(S - lse) tile by tile and adds in fixed order.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

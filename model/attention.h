@@ -1,8 +1,8 @@
 /* attention.h - causal attention inside samples, tiled with an online softmax:
  * no [T, T] matrix exists, and cost and memory follow the lengths of the
  * samples. Grouped heads, sliding window, forward and backward, and queries
- * that continue cached keys. */
-
+ * that continue cached keys.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_ATTENTION_H
 #define BISE_MODEL_ATTENTION_H

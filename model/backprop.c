@@ -1,8 +1,8 @@
 /* backprop.c - the backward pass over the layers, in reverse, only as far down
  * as a trained adapter needs it. The base is frozen: of each linear only the
  * input gradient and its adapters' gradients exist (mistral3.md 3.7,
- * lora.md 1). Layers whose activations were not kept are run again first. */
-
+ * lora.md 1). Layers whose activations were not kept are run again first.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* cache.c - generation: the keys and values of one sequence kept per layer, so
  * that each token is computed once. Prompts longer than the graph's batch are
- * fed in parts. */
-
+ * fed in parts.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

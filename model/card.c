@@ -1,4 +1,7 @@
-/* card.c - licence and name of a checkpoint. The licence is the line of the
+/* card.c - what a checkpoint says about itself outside of its weights, read from
+ * its model card or its GGUF keys when it is opened.
+ *
+ * The licence is the line of the
  * card's YAML front matter ("other" is replaced by license_name), or GGUF's
  * general.license; it is never inferred from a name (mistral3.md 1.6).
  */

@@ -1,6 +1,8 @@
-/* card.h - what a checkpoint says about itself outside of its weights: licence
- * and name, from the model card's front matter or the keys of a GGUF file.
- * Called by bise_checkpoint_open.
+/* card.h - what a checkpoint says about itself outside of its weights, from the
+ * model card's front matter or the keys of a GGUF file. Called by
+ * bise_checkpoint_open.
+ *
+ * Read are the name and the licence.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_CARD_H

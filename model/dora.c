@@ -4,8 +4,8 @@
  * with n a constant in the backward pass (paper, section 4.3):
  *   dm_o = sum_t dy_to v_to / n_o;  dv = g dy;  then the rules of LoRA.
  * Neither W + s B A nor v is kept: norms come from products with A, and the
- * backward pass computes v again. Wraps the products of matmul.c. */
-
+ * backward pass computes v again. Wraps the products of matmul.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

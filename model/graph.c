@@ -1,8 +1,8 @@
 /* graph.c - makes a graph: binds a checkpoint's weights and the adapters to
  * layers, decides what the backward pass needs and keeps, and cuts one block
  * of memory into all buffers. plan() is the only list of them: it runs once to
- * count and once to place. */
-
+ * count and once to place.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* graph.h - forward and backward of a model over packed sequences. All memory
  * is planned and taken in bise_graph_new; nothing is allocated in a step. The
- * activations of a call live in the graph until the next call. */
-
+ * activations of a call live in the graph until the next call.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_GRAPH_H
 #define BISE_MODEL_GRAPH_H

@@ -1,6 +1,6 @@
 /* graph_int.h - the inside of a graph, shared by graph.c (planning, entry
- * points), layers.c (forward), backprop.c, moe.c, loss.c and cache.c. */
-
+ * points), layers.c (forward), backprop.c, moe.c, loss.c and cache.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_GRAPH_INT_H
 #define BISE_MODEL_GRAPH_INT_H

@@ -1,8 +1,8 @@
 /* layers.c - the forward pass, layer by layer (mistral3.md 3.1):
  *   x += Wo Attn(RoPE(Wq a), RoPE(Wk a), Wv a),   a = RMSNorm(x)
  *   x += Wdown( silu(Wgate b) (Wup b) ),           b = RMSNorm(x)
- * and the row operations that it shares with the backward pass. */
-
+ * and the row operations that it shares with the backward pass.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* linear.c - the weight view: rows of a stored matrix as float32, whatever its
  * type, row order or scale, and the adapters that sit on it. The products are
- * in matmul.c. */
-
+ * in matmul.c.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,8 +2,8 @@
  * model are multiplied. The weight is a view of stored rows in any type; tiles
  * of it are decoded to float32 next to their use. Linears that read the same x
  * (q,k,v; gate,up) run as a group in one go. Work is cut by outputs into tiles
- * that depend on the shapes only. */
-
+ * that depend on the shapes only.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_LINEAR_H
 #define BISE_MODEL_LINEAR_H

@@ -1,6 +1,6 @@
 /* linear_int.h - what linear.c, matmul.c and matmul_panel.c share: access to
- * stored rows, and the products through panels. */
-
+ * stored rows, and the products through panels.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_LINEAR_INT_H
 #define BISE_MODEL_LINEAR_INT_H

@@ -1,8 +1,8 @@
 /* loss.c - logits and cross entropy at the rows that need them, in chunks, so
  * that [T, V] never exists. Training turns a chunk of logits into its gradient
  * in place and through the head at once: since the head is frozen its input
- * gradient is complete after the chunk (lora.md 8). */
-
+ * gradient is complete after the chunk (lora.md 8).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -2,8 +2,8 @@
  * decodes a tile of weight rows and makes those columns of y for all T.
  * Backward: a task owns columns of dx (and of dA), walks down the weight in
  * row blocks and adds in that order. Each stored weight is decoded once per
- * pass. For a few tokens (generation) rows are used one at a time. */
-
+ * pass. For a few tokens (generation) rows are used one at a time.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

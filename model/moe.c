@@ -2,8 +2,8 @@
  * for each token, y = sum_k w_k FFN_k(x), plus a shared expert without a gate.
  * Experts run one after another over the rows routed to them, so the sums have
  * a fixed order. Mixtral's weights are a softmax over the kept logits, which
- * equals softmax over all, top-k, renormalized; so one rule serves all. */
-
+ * equals softmax over all, top-k, renormalized; so one rule serves all.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* sampler.c - next-token choice. Order of the filters: temperature, top-k,
  * top-p, min-p, then one draw from what is left. The draw of a step is a pure
- * function of (seed, step). Called by generate, chat and nothing else. */
-
+ * function of (seed, step). Called by generate, chat and nothing else.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* sampler.h - next-token choice from logits: temperature, top-k, top-p, min-p;
- * deterministic for a seed. Temperature 0 is greedy (lowest id on ties). */
-
+ * deterministic for a seed. Temperature 0 is greedy (lowest id on ties).
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_SAMPLER_H
 #define BISE_MODEL_SAMPLER_H

@@ -1,7 +1,7 @@
 /* score.c - sums over scored tokens. With p the base's and q the model's
  * distribution at a position: nll = -log q(right token),
- * kld = sum_v p(v) (log p(v) - log q(v)), in double from float32 logits. */
-
+ * kld = sum_v p(v) (log p(v) - log q(v)), in double from float32 logits.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* score.h - how well a model predicts token ids: negative log-likelihood over
  * windows of a text or over batches with targets, and against a base model the
  * Kullback-Leibler divergence of its predictions. Both models go over the same
- * batch, logits exist for a few rows at a time. Used by eval. */
-
+ * batch, logits exist for a few rows at a time. Used by eval.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_SCORE_H
 #define BISE_MODEL_SCORE_H

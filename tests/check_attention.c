@@ -1,8 +1,8 @@
 /* check_attention.c - tiled attention against the plain formula in double:
  * forward, logsumexp and all gradients, for lengths 1..130, windows, grouped
  * heads, packed samples, and queries behind cached keys. The plain gradient is
- * itself checked by central differences. */
-
+ * itself checked by central differences.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

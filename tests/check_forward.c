@@ -2,8 +2,8 @@
  * double from the equations of mistral3.md 3: random small models in several
  * layouts (HF, native, experts apart and fused), types, head sizes, windows,
  * YaRN and query scaling. The checkpoints are written to a folder and opened
- * as any other. */
-
+ * as any other.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

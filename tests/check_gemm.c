@@ -1,6 +1,6 @@
 /* check_gemm.c - the three float32 products against loops in double, over odd
- * shapes, strides wider than the rows, both values of beta, and empty sizes. */
-
+ * shapes, strides wider than the rows, both values of beta, and empty sizes.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

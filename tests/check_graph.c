@@ -1,7 +1,7 @@
 /* check_graph.c - the graph against golden numbers of transformers and PEFT:
  * logits, loss and adapter gradients; equal results for any number of threads;
- * packed samples against separate ones; the KV cache against a forward. */
-
+ * packed samples against separate ones; the KV cache against a forward.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* check_linear.c - linear layers against the plain formulas in double: every
  * stored type, row order and scale; groups; adapters with and without dropout;
  * input and adapter gradients; token counts on both sides of every tile; and
- * the same values for any number of threads. */
-
+ * the same values for any number of threads.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

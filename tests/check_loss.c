@@ -1,7 +1,7 @@
 /* check_loss.c - cross entropy through the graph: single values, weights of
  * any sign, additivity over calls, gradients against central differences of
- * the whole model, and what is refused. */
-
+ * the whole model, and what is refused.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* check_ops.c - the row operations of the graph: backward kernels against
  * central differences of the formulas in double, and every CPU level of this
  * machine against the scalar reference for all tail lengths, at unaligned
- * addresses, with guard values around the outputs. */
-
+ * addresses, with guard values around the outputs.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

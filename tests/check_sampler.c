@@ -1,6 +1,6 @@
 /* check_sampler.c - next-token choice: greedy ties, each filter, frequencies
- * that follow the distribution, and the same draws for the same seed. */
-
+ * that follow the distribution, and the same draws for the same seed.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* check_score.c - window rules on counts and on a real model, and divergence
- * against formulas in double over full logits. */
-
+ * against formulas in double over full logits.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* ops_ref.c - the scalar reference of every elementwise and row operation of
  * the graph, forward and backward. It reads like the formulas of mistral3.md 3
  * and is what kernelcheck holds the SIMD versions against. Sums that decide a
- * row (norms, softmax denominators) run in double and are rounded once. */
-
+ * row (norms, softmax denominators) run in double and are rounded once.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

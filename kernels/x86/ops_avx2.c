@@ -1,6 +1,6 @@
 /* ops_avx2.c - the graph's operations with AVX2, FMA and F16C: vectors of
- * eight floats for ops_simd.h. */
-
+ * eight floats for ops_simd.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

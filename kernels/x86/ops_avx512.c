@@ -1,6 +1,6 @@
 /* ops_avx512.c - the graph's operations with AVX-512 (F, BW, DQ, VL): vectors
- * of sixteen floats for ops_simd.h. */
-
+ * of sixteen floats for ops_simd.h.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

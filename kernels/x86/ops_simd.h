@@ -3,8 +3,8 @@
  * (V, VN, v_*) and FN(name). Partial vectors at the end are loaded with zeros
  * and stored masked, so there are no scalar tails. The formulas stand in
  * kernels/ref/ops_ref.c. Sums run in four accumulators that are added in a
- * fixed order. */
-
+ * fixed order.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 /* No include guard: each including file has its own copy. */
 

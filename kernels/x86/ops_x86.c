@@ -1,6 +1,6 @@
 /* ops_x86.c - chooses the SIMD versions of the graph's operations by CPU
- * level, weakest set first. */
-
+ * level, weakest set first.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,5 +1,5 @@
-/* ops_x86.h - one entry for each instruction set of the graph's operations. */
-
+/* ops_x86.h - one entry for each instruction set of the graph's operations.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_KERNELS_X86_OPS_X86_H
 #define BISE_KERNELS_X86_OPS_X86_H
