@@ -424,13 +424,17 @@ static bool is_there(const bise_checkpoint *c, bise_role r, bise_role *missing)
     default:
         return false;
     }
-    for (int32_t e = 0; e < c->config.E; e++)
-        if (!has(c, r.kind, r.layer, e)) {
-            if (c->names != BISE_NAMES_GGUF && e > 0)
-                missing->expert = e;
-            return false;
-        }
-    return true;
+    /* One by one: the first absent expert, when there are any others. */
+    int32_t found = 0, absent = -1;
+    for (int32_t e = 0; e < c->config.E; e++) {
+        const bool there = has(c, r.kind, r.layer, e);
+        found += there;
+        absent = !there && absent < 0 ? e : absent;
+    }
+    if (absent < 0)
+        return true;
+    missing->expert = found ? absent : -1;
+    return false;
 }
 
 static bise_status check_complete(const bise_checkpoint *c, bise_error *err)

@@ -60,12 +60,15 @@ libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_load.c \
 EXTRA_DIST += tests/tiny_model.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_config tests/check_role tests/check_checkpoint \
-  tests/check_lora tests/check_lora_load
+  tests/check_lora tests/check_lora_load tests/check_checkpoint_all
 TESTS += tests/check_config tests/check_role tests/check_checkpoint \
-  tests/check_lora tests/check_lora_load
+  tests/check_lora tests/check_lora_load tests/check_checkpoint_all
 tests_check_lora_load_SOURCES = tests/check_lora_load.c
 tests_check_lora_load_CPPFLAGS = $(test_cppflags)
 tests_check_lora_load_LDADD = $(test_ldadd)
+tests_check_checkpoint_all_SOURCES = tests/check_checkpoint_all.c
+tests_check_checkpoint_all_CPPFLAGS = $(test_cppflags)
+tests_check_checkpoint_all_LDADD = $(test_ldadd)
 tests_check_lora_SOURCES = tests/check_lora.c
 tests_check_lora_CPPFLAGS = $(test_cppflags)
 tests_check_lora_LDADD = $(test_ldadd)
