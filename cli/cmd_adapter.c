@@ -38,6 +38,8 @@ typedef struct loaded {
     bise_lora lora;
 } loaded;
 
+/* The base comes first: it decides whether the adapter fits. What was opened is
+ * released by unload(), also after a failure. */
 static bise_status load(loaded *x, const bise_context *ctx, bise_error *err)
 {
     const char *base = bise_opt_str(ctx->args, "base", NULL);
@@ -53,6 +55,7 @@ static bise_status load(loaded *x, const bise_context *ctx, bise_error *err)
                               x->has_base ? &x->base.config : NULL, err);
 }
 
+/* Fine in any state that load() can leave. */
 static void unload(loaded *x)
 {
     bise_lora_fini(&x->lora);
@@ -111,6 +114,7 @@ static void describe(bise_context *ctx, const bise_lora *l)
     bise_str_fini(&targets);
 }
 
+/* One element of "problems"; the order of keys is that of the contract. */
 static bise_json *finding_json(const bise_adapter_finding *f)
 {
     bise_json *o = bise_json_new_object();
@@ -148,6 +152,8 @@ static void show_report(bise_context *ctx, const bise_adapter_report *r,
     bise_result_set(ctx, "problems", problems);
 }
 
+/* Describe, hold against the base, then against the rules. An adapter whose
+ * rows need a base to be read is described once it has one. */
 static bise_status check(bise_context *ctx, bise_error *err)
 {
     const char *only = bise_opt_str(ctx->args, "for", NULL);
@@ -182,6 +188,7 @@ static bise_status check(bise_context *ctx, bise_error *err)
     return s;
 }
 
+/* --to has no default: the formats are not interchangeable. */
 static bise_status find_format(bise_adapter_format *to, const bise_context *ctx,
                                bise_error *err)
 {
@@ -232,6 +239,7 @@ static bise_status convert(bise_context *ctx, bise_error *err)
     return s;
 }
 
+/* The verb is the first positional argument. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     const char *verb = bise_arg(ctx->args, 0);

@@ -1,7 +1,16 @@
 /* adapter.c - writes a loaded adapter as PEFT, GGUF, native or mlx. The formats
  * differ in names, row order of q and k, orientation, and in how the scale is
- * said: PEFT has alpha and rank for each module, GGUF one alpha over the rank,
- * native and mlx one plain factor. What one number cannot say goes into B.
+ * said. What one number cannot say goes into B.
+ *
+ *   format  names of q_proj, layer 3                A, B          scale
+ *   PEFT    base_model.model.model.layers.3         [r,in]        alpha / r or
+ *           .self_attn.q_proj.lora_{A,B}.weight     [out,r]       / sqrt r, each
+ *   GGUF    blk.3.attn_q.weight.lora_{a,b}          same; rows of alpha / r, one
+ *                                                   q, k paired   alpha; 0: 1
+ *   native  layers.3.attention.wq                   same; rows of scaling, one
+ *           .lora_{A,B}.weight                      q, k paired
+ *   mlx     model.layers.3.self_attn.q_proj         [in,r]        scale, one
+ *           .lora_{a,b}                             [r,out]
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -30,6 +39,7 @@ typedef struct output {
     bool nomem;
 } output;
 
+/* Three tensors a module at most: A, B and the magnitude. */
 static bise_status output_init(output *x, const bise_lora *l,
                                const bise_adapter_options *o, bise_error *err)
 {
@@ -38,6 +48,8 @@ static bise_status output_init(output *x, const bise_lora *l,
     return x->t ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* The values in x->t are the adapter's or the arena's: nothing to free one by
+ * one. */
 static void output_fini(output *x)
 {
     bise_free(x->t);
@@ -72,6 +84,7 @@ static bool uniform(const bise_lora *l,
     return true;
 }
 
+/* What native and mlx say once for the whole adapter. */
 static double scale_of(const bise_lora_module *m)
 {
     return m->scale;
@@ -98,6 +111,8 @@ static void write_b(float *out, const bise_lora_module *m, float factor,
     }
 }
 
+/* Head size where rows must be interleaved, 0 where they stay: latent attention
+ * keeps one order everywhere (mistral3.md 2.6). */
 static int32_t rotated(const output *x, const bise_lora_module *m)
 {
     const bise_config *c = &x->o->base->config;
@@ -120,6 +135,7 @@ static bise_status check_plain(const bise_lora *l, const char *format,
     return BISE_OK;
 }
 
+/* Architecture, heads and params.json are not in an adapter. */
 static bise_status need_base(const output *x, const char *format,
                              bise_error *err)
 {
@@ -130,6 +146,7 @@ static bise_status need_base(const output *x, const char *format,
     return bise_error_hint(err, "name it with --base MODEL");
 }
 
+/* The user's word, then the file's, then the base's folder: never a path. */
 static const char *base_name(const output *x)
 {
     const bise_adapter_options *o = x->o;
@@ -138,6 +155,7 @@ static const char *base_name(const output *x)
            : o->base ? o->base->base_name : "";
 }
 
+/* Names follow the base's class, not the file's names (lora.md 2.2). */
 static bool wrapper_of(const output *x)
 {
     const bise_adapter_options *o = x->o;
@@ -225,6 +243,8 @@ static const char *arch_of(const bise_checkpoint *base)
                                           : bise_convert_gguf_arch(base);
 }
 
+/* Keys in the order of gguf.md 9; ours comes last, and llama.cpp ignores keys
+ * it does not know. */
 static bise_status write_gguf(output *x, const char *path, bise_error *err)
 {
     bise_status s = need_base(x, "GGUF", err);
@@ -262,6 +282,7 @@ static bise_status write_gguf(output *x, const char *path, bise_error *err)
 
 /* ---- native and mlx ---- */
 
+/* Four blanks as both tools write it, keys sorted for equal bytes. */
 static bise_status put_json(const char *dir, const char *name,
                             const bise_json *v, bise_error *err)
 {
@@ -276,6 +297,7 @@ static bise_status put_json(const char *dir, const char *name,
     return s;
 }
 
+/* A file inside the directory in the making. */
 static bise_status put_tensors(const output *x, const char *dir,
                                const char *name, bise_error *err)
 {
@@ -286,6 +308,7 @@ static bise_status put_tensors(const output *x, const char *dir,
     return s;
 }
 
+/* The rank that native and mlx state for the whole adapter. */
 static int32_t largest_rank(const bise_lora *l)
 {
     int32_t r = 1;
@@ -418,6 +441,8 @@ static void add_mlx(output *x, const bise_lora_module *m, int32_t rank,
         (void)add(x, full, 1, (uint64_t[]){ out }, m->magnitude);
 }
 
+/* adapters.safetensors beside adapter_config.json; experts are refused because
+ * mlx-lm keeps them stacked in layers of its own. */
 static bise_status write_mlx(output *x, const char *dir, bise_error *err)
 {
     const bise_lora *l = x->l;

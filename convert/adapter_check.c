@@ -34,11 +34,13 @@ static const struct rule {
 
 #define N_RULES (sizeof rules / sizeof *rules)
 
+/* The order of the report; adapter_rules.def has rows for each. */
 const char *bise_adapter_targets(void)
 {
     return "vllm|llama.cpp|ollama|transformers|mlx|fireworks|together";
 }
 
+/* Any module on an expert, or on the head? */
 static bool has_kind(const bise_lora *l, bool experts)
 {
     for (size_t i = 0; i < l->n; i++)
@@ -48,6 +50,7 @@ static bool has_kind(const bise_lora *l, bool experts)
     return false;
 }
 
+/* Would PEFT write rank_pattern or alpha_pattern? */
 static bool has_patterns(const bise_lora *l)
 {
     for (size_t i = 1; i < l->n; i++)
@@ -57,6 +60,7 @@ static bool has_patterns(const bise_lora *l)
     return false;
 }
 
+/* The largest or the smallest rank; 0 without modules. */
 static int rank_of(const bise_lora *l, bool largest)
 {
     int r = l->n ? l->modules[0].r : 0;
@@ -76,6 +80,7 @@ static int vllm_step(int rank)
     return rank;
 }
 
+/* The reader noted which format the file was. */
 static bool is_format(const bise_lora *l, int format)
 {
     static const char *const names[] = {
@@ -121,6 +126,7 @@ static void write_text(bise_adapter_finding *f, const char *text, int number)
         snprintf(f->text, sizeof f->text, "%s", text);
 }
 
+/* A target without rules would look as if everything were fine. */
 static bise_status check_target(const char *target, bise_error *err)
 {
     for (size_t i = 0; i < N_RULES; i++)
@@ -155,6 +161,7 @@ bise_status bise_adapter_check(bise_adapter_report *r, const bise_lora *l,
     return s;
 }
 
+/* The texts are inside the findings. */
 void bise_adapter_report_fini(bise_adapter_report *r)
 {
     bise_free(r->list);

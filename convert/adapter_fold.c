@@ -44,6 +44,8 @@ static bise_status copy_saved(bise_lora *to, const bise_lora *from,
     return BISE_OK;
 }
 
+/* Magnitudes of DoRA are independent of the scale, so they are copied as they
+ * are; the result is never rsLoRA, its alpha already is the plain one. */
 bise_status bise_adapter_uniform(bise_lora *out, const bise_lora *in,
                                  bise_error *err)
 {

@@ -3,6 +3,14 @@
  * what a saver must not repeat (a head stored beside tied embeddings), and make
  * sure that nothing is missing or there twice. Every command that reads a MODEL
  * starts here.
+ *
+ * A tensor name is looked at in this order; the first that fits decides:
+ *   1. left-overs without weights (rotary buffers, fake quantizers): ignored;
+ *   2. scales: taken with the FP8 weight they belong to, else refused;
+ *   3. vision tower and projector: opaque, copied through by converters;
+ *   4. parts of packed schemes (NVFP4, GPTQ, bitsandbytes): refused by name;
+ *   5. roles.def, after a wrapper's prefix is stripped: checked and kept;
+ *   6. anything else: left out with a warning.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -26,12 +34,14 @@ typedef struct entry {
     uint32_t at;
 } entry;
 
+/* Kind, layer and expert in one number; -1 becomes 0 in its field. */
 static uint64_t key_of(bise_role r)
 {
     return (uint64_t)r.kind << 56 | (uint64_t)(uint32_t)(r.layer + 1) << 24 |
            (uint64_t)(uint32_t)((r.expert + 1) & 0xffffff);
 }
 
+/* File order among equal keys: of a double, the later one is reported. */
 static int by_key(const void *a, const void *b)
 {
     const entry *x = a, *y = b;
@@ -154,6 +164,7 @@ static const bise_tensor *scale_of(const bise_store *s, const char *weight,
     return NULL;
 }
 
+/* Element i of a scale of any of the three types that releases use. */
 static float scale_value(const bise_tensor *t, const void *data, uint64_t i)
 {
     const uint8_t *p = data;
@@ -305,6 +316,8 @@ static bise_status check_weight(const bise_checkpoint *c, bise_role role,
     return in_tensor(c, t, err);
 }
 
+/* Only q and k of rotated attention have an order; it depends on the layout of
+ * the file, not on the tensor. */
 static void set_rows(bise_checkpoint *c, bise_weight *w)
 {
     const bise_config *m = &c->config;
@@ -315,6 +328,7 @@ static void set_rows(bise_checkpoint *c, bise_weight *w)
     w->heads = q ? m->H : m->K;
 }
 
+/* Append a tensor with its role; the array has room for all of the store. */
 static bise_status add_weight(bise_checkpoint *c, bise_role role,
                               const bise_tensor *t, bise_error *err)
 {
@@ -397,6 +411,7 @@ static bise_status build_index(bise_checkpoint *c, bise_error *err)
     return BISE_OK;
 }
 
+/* Is there a tensor for these three? */
 static bool has(const bise_checkpoint *c, bise_role_kind kind, int32_t layer,
                 int32_t expert)
 {
@@ -437,6 +452,7 @@ static bool is_there(const bise_checkpoint *c, bise_role r, bise_role *missing)
     return false;
 }
 
+/* Every role of the configuration, stored in one of its forms. */
 static bise_status check_complete(const bise_checkpoint *c, bise_error *err)
 {
     const size_t n = bise_config_roles(&c->config, NULL, 0);
@@ -512,6 +528,7 @@ bise_status bise_checkpoint_open(bise_checkpoint *c, const char *path,
     return s;
 }
 
+/* Weights point into the store: it goes last. */
 void bise_checkpoint_close(bise_checkpoint *c)
 {
     for (size_t i = 0; i < c->n; i++)
@@ -541,12 +558,15 @@ const bise_weight *bise_checkpoint_find(const bise_checkpoint *c,
                ? &c->weights[index[low].at] : NULL;
 }
 
+/* Roles outside experts, which is what most callers ask for. */
 const bise_weight *bise_checkpoint_get(const bise_checkpoint *c,
                                        bise_role_kind kind, int32_t layer)
 {
     return bise_checkpoint_find(c, (bise_role){ kind, layer, -1 });
 }
 
+/* "language_model." stands before everything, the head included;
+ * "model.language_model." replaces "model." and leaves the head alone. */
 bool bise_role_name_prefixed(char out[256], bise_role role, bise_family family,
                              const char *prefix)
 {
@@ -564,6 +584,7 @@ bool bise_role_name_prefixed(char out[256], bise_role role, bise_family family,
     return true;
 }
 
+/* Savers write back the scheme that was read (mistral3.md 2.3). */
 bool bise_checkpoint_name(char out[256], const bise_checkpoint *c,
                           bise_role role)
 {

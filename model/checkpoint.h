@@ -22,7 +22,8 @@ typedef enum {
     BISE_ROWS_INTERLEAVED  /* native, GGUF: pairs (2i, 2i + 1) */
 } bise_rows;
 
-/* One weight of the model. */
+/* One weight of the model. Its bytes come from bise_store_data or
+ * bise_store_read with tensor; rows and scales say how to read them. */
 typedef struct bise_weight {
     bise_role role;
     const bise_tensor *tensor;
@@ -38,6 +39,8 @@ typedef struct bise_weight {
     uint64_t expert_stride;    /* bytes between experts of a stacked tensor */
 } bise_weight;
 
+/* An opened model. Weights borrow from the store; nothing here changes after
+ * bise_checkpoint_open, so threads may share it. */
 typedef struct bise_checkpoint {
     bise_store *store;         /* owned */
     bise_config config;

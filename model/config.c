@@ -14,6 +14,7 @@
 #include "model/family.h"
 #include "model/resolve.h"
 
+/* A string value, or NULL for any other. */
 static const char *text_of(const bise_json *v)
 {
     return bise_json_string(v, NULL);
@@ -43,6 +44,8 @@ static bise_status find_family(bise_config *c, const bise_keys *k,
     return BISE_OK;
 }
 
+/* Sizes by key; head_dim must be read where it stands, because H D is not the
+ * width in Nemo, Small and Ministral 3 (mistral3.md 1.1). */
 static bise_status read_dims(bise_config *c, const bise_keys *k,
                              bise_error *err)
 {
@@ -337,6 +340,7 @@ bise_status bise_config_resolve(bise_config *c, bise_store *s, bise_error *err)
     return bise_error_in(err, path, NULL);
 }
 
+/* The JSON is shared with nobody else once it was referenced. */
 void bise_config_fini(bise_config *c)
 {
     bise_json_free(c->json);

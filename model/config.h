@@ -20,6 +20,8 @@ typedef enum {
     BISE_FAMILY_LLAMA     /* plain llama GGUF (BabyLlama, stories) */
 } bise_family;
 
+/* Rotary embedding. Absent magnitudes are NaN, because a key that is 0 and one
+ * that is not there give different factors (mistral3.md 3.3). */
 typedef struct bise_rope {
     double theta;
     bool yarn;
@@ -31,6 +33,7 @@ typedef struct bise_rope {
     bool truncate;                   /* floor/ceil of the ramp, default true */
 } bise_rope;
 
+/* A resolved configuration. Sizes that a family does not have are 0. */
 typedef struct bise_config {
     bise_family family;
     bool wrapper;                    /* Mistral3ForConditionalGeneration */

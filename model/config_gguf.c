@@ -25,6 +25,7 @@ typedef struct keys {
     bise_status status; /* first failure */
 } keys;
 
+/* The key of this architecture, "mistral3.block_count". */
 static const bise_gguf_kv *find(const keys *k, const char *name)
 {
     char key[160];
@@ -32,6 +33,8 @@ static const bise_gguf_kv *find(const keys *k, const char *name)
     return bise_gguf_get(k->m, key);
 }
 
+/* 0.1f is 0.100000001490116 as a double; the shortest text that reads back to
+ * the same float is what the writer meant. */
 static double short_decimal(double v)
 {
     char text[40];
@@ -44,6 +47,7 @@ static double short_decimal(double v)
     return v;
 }
 
+/* Floats by their decimal, whole numbers as they are. */
 static double get_num(const keys *k, const char *name, double other)
 {
     char key[160];
@@ -98,6 +102,7 @@ static bool names_llama(const bise_gguf_meta *m)
     return false;
 }
 
+/* Architecture and keys to a family; llama stands for three of them. */
 static bise_status find_family(bise_config *c, const keys *k)
 {
     const bool experts = find(k, "expert_count") &&
@@ -126,6 +131,8 @@ static bise_status find_family(bise_config *c, const keys *k)
     return BISE_OK;
 }
 
+/* Head sizes of latent attention are in the _mla keys; key_length and
+ * head_count_kv describe the cache of the runtime instead (mistral3.md 6.2). */
 static void read_mla(bise_config *c, keys *k)
 {
     c->q_lora = get_dim(k, "attention.q_lora_rank", 0, true);
@@ -211,12 +218,14 @@ static void read_rope(bise_config *c, keys *k)
         r->mscale_all_dim = short_decimal(r->mscale_all_dim * 10);
 }
 
+/* Some old files write 0xffffffff for "none". */
 static int32_t token_id(const bise_gguf_meta *m, const char *key)
 {
     const int64_t v = bise_gguf_int(m, key, -1);
     return v >= 0 && v < 1 << 30 ? (int32_t)v : -1;
 }
 
+/* There is no JSON to keep: c->json stays NULL. */
 bise_status bise_config_from_gguf(bise_config *c, const bise_gguf_meta *m,
                                   bise_error *err)
 {

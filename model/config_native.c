@@ -14,6 +14,7 @@
 #include "model/family.h"
 #include "model/resolve.h"
 
+/* Sizes by key. Without head_dim (files before Nemo) it is width / heads. */
 static bise_status read_dims(bise_config *c, const bise_keys *k,
                              bise_error *err)
 {
@@ -158,6 +159,7 @@ static bise_status read_quant(bise_config *c, const bise_keys *k,
     return BISE_OK;
 }
 
+/* What the file's blocks imply, most specific first. */
 static bise_family family_of(const bise_config *c)
 {
     if (c->kv_lora)
@@ -168,6 +170,8 @@ static bise_family family_of(const bise_config *c)
                                                     : BISE_FAMILY_MISTRAL;
 }
 
+/* Multimodal files have one flat params.json with a vision_encoder block, so
+ * there is no text part to look into. */
 bise_status bise_config_from_native(bise_config *c, const bise_json *params,
                                     bise_error *err)
 {

@@ -15,16 +15,19 @@ static const bise_family_info table[] = {
 #undef BISE_FAMILY
 };
 
+/* The enumerators index the table. */
 const bise_family_info *bise_family_get(bise_family f)
 {
     return &table[f];
 }
 
+/* model_type, as messages and reports show it. */
 const char *bise_family_name(bise_family f)
 {
     return table[f].model_type;
 }
 
+/* model_type and class names never coincide, so one search serves both. */
 int bise_family_by_name(const char *name)
 {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)

@@ -21,6 +21,7 @@
 
 #define MAX_RANK 4096
 
+/* Computed in double and rounded once: PEFT multiplies by a Python float. */
 float bise_lora_scale(double alpha, int32_t r, bool rslora)
 {
     return (float)(alpha / (rslora ? sqrt((double)r) : (double)r));
@@ -78,6 +79,7 @@ bise_status bise_lora_alloc(bise_lora *l, const bise_lora_module *modules,
     return BISE_OK;
 }
 
+/* Gradients lie in the same order as values; calling twice is harmless. */
 bise_status bise_lora_train(bise_lora *l, bise_error *err)
 {
     if (!l->grads)
@@ -88,6 +90,7 @@ bise_status bise_lora_train(bise_lora *l, bise_error *err)
     return BISE_OK;
 }
 
+/* Modules point into the two buffers and own nothing. */
 void bise_lora_fini(bise_lora *l)
 {
     for (size_t i = 0; i < l->n_saved; i++)
@@ -99,6 +102,7 @@ void bise_lora_fini(bise_lora *l)
     memset(l, 0, sizeof *l);
 }
 
+/* A walk: adapters have some hundred modules and this is not a hot path. */
 const bise_lora_module *bise_lora_find(const bise_lora *l, bise_role role)
 {
     for (size_t i = 0; i < l->n; i++)
@@ -115,6 +119,7 @@ typedef struct target {
     const char *list;
 } target;
 
+/* A character that names never have marks an expression. */
 static bise_status target_init(target *t, const char *text, bise_error *err)
 {
     *t = (target){ .list = text };

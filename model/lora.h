@@ -13,6 +13,9 @@
 #include "core/error.h"
 #include "model/checkpoint.h"
 
+/* One adapted linear layer. Rows of B are in half order for q and k, whatever
+ * the file had; a graph over an interleaved base maps them (bise_rows_source).
+ */
 typedef struct bise_lora_module {
     bise_role role;
     int32_t r, in, out;
@@ -46,7 +49,8 @@ typedef struct bise_lora {
     const char *format;   /* "peft", "gguf", "native", "mlx", "new" */
 } bise_lora;
 
-/* Options of a new adapter to train. */
+/* Options of a new adapter to train. Patterns map names or expressions to a
+ * rank or an alpha, first match wins: {"v_proj": 8, "layers.0.*": 4}. */
 typedef struct bise_lora_options {
     int32_t r;
     double alpha, dropout;

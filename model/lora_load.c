@@ -3,6 +3,11 @@
  * gguf.md 9). The formats differ in names, orientation, row order and in how
  * the scale is said; a row of `formats` below holds those differences, the
  * rest is common. Every module must have both parts and fit the base.
+ *
+ * Steps: find the tensor file -> tell its format by content -> settings ->
+ * names to parts (role, A or B or magnitude or whole tensor) -> sort -> pairs
+ * to modules (shape, rank, alpha, fit) -> one allocation -> values. Nothing of
+ * the file is kept afterwards; a failure at any step leaves an empty adapter.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -96,6 +101,7 @@ typedef struct source {
     const bise_config *base;
 } source;
 
+/* After this the values live in the adapter only. */
 static void close_source(source *s)
 {
     if (s->is_gguf)
@@ -122,6 +128,7 @@ static format guess(const bise_st *st)
     return PEFT;
 }
 
+/* By content: adapters are often named .bin. */
 static bool is_gguf_file(const char *path)
 {
     char magic[4] = { 0 };
@@ -201,6 +208,8 @@ static bise_status open_source(source *s, const char *path, bise_error *err)
     return load_settings(s, err);
 }
 
+/* PEFT and mlx have paths of modules; native and GGUF names lack only the
+ * ".weight" that roles.def has. */
 static bise_role role_of_path(const source *s, const char *path, bool *wrapper)
 {
     char name[256];
@@ -230,6 +239,8 @@ static part read_name(const source *s, const bise_tensor *t, bool *wrapper)
     return p;
 }
 
+/* Layer, kind, expert, then A before B before the magnitude. The head's layer
+ * -1 is the largest unsigned number, so it ends up last. */
 static int by_role(const void *a, const void *b)
 {
     const part *x = a, *y = b;
@@ -242,6 +253,7 @@ static int by_role(const void *a, const void *b)
     return (int)x->kind - (int)y->kind;
 }
 
+/* Errors name the file and the tensor in it. */
 static bise_status in_part(const source *s, const bise_tensor *t,
                            bise_error *err)
 {
@@ -634,6 +646,8 @@ static bise_status head_size(const source *s, const bise_lora_module *m,
     return BISE_OK;
 }
 
+/* Values of one module: decode, turn round, put rows of q and k in order, undo
+ * a folded scale. scratch holds the larger part of the file. */
 static bise_status fill_module(const source *s, bise_lora_module *m,
                                const layout *slot, float *scratch,
                                bise_error *err)
@@ -784,6 +798,7 @@ bise_status bise_lora_load_for(bise_lora *l, const char *path,
     return st;
 }
 
+/* Shapes are all that is asked of the base. */
 bise_status bise_lora_load(bise_lora *l, const char *path,
                            const bise_checkpoint *base, bise_error *err)
 {

@@ -27,23 +27,27 @@ typedef struct writer {
     double alpha;
 } writer;
 
+/* Without a base the names of Mixtral serve: they contain the dense ones. */
 static bise_family family_of(const writer *w)
 {
     return w->c ? w->c->family : BISE_FAMILY_MIXTRAL;
 }
 
+/* Every module of an adapter has a path; the readers made sure. */
 static void path_of(const writer *w, bise_role role, char out[256])
 {
     if (!bise_peft_path(out, role, family_of(w), w->wrapper))
         out[0] = 0;
 }
 
+/* Bytewise, as the safetensors library sorts tensors of one type. */
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const bise_tensor *)a)->name,
                   ((const bise_tensor *)b)->name);
 }
 
+/* cols 0 stands for a vector. The data is borrowed until the write. */
 static void add_tensor(bise_tensor *t, bise_arena *names, const char *path,
                        const char *suffix, const float *data, uint64_t rows,
                        uint64_t cols)
@@ -127,12 +131,14 @@ static void most_common(writer *w)
     }
 }
 
+/* 32 rather than 32.0: vLLM and llama.cpp declare lora_alpha an integer. */
 static bise_json *number(double v)
 {
     return v == floor(v) && fabs(v) < 1e15 ? bise_json_new_int((int64_t)v)
                                            : bise_json_new_real(v);
 }
 
+/* Rank or alpha of a module, so that both patterns share their code. */
 static double value_of(const bise_lora_module *m, bool alpha)
 {
     return alpha ? m->alpha : m->r;
@@ -189,6 +195,7 @@ static bool is_regular(const writer *w, bool kinds[BISE_ROLE_COUNT],
     return in_layers == n_kinds * *layers;
 }
 
+/* PEFT writes a set; sorted names make equal files. */
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -233,6 +240,7 @@ static bise_json *make_targets(const writer *w)
     return list;
 }
 
+/* The last component of the path, as PEFT wants it. */
 static bise_json *make_saved(const writer *w)
 {
     if (!w->l->n_saved)
@@ -285,6 +293,7 @@ static bise_json *make_config(const writer *w, const char *base_name)
     return NULL;
 }
 
+/* 8 and 8 are PEFT's own defaults, for an adapter without modules. */
 static writer make_writer(const bise_lora *l, const bise_config *base,
                           bool wrapper)
 {
@@ -293,6 +302,7 @@ static writer make_writer(const bise_lora *l, const bise_config *base,
     return w;
 }
 
+/* The same object that _save writes. */
 bise_json *bise_lora_peft_config(const bise_lora *l, const bise_config *base,
                                  bool wrapper, const char *base_name)
 {
@@ -317,6 +327,7 @@ static bise_status save_config(const writer *w, const char *base_name,
     return s;
 }
 
+/* Tensors first: settings without tensors would look like an adapter. */
 bise_status bise_lora_save_for(const bise_lora *l, const bise_config *base,
                                bool wrapper, const char *base_name,
                                const char *dir, bise_error *err)
@@ -329,6 +340,7 @@ bise_status bise_lora_save_for(const bise_lora *l, const bise_config *base,
     return s == BISE_OK ? save_config(&w, base_name, dir, err) : s;
 }
 
+/* The class of the base decides the names (lora.md 2.2 a). */
 bise_status bise_lora_save_peft(const bise_lora *l,
                                 const bise_checkpoint *base,
                                 const char *base_name, const char *dir,

@@ -14,6 +14,7 @@
 #include "core/str.h"
 #include "model/checkpoint.h"
 
+/* Fused experts are parameters without a module, so they have no path. */
 bool bise_peft_path(char out[256], bise_role role, bise_family family,
                     bool wrapper)
 {
@@ -25,6 +26,8 @@ bool bise_peft_path(char out[256], bise_role role, bise_family family,
     return true;
 }
 
+/* Adapters come from both module trees of the wrapper and from tools that cut
+ * the head of the path; all of them mean one role. */
 bise_role bise_peft_role(const char *path, bool *wrapper)
 {
     static const char part[] = "language_model.";

@@ -14,6 +14,7 @@
 
 #include "model/family.h"
 
+/* null counts as absent: transformers writes it for defaults. */
 const bise_json *bise_key_get(const bise_keys *k, const char *key)
 {
     const bise_json *v = bise_json_get(k->text, key);
@@ -46,6 +47,7 @@ bise_status bise_key_int(const bise_keys *k, const char *key, bool required,
     return BISE_OK;
 }
 
+/* 2^30 keeps products of two dimensions inside 64 bits. */
 bise_status bise_key_dim(const bise_keys *k, const char *key, bool required,
                          int32_t *out, bise_error *err)
 {
@@ -73,6 +75,7 @@ bise_status bise_key_num(const bise_keys *k, const char *key, bool required,
     return BISE_OK;
 }
 
+/* eos_token_id may be a list; its first entry ends a turn. */
 int32_t bise_key_token(const bise_keys *k, const char *key)
 {
     const bise_json *v = bise_key_get(k, key);
@@ -82,6 +85,7 @@ int32_t bise_key_token(const bise_keys *k, const char *key)
     return d >= 0 && d < 1 << 30 ? (int32_t)d : -1;
 }
 
+/* NaN marks magnitudes that no key gave. */
 void bise_config_defaults(bise_config *c)
 {
     memset(c, 0, sizeof *c);
@@ -125,6 +129,7 @@ bise_status bise_config_quant(bise_config *c, const bise_json *q,
     return BISE_OK;
 }
 
+/* A router over no experts, or more kept than there are, cannot be computed. */
 static bise_status check_experts(const bise_config *c, bise_error *err)
 {
     if (c->E < 1 || c->top_k < 1 || c->top_k > c->E)
@@ -136,6 +141,7 @@ static bise_status check_experts(const bise_config *c, bise_error *err)
     return BISE_OK;
 }
 
+/* All five sizes are needed; the rotated part consists of pairs. */
 static bise_status check_mla(const bise_config *c, bise_error *err)
 {
     if (c->q_lora < 1 || c->kv_lora < 1 || c->qk_nope < 1 || c->qk_rope < 2 ||

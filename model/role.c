@@ -54,6 +54,7 @@ static bool take_number(const char **s, int32_t *out)
     return true;
 }
 
+/* Compare a name with a template, taking numbers where it has braces. */
 static bool match(const char *template, const char *name, bise_role *role)
 {
     while (*template) {
@@ -69,6 +70,7 @@ static bool match(const char *template, const char *name, bise_role *role)
     return *name == 0;
 }
 
+/* Templates do not overlap, so the first match is the only one. */
 bise_role bise_role_of(const char *name, bise_names layout)
 {
     for (size_t i = 0; i < N_ROWS; i++) {
@@ -79,6 +81,7 @@ bise_role bise_role_of(const char *name, bise_names layout)
     return (bise_role){ BISE_ROLE_COUNT, -1, -1 };
 }
 
+/* Write numbers into a template; names stay far below the 192 bytes. */
 static void expand(char out[192], const char *template, bise_role role)
 {
     size_t n = 0;
@@ -94,6 +97,7 @@ static void expand(char out[192], const char *template, bise_role role)
     out[n] = 0;
 }
 
+/* First row that fits role, family and whether one expert is meant. */
 bool bise_role_name_in(char out[192], bise_role role, bise_names layout,
                        bise_family family)
 {
@@ -109,16 +113,19 @@ bool bise_role_name_in(char out[192], bise_role role, bise_names layout,
     return false;
 }
 
+/* For dense roles, whose names do not depend on the family. */
 bool bise_role_name(char out[192], bise_role role, bise_names layout)
 {
     return bise_role_name_in(out, role, layout, BISE_FAMILY_MIXTRAL);
 }
 
+/* NULL also for kinds beyond the table. */
 const char *bise_role_module(bise_role_kind kind)
 {
     return kind < BISE_ROLE_COUNT ? modules[kind] : NULL;
 }
 
+/* The inverse of the table above. */
 bise_role_kind bise_role_by_module(const char *module)
 {
     for (int i = 0; i < BISE_ROLE_COUNT; i++)

@@ -12,13 +12,20 @@
 #include "model/config.h"
 
 typedef enum {
+    /* Outside the layers. */
     BISE_ROLE_EMBED, BISE_ROLE_NORM, BISE_ROLE_HEAD,
+    /* Dense attention: q [H D, C], k and v [K D, C], o [C, H D]. */
     BISE_ROLE_ATTN_NORM, BISE_ROLE_Q, BISE_ROLE_K, BISE_ROLE_V, BISE_ROLE_O,
+    /* Dense feed-forward: gate and up [F, C], down [C, F]. */
     BISE_ROLE_FFN_NORM, BISE_ROLE_GATE, BISE_ROLE_UP, BISE_ROLE_DOWN,
+    /* Experts: router [E, C]; one expert's own matrix (expert >= 0), or all of
+     * a layer in one array, expert first (expert -1). */
     BISE_ROLE_ROUTER,
     BISE_ROLE_EXP_GATE, BISE_ROLE_EXP_UP, BISE_ROLE_EXP_DOWN,
     BISE_ROLE_EXP_GATE_UP,                 /* fused in one 3-D tensor */
+    /* Shared experts, which every token passes. */
     BISE_ROLE_SH_GATE, BISE_ROLE_SH_UP, BISE_ROLE_SH_DOWN,
+    /* Latent attention (mistral3.md 2.5): down, norm, up, for q and for kv. */
     BISE_ROLE_Q_A, BISE_ROLE_Q_A_NORM, BISE_ROLE_Q_B,
     BISE_ROLE_KV_A, BISE_ROLE_KV_A_NORM, BISE_ROLE_KV_B,
     BISE_ROLE_K_B, BISE_ROLE_V_B,          /* GGUF's split of KV_B */

@@ -1,6 +1,6 @@
 /* role_shape.c - what a configuration implies: the list of its tensors and
- * the shape of each, in the row-major order of dims.h, and the number of parameters. The
- * one place that knows shapes; checkpoint.c and the adapter readers check files
+ * the shape of each, in the row-major order of dims.h, and the number of
+ * parameters. The one place that knows shapes; checkpoint.c and the adapter readers check files
  * against it, converters plan their outputs with it.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -11,12 +11,14 @@
 #include "model/checkpoint.h"
 #include "model/family.h"
 
+/* Shape [n]. */
 static int vec(uint64_t dims[3], int64_t n)
 {
     dims[0] = (uint64_t)n;
     return 1;
 }
 
+/* Shape [out, in]. */
 static int mat(uint64_t dims[3], int64_t out, int64_t in)
 {
     dims[0] = (uint64_t)out;
@@ -24,6 +26,7 @@ static int mat(uint64_t dims[3], int64_t out, int64_t in)
     return 2;
 }
 
+/* Shape [n, out, in]. */
 static int cube(uint64_t dims[3], int64_t n, int64_t out, int64_t in)
 {
     dims[0] = (uint64_t)n;
@@ -110,6 +113,7 @@ int bise_role_shape(const bise_config *c, bise_role role, uint64_t dims[3])
     return n ? n : ffn_shape(c, role, dims);
 }
 
+/* Counting goes on beyond cap, so a first call can size the array. */
 size_t bise_config_roles(const bise_config *c, bise_role *out, size_t cap)
 {
     /* Forward order of one layer; absent ones have no shape. */
@@ -140,6 +144,8 @@ size_t bise_config_roles(const bise_config *c, bise_role *out, size_t cap)
     return n;
 }
 
+/* Layers of one sort are alike: one dense and one expert layer are counted and
+ * multiplied, which keeps this cheap for any number of layers. */
 uint64_t bise_config_parameters(const bise_config *c)
 {
     /* One layer of each sort stands for all of its sort. */

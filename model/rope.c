@@ -22,6 +22,8 @@ static double magnitude(double s, double m)
     return s <= 1 ? 1 : 0.1 * m * log(s) + 1;
 }
 
+/* The explicit factor, the ratio of the two magnitudes, or that of the factor
+ * alone (mistral3.md 3.3). */
 static double yarn_factor(const bise_rope *r)
 {
     if (!isnan(r->attention_factor))
@@ -33,6 +35,8 @@ static double yarn_factor(const bise_rope *r)
     return magnitude(r->factor, 1);
 }
 
+/* Static at every position, short prompts included: the ramp belongs to the
+ * trained model, not to the length of the input. */
 void bise_rope_freqs(const bise_rope *r, int32_t n, double *freq,
                      double *factor)
 {
@@ -62,6 +66,7 @@ void bise_rope_freqs(const bise_rope *r, int32_t n, double *freq,
     }
 }
 
+/* A step function: 1 below the original length, then slowly growing. */
 double bise_rope_qscale(const bise_rope *r, int64_t position)
 {
     if (r->qscale_beta == 0 || !(r->original_max > 0))
