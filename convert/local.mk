@@ -2,11 +2,14 @@
 libbise_a_SOURCES += %D%/config_out.c %D%/convert.h %D%/gguf_keys.c \
   %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
 if HAVE_CHECK
-check_PROGRAMS += tests/check_convert tests/check_gguf_keys
-TESTS += tests/check_convert tests/check_gguf_keys
+check_PROGRAMS += tests/check_convert tests/check_gguf_keys tests/check_weights
+TESTS += tests/check_convert tests/check_gguf_keys tests/check_weights
 tests_check_gguf_keys_SOURCES = tests/check_gguf_keys.c
 tests_check_gguf_keys_CPPFLAGS = $(test_cppflags)
 tests_check_gguf_keys_LDADD = $(test_ldadd)
+tests_check_weights_SOURCES = tests/check_weights.c
+tests_check_weights_CPPFLAGS = $(test_cppflags)
+tests_check_weights_LDADD = $(test_ldadd)
 tests_check_convert_SOURCES = tests/check_convert.c
 tests_check_convert_CPPFLAGS = $(test_cppflags)
 tests_check_convert_LDADD = $(test_ldadd)

@@ -112,19 +112,20 @@ static bise_status stored_raw(const bise_stream *s, const void **data,
     return st;
 }
 
-/* FP8: w = code * scale, per tensor or per square block (mistral3.md 2.7). */
+/* FP8: w = code * scale, per tensor, per expert of a stack, or per square
+ * block (mistral3.md 2.7). first is the row of the file that out starts with;
+ * rows is how many the tensor has.
+ */
 static void apply_scales(const bise_weight *q, float *out, uint64_t first,
-                         uint64_t n, uint64_t cols)
+                         uint64_t n, uint64_t cols, uint64_t rows)
 {
-    if (q->scale_block <= 0) {
-        for (uint64_t i = 0; i < n * cols; i++)
-            out[i] *= q->scales[0];
-        return;
-    }
-    const uint64_t block = (uint64_t)q->scale_block;
+    const uint64_t block = q->scale_block > 0 ? (uint64_t)q->scale_block : cols;
     const uint64_t wide = (cols + block - 1) / block;
+    const uint64_t each = q->n_scales > 0 ? rows / (uint64_t)q->n_scales : rows;
     for (uint64_t r = 0; r < n; r++) {
-        const float *sc = q->scales + (first + r) / block * wide;
+        const float *sc = q->scale_block > 0
+                              ? q->scales + (first + r) / block * wide
+                              : q->scales + (each ? (first + r) / each : 0);
         for (uint64_t c = 0; c < cols; c++)
             out[r * cols + c] *= sc[c / block];
     }
@@ -152,7 +153,7 @@ static bise_status stored_read(const bise_stream *s, float *out,
         return st;
     codec->decode(out, data, (size_t)(n * s->cols));
     if (s->weight && s->weight->scales)
-        apply_scales(s->weight, out, first, n, s->cols);
+        apply_scales(s->weight, out, first, n, s->cols, s->rows);
     return BISE_OK;
 }
 
