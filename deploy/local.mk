@@ -19,3 +19,5 @@ tests_check_verify_SOURCES = tests/check_verify.c
 tests_check_verify_CPPFLAGS = $(test_cppflags)
 tests_check_verify_LDADD = $(test_ldadd)
 endif
+TESTS += tests/cli/hostile.sh
+EXTRA_DIST += tests/cli/hostile.sh tests/hostile_files.py

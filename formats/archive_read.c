@@ -275,6 +275,20 @@ static bise_status get_planes(const bise_archive *a, bise_member *m,
     return s == BISE_OK ? s : bise_error_in(err, m->path, NULL);
 }
 
+/* No file may stand where another one needs a folder. */
+static bise_status check_folders(const bise_archive *a, bise_error *err)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        const char *path = a->members[i].path;
+        for (const char *p = strchr(path, '/'); p; p = strchr(p + 1, '/'))
+            if (bise_strmap_find(&a->names, path, (size_t)(p - path)) !=
+                BISE_STRMAP_NONE)
+                return bise_fail(err, BISE_EFORMAT, "'%.*s' is a file and a "
+                                 "folder", (int)(p - path), path);
+    }
+    return BISE_OK;
+}
+
 /* The list of files: version, then each entry. Places must rise, which
  * get_member checks against the end of the one before; names must differ. */
 static bise_status get_members(bise_archive *a, bise_unpacker *u,
@@ -310,7 +324,7 @@ static bise_status get_members(bise_archive *a, bise_unpacker *u,
             s = bise_fail(err, BISE_EFORMAT, "'%s' stands twice", m->path);
         a->n++;
     }
-    return s;
+    return s == BISE_OK ? check_folders(a, err) : s;
 }
 
 /* From the outside in: table, manifest, members. Nothing of the file's data

@@ -138,7 +138,7 @@ static bise_status open_gguf(bise_store *s, bise_error *err)
         return BISE_OK;
     const int64_t no = bise_gguf_int(m, "split.no", 0);
     if (no != 0) {
-        st = bise_fail(err, BISE_EINVAL, "this is split %" PRId64 " of %"
+        st = bise_fail(err, BISE_EFORMAT, "this is split %" PRId64 " of %"
                        PRId64, no + 1, count);
         return st = bise_error_hint(err, "give the first file of the set");
     }

@@ -304,7 +304,7 @@ START_TEST(opens_gguf_splits)
     ck_assert_uint_eq(bise_store_count(s), 3);
     bise_store_close(s);
     ck_fails(bise_store_open(&s, at("m-00002-of-00003.gguf"), &err),
-             BISE_EINVAL);
+             BISE_EFORMAT);
     ck_assert_ptr_nonnull(strstr(err.hint, "first file"));
 }
 END_TEST
