@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 enum { WIDTH = 640, HEIGHT = 260, LEFT = 66, RIGHT = 22, TOP = 34, BOTTOM = 30,
-       POINTS = 600 };
+       POINTS = 600, TICKS = 12 };
 
 /* The data window of a chart. */
 typedef struct window {
@@ -30,12 +30,19 @@ double bise_chart_step(double span, int n)
     return power * (m <= 1 ? 1 : m <= 2 ? 2 : m <= 5 ? 5 : 10);
 }
 
-/* Extend lo..hi by the finite values of v. */
+/* Can a value be drawn? What is not finite cannot, nor what is so large that
+ * differences of such values overflow. */
+static bool drawable(double v)
+{
+    return fabs(v) < 1e30;
+}
+
+/* Extend lo..hi by the values of v that can be drawn. */
 static void widen(double *lo, double *hi, const double *v, const double *y,
                   size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (!isfinite(v[i]) || !isfinite(y[i]))
+        if (!drawable(v[i]) || !drawable(y[i]))
             continue;
         *lo = v[i] < *lo ? v[i] : *lo;
         *hi = v[i] > *hi ? v[i] : *hi;
@@ -106,11 +113,13 @@ static void put_number(bise_str *out, double v)
 
 /* Horizontal lines with their values, and the values of x below. The loops run
  * on multiples of the step that find_window chose, so there are about six of
- * each; the small shares of a step guard against rounding at the last one. */
+ * each, counted by integers: adding a step to a huge number may not move it. */
 static void put_grid(bise_str *out, const window *w)
 {
-    const double last_y = w->y1 + w->step_y * 0.01;
-    for (double y = w->y0; y <= last_y; y += w->step_y) {
+    for (int i = 0; i <= TICKS; i++) {
+        const double y = w->y0 + i * w->step_y;
+        if (y > w->y1 + w->step_y * 0.01)
+            break;
         const double at = to_y(w, y);
         bise_str_printf(out, "<path class=\"g\" d=\"M%d %.1fH%d\"/>"
                         "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">",
@@ -119,7 +128,10 @@ static void put_grid(bise_str *out, const window *w)
         bise_str_puts(out, "</text>\n");
     }
     const double first = ceil(w->x0 / w->step_x - 1e-9) * w->step_x;
-    for (double x = first; x <= w->x1 + 1e-9; x += w->step_x) {
+    for (int i = 0; i <= TICKS; i++) {
+        const double x = first + i * w->step_x;
+        if (x > w->x1 + 1e-9)
+            break;
         bise_str_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor="
                         "\"middle\">", to_x(w, x), HEIGHT - BOTTOM + 17);
         put_number(out, x);
@@ -138,7 +150,7 @@ static void put_line(bise_str *out, const window *w, const bise_series *s,
     for (size_t i = 0; i < s->n; i += group) {
         double x = 0, y = 0, n = 0;
         for (size_t j = i; j < i + group && j < s->n; j++) {
-            if (!isfinite(s->y[j]))
+            if (!drawable(s->y[j]) || !drawable(s->x[j]))
                 continue;
             x += s->x[j];
             y += s->y[j];
@@ -159,7 +171,7 @@ static void put_dots(bise_str *out, const window *w, const bise_series *s,
                      size_t index)
 {
     for (size_t i = 0; i < s->n; i++) {
-        if (!isfinite(s->y[i]))
+        if (!drawable(s->y[i]) || !drawable(s->x[i]))
             continue;
         bise_str_printf(out, "<circle class=\"d c%zu\" cx=\"%.1f\" cy=\"%.1f\" "
                         "r=\"3.5\"><title>", index, to_x(w, s->x[i]),

@@ -69,6 +69,14 @@ tests_fuzz_fuzz_chat_LDADD = $(fuzz_ldadd)
 
 EXTRA_DIST += tests/fuzz/tokenizer_seeds.py
 
+fuzz_targets += tests/fuzz/fuzz_settings
+tests_fuzz_fuzz_settings_SOURCES = tests/fuzz/fuzz_settings.c $(fuzz_main)
+tests_fuzz_fuzz_settings_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_runlog
+tests_fuzz_fuzz_runlog_SOURCES = tests/fuzz/fuzz_runlog.c $(fuzz_main)
+tests_fuzz_fuzz_runlog_LDADD = $(fuzz_ldadd)
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)
