@@ -29,7 +29,7 @@ static const char *shared_root(void)
  * they have the same ids, the format is asked for by name. The file of v2 is
  * not published beside the others; v3 has the same first control ids. */
 typedef struct tokenizers {
-    bise_tokenizer *v1, *v3, *v7, *tekken;
+    bise_tokenizer *v1, *v3, *v7, *tekken, *tiny;
 } tokenizers;
 
 static bise_tokenizer *load(const char *name)
@@ -80,6 +80,7 @@ static void free_tokenizers(tokenizers *t)
     bise_tokenizer_free(t->v3);
     bise_tokenizer_free(t->v7);
     bise_tokenizer_free(t->tekken);
+    bise_tokenizer_free(t->tiny);
 }
 
 /* Tokenizer and format name for a line; NULL when the file is not here. */
@@ -88,9 +89,12 @@ static const bise_tokenizer *tokenizer_of(const tokenizers *t,
 {
     const char *file = bise_json_string(bise_json_get(line, "tokenizer"), NULL);
     const char *v = bise_json_string(bise_json_get(line, "version"), NULL);
-    const bool tekken = strncmp(file, "tekken", 6) == 0;
+    /* Lines of tiny.jsonl name no file: they are of the embedded one. */
+    const bool tekken = !file || strncmp(file, "tekken", 6) == 0;
     const bool suffix = tekken && (!strcmp(v, "v3") || !strcmp(v, "v7"));
     snprintf(name, 32, "%s%s", v, suffix ? "-tekken" : "");
+    if (!file)
+        return t->tiny;
     if (tekken)
         return t->tekken;
     return !strcmp(v, "v1") ? t->v1 : !strcmp(v, "v7") ? t->v7 : t->v3;
@@ -167,6 +171,16 @@ static bise_tokenizer *tiny(void)
                               "/examples/tiny-mistral3/tekken.json", &err));
     return t;
 }
+
+/* Needs nothing but the tree: every version with the embedded tokenizer. */
+START_TEST(ids_of_the_embedded_tokenizer_equal_mistral_common)
+{
+    tokenizers t = { .tiny = tiny() };
+    ck_assert_int_eq(check_golden(BISE_SRCDIR
+                                  "/tests/golden/chat/tiny.jsonl", &t), 200);
+    free_tokenizers(&t);
+}
+END_TEST
 
 /* Encode messages given as JSON text; the mask as a string of 0 and 1. */
 static bise_status encode(const bise_tokenizer *t, const char *format,
@@ -378,6 +392,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("chat");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, ids_equal_mistral_common);
+    tcase_add_test(t, ids_of_the_embedded_tokenizer_equal_mistral_common);
     tcase_add_loop_test(t, masks_cover_what_the_model_must_say, 0,
                         (int)(sizeof masks / sizeof *masks));
     tcase_add_loop_test(t, errors_name_message_and_reason, 0,

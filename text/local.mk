@@ -10,7 +10,8 @@ libbise_a_SOURCES += %D%/audit.c %D%/audit.h %D%/dataset.c %D%/dataset.h \
   %D%/sources.h %D%/spool.c %D%/spool.h %D%/token_cache.c \
   %D%/token_cache.h
 nodist_libbise_a_SOURCES = %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
-EXTRA_DIST += %D%/spm_model.proto tests/golden/chat/mistral-common.jsonl
+EXTRA_DIST += %D%/spm_model.proto tests/golden/chat/mistral-common.jsonl \
+  tests/golden/chat/tiny.jsonl tests/golden/chat/make_tiny.py
 BUILT_SOURCES += %D%/spm_model.pb-c.h
 CLEANFILES += %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
 # Runs where the .proto is, so that the names inside have no path.
