@@ -36,8 +36,11 @@ endif
 check_PROGRAMS += tests/codec_tool
 tests_codec_tool_SOURCES = tests/codec_tool.c
 tests_codec_tool_LDADD = libbise.a $(BISE_LIBS)
-EXTRA_DIST += tests/oracle_codecs.py tests/cli/codecs_oracle.sh
-TESTS += tests/cli/codecs_oracle.sh
+EXTRA_DIST += tests/oracle_codecs.py tests/cli/codecs_oracle.sh \
+  tests/gguf_py_codecs.py tests/cli/codecs_gguf_py.sh \
+  tests/cli/codec_tool.sh
+TESTS += tests/cli/codecs_oracle.sh tests/cli/codecs_gguf_py.sh \
+  tests/cli/codec_tool.sh
 # Operations of the graph, and matrix products.
 libbise_a_SOURCES += %D%/gemm.c %D%/gemm.h %D%/kernels.c %D%/ref/ops_ref.c
 if X86

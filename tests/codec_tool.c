@@ -59,7 +59,13 @@ int main(int argc, char **argv)
     const size_t rows = strtoul(argv[3], NULL, 10);
     const size_t cols = strtoul(argv[4], NULL, 10), n = rows * cols;
     const size_t bytes = (size_t)bise_dtype_bytes(t, n);
-    if (strcmp(argv[1], "decode") == 0) {
+    const bool decode = strcmp(argv[1], "decode") == 0;
+    if (decode ? !c->decode : !c->encode) {
+        fprintf(stderr, "codec_tool: bise does not %s %s\n",
+                decode ? "read" : "write", argv[2]);
+        return 1;
+    }
+    if (decode) {
         float *y = malloc(n * sizeof *y);
         c->decode(y, slurp(argv[5], bytes), n);
         spill(argv[6], y, n * sizeof *y);

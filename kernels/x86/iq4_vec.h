@@ -53,7 +53,7 @@ BISE_INLINE vi iq4_bucket(vf v, const iq4_tables *t)
     const vf scaled = v_mul(v, v_set(1 / 10.25f));
     const vi b = vi_bits(v_add(scaled, v_set(12582912.0f + 16)));
     const vf mid = _mm512_permutex2var_ps(t->mid[0], b, t->mid[1]);
-    return vi_count(b, v_ge(v, mid));
+    return vi_count(b, v_nlt(v, mid));
 }
 
 /* Code book value nearest to v, |v| < 150. */
@@ -94,7 +94,7 @@ BISE_INLINE iq4_tables iq4_make_tables(void)
 /* Children of nodes n: 2 n, plus 1 where v is not below the midpoint. */
 BISE_INLINE vi iq4_step(vf v, vi n, vf mid)
 {
-    return vi_sub(vi_add(n, n), vi_bits(v_ge(v, mid)));
+    return vi_sub(vi_add(n, n), vi_bits(v_nlt(v, mid)));
 }
 
 /* Leaf 8..15 of each v, and whether its upper end is nearest. */
@@ -103,7 +103,7 @@ BISE_INLINE vi iq4_leaf(vf v, const iq4_tables *t, vm *high)
     vi n = iq4_step(v, vi_set(1), v_set(-4.5f));
     n = iq4_step(v, n, _mm256_permutevar8x32_ps(t->upper, n));
     n = iq4_step(v, n, _mm256_permutevar8x32_ps(t->upper, n));
-    *high = v_ge(v, _mm256_permutevar8x32_ps(t->leaf, n));
+    *high = v_nlt(v, _mm256_permutevar8x32_ps(t->leaf, n));
     return n;
 }
 

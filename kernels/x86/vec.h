@@ -90,6 +90,8 @@ BISE_INLINE vi vi_trunc(vf a) { return VOP(cvttps_epi32)(a); }
 BISE_INLINE vm v_lt(vf a, vf b) { return VCMP(a, b, _CMP_LT_OQ); }
 BISE_INLINE vm v_gt(vf a, vf b) { return VCMP(a, b, _CMP_GT_OQ); }
 BISE_INLINE vm v_ge(vf a, vf b) { return VCMP(a, b, _CMP_GE_OQ); }
+/* Not a < b: also true for a NaN. */
+BISE_INLINE vm v_nlt(vf a, vf b) { return VCMP(a, b, _CMP_NLT_UQ); }
 BISE_INLINE vm v_eq(vf a, vf b) { return VCMP(a, b, _CMP_EQ_OQ); }
 
 BISE_INLINE int m_any(vm a) { return m_bits(a) != 0; }

@@ -77,6 +77,10 @@ fuzz_targets += tests/fuzz/fuzz_runlog
 tests_fuzz_fuzz_runlog_SOURCES = tests/fuzz/fuzz_runlog.c $(fuzz_main)
 tests_fuzz_fuzz_runlog_LDADD = $(fuzz_ldadd)
 
+fuzz_targets += tests/fuzz/fuzz_codecs
+tests_fuzz_fuzz_codecs_SOURCES = tests/fuzz/fuzz_codecs.c $(fuzz_main)
+tests_fuzz_fuzz_codecs_LDADD = $(fuzz_ldadd)
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)
