@@ -51,6 +51,7 @@ static bise_status converse(bise_generator *g, bise_json *messages,
             fputs("> ", stderr);
             fflush(stderr);
         }
+        /* A line of any length; the end of input ends the conversation. */
         const ssize_t n = getline(&line, &cap, stdin);
         if (n < 0)
             break;
@@ -79,6 +80,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
         s = bise_generator_open(&g, ctx, (int32_t)max_seq, err);
     if (s == BISE_OK) {
         bise_json *messages = bise_json_new_array();
+        /* The format decides where a system message goes. */
         const char *system = bise_opt_str(a, "system", NULL);
         if (system)
             bise_add_message(messages, "system", bise_json_new_string(system));

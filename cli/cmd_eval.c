@@ -69,6 +69,7 @@ static bise_status eval_text(eval *e, const char *path, bise_error *err)
     const bise_tokenizer *tok = e->model.tok;
     bise_str text = { 0 };
     bise_ids ids = { 0 };
+    /* Both models see the ids of the first one's tokenizer. */
     const bise_window_options o = {
         .rule = strcmp(bise_opt_str(a, "windows", "plain"), "halves") == 0 ?
                     BISE_WINDOWS_HALVES : BISE_WINDOWS_PLAIN,
@@ -111,6 +112,7 @@ static bise_status score_packs(eval *e, bise_packer *packer, bise_error *err)
     uint64_t packs = 0;
     double empty;
     bise_status s = bise_packer_count(packer, 0, &packs, &empty, err);
+    /* --chunks counts packs here: a quick look at a large set. */
     if (most > 0 && packs > (uint64_t)most)
         packs = (uint64_t)most;
     bise_cursor at = { 0 };
@@ -149,6 +151,7 @@ static bise_status eval_rows(eval *e, const char *const *files, int n,
     };
     if (s == BISE_OK)
         s = bise_dataset_open(&data, &o, err);
+    /* Packed like training: attention does not cross rows. */
     const bise_pack_options p = { .max_tokens = max_len, .packing = true };
     if (s == BISE_OK)
         s = bise_packer_new(&packer, data, &p, err);
@@ -189,6 +192,7 @@ static void show(bise_context *ctx, const bise_score_result *r, bool base)
                exp(r->nll));
     if (!base)
         return;
+    /* The quantities of llama-perplexity's report. */
     bise_json *kld = bise_json_new_object();
     set_num(kld, "mean", r->kld_mean);
     set_num(kld, "error", r->kld_error);
@@ -222,6 +226,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
     const char *base = bise_opt_str(ctx->args, "base", NULL);
     if (n == 0)
         return bise_fail(err, BISE_EINVAL, "--data is missing");
+    /* The first file tells which kind of evaluation this is. */
     const bool rows = is_rows(files[0]);
     if (!rows && n > 1)
         return bise_fail(err, BISE_EINVAL, "one text file at a time");

@@ -58,6 +58,7 @@ void bise_generator_close(bise_generator *g)
 static bise_status feed_prompt(bise_generator *g, const bise_ids *prompt,
                                bise_error *err)
 {
+    /* At least one token is fed: its logits are what we are after. */
     size_t same = 0;
     while (same < g->held.n && same + 1 < prompt->n &&
            g->held.v[same] == prompt->v[same])
@@ -81,6 +82,7 @@ static bise_status emit(bise_generator *g, int32_t id, bise_error *err)
     size_t n = 0;
     const char *piece = bise_tokenizer_piece(g->model.tok, id, &n);
     bise_str_add(&g->text, piece, n);
+    /* Flushed token by token, so that a reader sees it grow. */
     if (!g->ctx->json) {
         bise_print(g->ctx, "%.*s", (int)n, piece);
         fflush(stdout);
@@ -116,6 +118,7 @@ bise_status bise_generator_run(bise_generator *g, const bise_ids *prompt,
             bise_cache_len(g->cache) >= g->max_seq)
             break;
         s = bise_graph_decode(g->graph, g->cache, &id, 1, g->logits, err);
+        /* Ctrl-C ends the text where it is. */
         const bise_progress *p = g->ctx->progress;
         if (s == BISE_OK && p && p->cancel && *p->cancel)
             s = bise_fail(err, BISE_ECANCEL, "interrupted");
@@ -222,6 +225,7 @@ static bise_status make_prompt(bise_generator *g, bise_ids *ids,
         s = bise_file_read(&text, file, err);
     else
         bise_str_puts(&text, bise_opt_str(a, "prompt", ""));
+    /* User text never becomes a control token, in either form. */
     if (s == BISE_OK && !bise_opt_given(a, "chat")) {
         s = bise_tokenizer_encode(g->model.tok, bise_str_get(&text), text.len,
                                   BISE_TOK_BOS, ids, err);
@@ -254,6 +258,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
     g.ignore_eos = bise_opt_given(a, "ignore-eos");
     if (s == BISE_OK)
         s = make_prompt(&g, &prompt, err);
+    /* Tokenizers without BOS give nothing for an empty text. */
     if (s == BISE_OK && prompt.n == 0)
         s = bise_fail(err, BISE_EINVAL, "the prompt is empty");
     if (s == BISE_OK && prompt.n > (size_t)(INT32_MAX / 2 - n))

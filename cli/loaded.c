@@ -26,6 +26,7 @@ static bise_status open_adapters(bise_loaded *m, bise_context *ctx,
                                              err);
         if (s != BISE_OK)
             return s;
+        /* Counted one by one, so that closing frees what was opened. */
         m->list[m->n++] = &m->loras[i];
     }
     return BISE_OK;

@@ -27,6 +27,7 @@ static void fill_table(void)
     bise_kernels_init(&table, bise_cpu_level());
 }
 
+/* Safe from any thread at any time. */
 const bise_kernels *bise_kernels_get(void)
 {
     pthread_once(&table_once, fill_table);

@@ -37,11 +37,13 @@ size_t bise_attn_scratch(int32_t Dv)
     return 2 * (size_t)QT * KT + 4 * QT;
 }
 
+/* Windows and tiles both clip ranges of keys. */
 static int32_t max32(int32_t a, int32_t b)
 {
     return a > b ? a : b;
 }
 
+/* Bounds of the last tile. */
 static int32_t min32(int32_t a, int32_t b)
 {
     return a < b ? a : b;

@@ -69,6 +69,8 @@ static bool attention_bwd(bise_graph *g, int32_t l)
     return end;
 }
 
+/* Layers in reverse. g->dx is the gradient of the residual stream at the
+ * point reached; every part adds to it through its norm. */
 bise_status graph_backward(bise_graph *g, bise_error *err)
 {
     const bise_config *f = g->f;

@@ -45,6 +45,7 @@ bise_status bise_cache_new(bise_cache **out, const bise_graph *g,
     return BISE_OK;
 }
 
+/* NULL and half-made caches are fine. */
 void bise_cache_free(bise_cache *c)
 {
     if (!c)
@@ -54,6 +55,7 @@ void bise_cache_free(bise_cache *c)
     bise_free(c);
 }
 
+/* Tokens whose keys are held: also the position of the next one. */
 int32_t bise_cache_len(const bise_cache *c)
 {
     return c->len;

@@ -17,6 +17,8 @@
 #define ROWS 16  /* tokens of a task */
 #define COLS 64  /* output columns of a task */
 
+/* gain and norm share one allocation; the weight part of the norms is kept in
+ * double because the sum below subtracts. */
 bise_status bise_dora_attach(bise_linear *l, const bise_lora_module *m,
                              float dropout, bise_error *err)
 {
@@ -73,6 +75,8 @@ static void norm_task(void *ctx, size_t block, int worker)
     }
 }
 
+/* A A^T is r x r and cheap; the rest is one pass over the weight, as much
+ * work as a forward of r tokens. */
 void bise_dora_refresh(const bise_exec *e, const bise_linear *l, bool first,
                        float *aat)
 {
@@ -104,6 +108,7 @@ static void gain_task(void *ctx, size_t block, int worker)
     }
 }
 
+/* Also used backward: dv = g dy has the same form. */
 static void apply_gain(const bise_exec *e, const bise_linear *l, float *y,
                        const float *v, int32_t T, bool add)
 {
@@ -132,6 +137,7 @@ static void magnitude_task(void *ctx, size_t block, int worker)
                 (float)(sum[o] / (double)l->norm[o0 + o]);
 }
 
+/* Most models have none: then the group stays one product. */
 static bool any_gain(const bise_linear *l, int n)
 {
     for (int i = 0; i < n; i++)
@@ -159,6 +165,8 @@ void bise_linears_forward(const bise_exec *e, const bise_linear *l, int n,
     }
 }
 
+/* dh serves twice: as the place for h while v is made, then for the real dh.
+ */
 void bise_linears_backward(const bise_exec *e, const bise_linear *l, int n,
                            float *dx, float *const *dy, const float *x,
                            const float *h, float *dh, int32_t T, bool add)

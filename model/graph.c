@@ -75,17 +75,22 @@ static void plan_layers(bise_graph *g, carver *c)
 {
     const bise_config *f = g->f;
     const uint64_t T = (uint64_t)g->o.max_tokens, C = (uint64_t)f->C;
+    /* The tables of pointers are in the arena too: a layer without an own
+     * buffer points at a shared one, and nobody has to ask which. */
     float **x = carve(c, (uint64_t)f->L + 1, sizeof *x);
     graph_acts *acts = carve(c, (uint64_t)f->L, sizeof *acts);
     float *stream = floats(c, T, C);
     graph_acts shared, own;
     plan_acts(g, c, &shared, -1, NULL);
     for (int32_t l = 0; l <= f->L; l++) {
+        /* Below the lowest trained layer the stream runs in place. */
         float *to = l <= g->lowest || l == 0 ? stream : floats(c, T, C);
         if (x)
             x[l] = to;
         if (l == f->L)
             break;
+        /* The last n_full layers keep what they computed: their backward
+         * pass comes first, when nothing has overwritten it. */
         if (l >= g->lowest && l >= f->L - g->n_full)
             plan_acts(g, c, &own, l, NULL);
         else
@@ -108,6 +113,7 @@ static void plan_backward(bise_graph *g, carver *c)
     const uint64_t HD = (uint64_t)f->H * (uint64_t)f->D;
     const uint64_t KD = (uint64_t)f->K * (uint64_t)f->D;
     const uint64_t rows = T > (uint64_t)g->chunk ? T : (uint64_t)g->chunk;
+    /* The head's part is needed even when only the head is trained. */
     g->dxf = floats(c, T, C);
     g->rows_dx = floats(c, (uint64_t)g->chunk, C);
     g->dh = floats(c, rows, max_rank(g));
@@ -173,6 +179,7 @@ static void each_linear(bise_graph *g, void (*fn)(bise_graph *, bise_linear *))
     }
 }
 
+/* One buffer of v serves all linears in turn. */
 static void widest_dora(bise_graph *g, bise_linear *l)
 {
     if (l->gain && l->out > g->dora_out)
@@ -187,11 +194,13 @@ static int32_t dora_width(bise_graph *g)
     return g->dora_out;
 }
 
+/* Once per graph: reads every weight that carries a magnitude. */
 static void refresh_first(bise_graph *g, bise_linear *l)
 {
     bise_dora_refresh(&g->e, l, true, g->dora_aat);
 }
 
+/* Norms of the weight rows stay, only the adapter has moved. */
 static void refresh(bise_graph *g, bise_linear *l)
 {
     bise_dora_refresh(&g->e, l, false, g->dora_aat);
@@ -204,6 +213,7 @@ static uint64_t plan(bise_graph *g, void *base)
     const uint64_t T = (uint64_t)g->o.max_tokens, C = (uint64_t)f->C;
     const uint64_t S = (uint64_t)g->o.max_seq, half = (uint64_t)f->D / 2;
     carver c = { .base = base };
+    /* One scratch area per worker, each starting at a cache line. */
     g->e.scratch = floats(&c, (uint64_t)bise_pool_threads(g->o.pool),
                           g->e.scratch_floats);
     const uint64_t width = (uint64_t)dora_width(g);
@@ -215,16 +225,20 @@ static uint64_t plan(bise_graph *g, void *base)
     if (g->o.compute == BISE_COMPUTE_BF16)
         g->e.x16 = plan_bf16(g, &c);
     plan_layers(g, &c);
+    /* Rows that live for one operation, whatever the layer. */
     g->normed = floats(&c, T, C);
     g->hidden = floats(&c, T, (uint64_t)f->F);
     g->xf = floats(&c, T, C);
     g->rows_x = floats(&c, (uint64_t)g->chunk, C);
     g->logits = floats(&c, (uint64_t)g->chunk, (uint64_t)f->V);
     g->head_h = floats(&c, (uint64_t)g->chunk, (uint64_t)g->head.rank);
+    /* Losses are added in row order after the parallel part. */
     g->row_nll = carve(&c, (uint64_t)g->chunk, sizeof(double));
     g->rows = carve(&c, T, sizeof(int32_t));
     g->pos = carve(&c, T, sizeof(int32_t));
     g->tiles = carve(&c, T, sizeof *g->tiles);
+    /* Tables up to the longest sample or context, not to the model's
+     * max_position, which may be a million. */
     g->cos = floats(&c, S, half);
     g->sin = floats(&c, S, half);
     g->nsin = floats(&c, S, half);
@@ -241,6 +255,7 @@ static void fill_tables(bise_graph *g)
     const bise_config *f = g->f;
     const int32_t half = f->D / 2;
     double *freq = (double *)(void *)g->e.scratch, factor;
+    /* YaRN changes the frequencies at every position, also in short text. */
     bise_rope_freqs(&f->rope, f->D, freq, &factor);
     for (int32_t p = 0; p < g->o.max_seq; p++) {
         const size_t at = (size_t)p * (size_t)half;
@@ -281,6 +296,8 @@ static bise_status bind(bise_graph *g, bise_linear *l, bise_role_kind kind,
                         int32_t layer, bise_error *err)
 {
     const bise_role role = { kind, layer, -1 };
+    /* The file's tensor is opened even when it is replaced: its shape is the
+     * one that was checked against the configuration. */
     const float *saved = saved_weight(&g->o, role);
     const bise_weight *w = NULL;
     bise_status s = BISE_OK;
@@ -306,6 +323,7 @@ static bise_status bind_norm(bise_graph *g, float **out, bise_role_kind kind,
         s = bise_linear_init(&row, g->c, w, -1, 0, 0, err);
     if (s != BISE_OK)
         return s;
+    /* A vector is a matrix of one row to the view. */
     if (row.in != g->f->C)
         return bise_fail(err, BISE_EFORMAT, "norm of %d values, the config "
                          "needs %d", row.in, g->f->C);
@@ -331,6 +349,7 @@ static bise_status bind_layer(bise_graph *g, int32_t i, bise_error *err)
     bise_status s = bind_norm(g, &l->attn_norm, BISE_ROLE_ATTN_NORM, i, err);
     if (s == BISE_OK)
         s = bind_norm(g, &l->ffn_norm, BISE_ROLE_FFN_NORM, i, err);
+    /* The first dense_layers of a mixed model have no experts. */
     l->moe = g->f->E > 0 && i >= g->f->dense_layers;
     const size_t n = l->moe ? 4 : sizeof dense / sizeof *dense;
     for (size_t k = 0; s == BISE_OK && k < n; k++)
@@ -358,6 +377,7 @@ static bise_status bind_all(bise_graph *g, bise_error *err)
         s = bind_norm(g, &g->norm, BISE_ROLE_NORM, -1, err);
     if (s != BISE_OK)
         return s;
+    /* GGUF leaves the head out when it is tied, without saying so. */
     if (f->tied || !bise_checkpoint_get(g->c, BISE_ROLE_HEAD, -1)) {
         const bise_role role = { BISE_ROLE_HEAD, -1, -1 };
         const float *saved = saved_weight(&g->o, role);
@@ -381,6 +401,7 @@ static bise_status bind_all(bise_graph *g, bise_error *err)
 /* The lowest place that has gradients: nothing below is run backward. */
 static void find_lowest(bise_graph *g)
 {
+    /* Walk down; the last one met is the lowest. */
     g->lowest = g->f->L;
     for (int32_t i = g->f->L - 1; g->o.train && i >= 0; i--) {
         const graph_layer *l = &g->layers[i];
@@ -408,6 +429,7 @@ static void choose_kept(bise_graph *g)
         g->n_full = 0;
     if (g->o.checkpointing != BISE_CKPT_AUTO)
         return;
+    /* A quarter is left to the page cache, which holds the weights. */
     if (!limit)
         limit = bise_memory_available() / 4 * 3;
     const uint64_t full = plan(g, NULL);
@@ -417,6 +439,7 @@ static void choose_kept(bise_graph *g)
         g->n_full = all;
         return;
     }
+    /* Layers are alike; rounding of their buffers costs a cache line. */
     const uint64_t each = (full - least) / (uint64_t)all;
     if (least < limit && each)
         g->n_full = (int32_t)((limit - least) / (each + 64));
@@ -428,6 +451,7 @@ static void choose_kept(bise_graph *g)
 static bise_status check_options(const bise_graph *g, bise_error *err)
 {
     const bise_config *f = g->f;
+    /* Nothing has been allocated yet. */
     if (g->o.max_tokens < 1)
         return bise_fail(err, BISE_EINVAL, "a graph for %d tokens",
                          g->o.max_tokens);
@@ -481,6 +505,7 @@ static bise_status prepare(bise_graph **out, const bise_checkpoint *c,
     if (s != BISE_OK)
         return s;
     use_panels(g);
+    /* As many rows of logits as fit the budget, within reason. */
     const uint64_t rows = LOGIT_BYTES / sizeof(float) / (uint64_t)g->f->V;
     g->chunk = rows < 8 ? 8 : rows > 256 ? 256 : (int32_t)rows;
     if (g->chunk > o->max_tokens)
@@ -554,6 +579,7 @@ static void free_layer(graph_layer *l, int32_t experts)
     bise_free(l->exp_down);
 }
 
+/* Also after a failed prepare: what was not reached is zero. */
 void bise_graph_free(bise_graph *g)
 {
     if (!g)
@@ -578,6 +604,7 @@ void bise_graph_set_step(bise_graph *g, uint64_t step, uint64_t micro)
 /* Check the batch against the plan; positions restart in each sample. */
 bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
 {
+    /* Buffers are sized by the plan: a longer batch would write past them. */
     if (b->T < 1 || b->T > g->o.max_tokens || b->n_seg < 1 ||
         b->seg[0] != 0 || b->seg[b->n_seg] != b->T)
         return bise_fail(err, BISE_EINVAL, "batch of %d tokens in a graph for "

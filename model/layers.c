@@ -11,6 +11,7 @@
 
 #include "model/graph_int.h"
 
+/* Sixteen rows are work enough for a task, also in small models. */
 void graph_rows(const bise_exec *e, int32_t T, bise_task_fn *fn, void *ctx)
 {
     bise_pool_run(e->pool, (size_t)((T + ROW_BLOCK - 1) / ROW_BLOCK), fn, ctx);
@@ -70,6 +71,7 @@ static void norm_bwd_task(void *ctx, size_t block, int worker)
     }
 }
 
+/* r was left by graph_norm of the same rows just before. */
 void graph_norm_bwd(bise_graph *g, float *dx, const float *dy, const float *x,
                     const float *w, const float *r, int32_t T, int32_t n)
 {
@@ -88,6 +90,7 @@ static void swiglu_task(void *ctx, size_t block, int worker)
     j->g->e.k->swiglu(j->y + from, j->x + from, j->w + from, to - from);
 }
 
+/* h may be gate: inference keeps no second buffer. */
 void graph_swiglu(bise_graph *g, float *h, const float *gate, const float *up,
                   int32_t T, int32_t n)
 {
@@ -106,6 +109,7 @@ static void swiglu_bwd_task(void *ctx, size_t block, int worker)
                           j->y + from, j->u + from, to - from);
 }
 
+/* Needs gate and up as the forward left them. */
 void graph_swiglu_bwd(bise_graph *g, float *gate, float *up, const float *dh,
                       int32_t T, int32_t n)
 {
@@ -133,6 +137,7 @@ static void rope_task(void *ctx, size_t block, int worker)
     }
 }
 
+/* Positions come from g->pos: batches restart them, caches go on. */
 void graph_rope(bise_graph *g, float *x, int32_t heads, int32_t T, bool query,
                 bool back)
 {
@@ -182,6 +187,7 @@ static bise_status attention_part(bise_graph *g, int32_t l, const graph_kv *kv,
     graph_layer *w = &g->layers[l];
     graph_acts *a = &g->acts[l];
     const int32_t T = g->T;
+    /* With a cache the new keys and values go straight to their place. */
     const size_t at = kv ? (size_t)kv->past * (size_t)(f->K * f->D) : 0;
     float *k = kv ? kv->k + at : a->k, *v = kv ? kv->v + at : a->v;
     graph_norm(g, g->normed, g->x[l], w->attn_norm, NULL, T, f->C, f->eps);
@@ -190,6 +196,7 @@ static bise_status attention_part(bise_graph *g, int32_t l, const graph_kv *kv,
         return s;
     bise_linears_forward(&g->e, w->qkv, 3, (float *[]){ a->q, k, v },
                          g->normed, T, a->h[STAGE_QKV], false);
+    /* Query scale after the rotation, on queries only (mistral3.md 3.4). */
     graph_rope(g, a->q, f->H, T, true, false);
     graph_rope(g, k, f->K, T, false, false);
     const bise_attn at_all = graph_attn(g, a, kv);
@@ -215,6 +222,7 @@ bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
     if (s != BISE_OK)
         return s;
     graph_norm(g, g->normed, a->xm, w->ffn_norm, NULL, T, f->C, f->eps);
+    /* Experts add to the sum themselves. */
     if (w->moe) {
         copy_rows(out, a->xm, T, f->C);
         return graph_moe_forward(g, l, out, err);

@@ -25,6 +25,7 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
     const bise_status s = bise_store_data(c->store, t, &data, err);
     if (s != BISE_OK)
         return s;
+    /* Stacked experts: skip whole matrices, then rows of the fused halves. */
     const uint64_t row_bytes = bise_dtype_bytes(t->dtype, (uint64_t)in);
     uint64_t at = expert > 0 ? (uint64_t)expert * w->expert_stride : 0;
     if (rows) {
@@ -43,6 +44,8 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
     };
     if (w->scale_block)
         l->scale_cols = (int32_t)((in + w->scale_block - 1) / w->scale_block);
+    /* Rows are put into half order when they are read, so everything above
+     * (RoPE, adapters) knows one order only. */
     if (w->rows == BISE_ROWS_INTERLEAVED && w->heads > 0)
         l->pair_rows = l->out / w->heads;
     if (t->dtype != BISE_DTYPE_F32 && t->dtype != BISE_DTYPE_BF16 &&
@@ -57,6 +60,7 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
     return BISE_OK;
 }
 
+/* Tensors of modules_to_save, which live in the adapter. */
 void bise_linear_init_f32(bise_linear *l, bise_role role, const float *w,
                           int32_t out, int32_t in)
 {
@@ -106,6 +110,7 @@ bise_status bise_linear_adapt(bise_linear *l, bise_lora *const *loras,
     return BISE_OK;
 }
 
+/* The weight itself belongs to the store. */
 void bise_linear_fini(bise_linear *l)
 {
     bise_free(l->branches);
@@ -128,6 +133,7 @@ static int32_t file_row(const bise_linear *l, int32_t r)
     return r - in_head + 2 * (in_head % (D / 2)) + b;
 }
 
+/* For dot products straight from the file. */
 const void *bise_linear_stored(const bise_linear *l, int32_t r)
 {
     return l->data + (uint64_t)file_row(l, r) * l->row_bytes;

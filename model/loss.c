@@ -62,6 +62,7 @@ static void loss_task(void *ctx, size_t i, int worker)
         g->row_nll[i] = (double)max + log(sum) - (double)at;
         return;
     }
+    /* The weight may be negative: preference losses push tokens down. */
     const float w = j->b->weights ? j->b->weights[t] : 1;
     const float sum = g->e.k->softmax_exp(z, V, &max);
     g->row_nll[i] = (double)max + log((double)sum) - (double)at;
@@ -120,6 +121,7 @@ static bise_status loss_all(bise_graph *g, const bise_batch *b, bool grad,
     if ((s = target_rows(g, b, &n, err)) != BISE_OK ||
         (s = graph_batch(g, b, err)) != BISE_OK)
         return s;
+    /* Rows without a target have no gradient but are read by the norm. */
     const size_t all = (size_t)b->T * (size_t)g->f->C;
     if (grad)
         memset(g->dxf, 0, all * sizeof *g->dxf);

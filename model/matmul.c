@@ -47,6 +47,7 @@ static int32_t tiles_of(int32_t n, int32_t tile)
     return (n + tile - 1) / tile;
 }
 
+/* Last tiles are smaller. */
 static int32_t min32(int32_t a, int32_t b)
 {
     return a < b ? a : b;
@@ -59,6 +60,7 @@ size_t bise_linear_scratch(const bise_linear *l)
     const size_t panel = (size_t)forward_tile(l) * (size_t)l->in;
     const size_t back = (size_t)BACK_ROWS * 256;
     const size_t drop = (size_t)CHUNK * (size_t)l->in;
+    /* Tasks use one of them at a time. */
     size_t n = panel > back ? panel : back;
     n = n > drop ? n : drop;
     return (n + 63) / 64 * 64;
@@ -119,6 +121,7 @@ static void drop_rows(const job *g, const bise_branch *b, const float *x,
 {
     const uint64_t seed = bise_mix64(g->e->seed ^ bise_mix64(g->e->step) ^
                                      bise_mix64(~g->e->micro));
+    /* Nothing is stored: any tile of the mask can be made again. */
     const float keep = 1.0f / (1.0f - b->dropout);
     for (int32_t i = 0; i < t; i++)
         for (int32_t j = 0; j < n; j++) {
@@ -222,6 +225,7 @@ static void forward_task(void *ctx, size_t index, int worker)
         bise_gemm_nt(g->T, o, l->in, 1, g->x, l->in,
                      panel_of(g, l, o0, o, scratch), l->in, g->add ? 1 : 0,
                      g->y[li] + o0, l->out);
+    /* Adapters while the tile of y is still in cache. */
     for (int32_t j = 0; j < l->n_branches; j++) {
         const bise_lora_module *m = l->branches[j].m;
         bise_gemm_nt(g->T, o, m->r, m->scale,
@@ -232,6 +236,8 @@ static void forward_task(void *ctx, size_t index, int worker)
     }
 }
 
+/* Also called alone when a layer is run again for its activations: the
+ * backward pass wants h, not y. */
 void bise_linears_adapters(const bise_exec *e, const bise_linear *l, int n,
                            const float *x, int32_t T, float *h)
 {
@@ -346,6 +352,7 @@ static void base_dx(const job *g, const bise_linear *l, const float *dy,
 /* All gradients that end in columns [c0, c0 + n) of the input. */
 static void backward_cols(const job *g, int32_t c0, int32_t n, float *scratch)
 {
+    /* Frozen weights first, adapters on top: a fixed order of sums. */
     bool add = g->add;
     int32_t at = 0;
     if (g->dx && !g->base_done)

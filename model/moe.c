@@ -24,6 +24,7 @@ static bise_status bind_expert(bise_graph *g, bise_linear *to,
     const bise_role own = { kind, l, e };
     const bise_weight *w = bise_checkpoint_find(g->c, own);
     bise_status s;
+    /* Tried in this order: own tensor, stack, fused stack (gate first). */
     if (w) {
         s = bise_linear_init(to, g->c, w, -1, 0, 0, err);
     } else if ((w = bise_checkpoint_get(g->c, kind, l))) {
@@ -115,6 +116,7 @@ static bise_status expert_ffn(bise_graph *g, const bise_linear *up,
                               const bise_linear *down, const float *x,
                               int32_t n, float *y, bise_error *err)
 {
+    /* Forward only: the shared acts hold room for the widest adapter. */
     float *h = g->acts[0].h[STAGE_UP];
     bise_status s = graph_tap(g, up, 2, x, n, err);
     if (s != BISE_OK)
@@ -160,6 +162,7 @@ bise_status graph_moe_forward(bise_graph *g, int32_t i, float *x,
     for (int32_t t = 0; t < g->T; t++)
         route(g->moe_logits + (size_t)t * (size_t)f->E, f->E, f->top_k, scale,
               g->moe_expert + t * f->top_k, g->moe_w + t * f->top_k);
+    /* Experts without a token are not touched: their pages stay on disk. */
     for (int32_t e = 0; e < f->E; e++) {
         const int32_t n = gather(g, e);
         if (!n)
@@ -173,6 +176,7 @@ bise_status graph_moe_forward(bise_graph *g, int32_t i, float *x,
                          g->moe_w[g->moe_rows[r]], g->moe_y + (size_t)r * C,
                          C);
     }
+    /* The shared expert sees every token and has no weight of its own. */
     if (!l->shared)
         return BISE_OK;
     s = expert_ffn(g, l->up, &l->down, g->normed, g->T, g->moe_y, err);

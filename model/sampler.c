@@ -37,6 +37,7 @@ bise_status bise_sampler_init(bise_sampler *s, int32_t V, bise_error *err)
     return s->scratch ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* May follow a failed init. */
 void bise_sampler_fini(bise_sampler *s)
 {
     bise_free(s->scratch);

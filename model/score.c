@@ -49,6 +49,7 @@ bise_status bise_score_new(bise_score **out, bise_graph *model,
     s->V = V;
     s->pool = pool;
     s->k = bise_kernels_get();
+    /* ROWS rows of each model: 16 MiB at 131072 tokens of vocabulary. */
     s->z = bise_alloc_array((size_t)V, ROWS * sizeof *s->z);
     s->zb = base ? bise_alloc_array((size_t)V, ROWS * sizeof *s->zb) : NULL;
     if (!s->z || (base && !s->zb)) {
@@ -59,6 +60,7 @@ bise_status bise_score_new(bise_score **out, bise_graph *model,
     return BISE_OK;
 }
 
+/* The graphs stay with their owner. */
 void bise_score_free(bise_score *s)
 {
     if (!s)
@@ -178,6 +180,7 @@ bise_status bise_score_batch(bise_score *s, const bise_batch *b,
         if (b->targets[t] >= s->V)
             return bise_fail(err, BISE_EINVAL, "target %d, the model has %d "
                              "tokens", b->targets[t], s->V);
+        /* Positions without a target cost no logits. */
         s->row[n] = t;
         s->target[n++] = b->targets[t];
         if (n == ROWS) {
@@ -205,6 +208,7 @@ static int32_t plain_ids(const bise_window_options *o)
     return o->ctx - (o->bos >= 0);
 }
 
+/* Steps longer than a window would skip text. */
 static int32_t stride_of(const bise_window_options *o)
 {
     const int32_t most = plain_ids(o);
@@ -266,6 +270,7 @@ bise_status bise_score_text(bise_score *s, const int32_t *ids, size_t n,
 {
     if (o->ctx < 2 || (o->bos >= 0 && o->ctx < 3))
         return bise_fail(err, BISE_EINVAL, "context of %d tokens", o->ctx);
+    /* Known beforehand, so that progress can tell what is left. */
     const uint64_t windows = bise_score_windows(n, o);
     if (!windows)
         return bise_fail(err, BISE_EFORMAT, "%zu tokens are too few for a "
@@ -294,6 +299,7 @@ bise_status bise_score_text(bise_score *s, const int32_t *ids, size_t n,
     return BISE_OK;
 }
 
+/* Order for the quantiles. */
 static int ascending(const void *a, const void *b)
 {
     const float x = *(const float *)a, y = *(const float *)b;

@@ -26,6 +26,7 @@ static inline V v_div(V a, V b) { return _mm256_div_ps(a, b); }
 static inline V v_min(V a, V b) { return _mm256_min_ps(a, b); }
 static inline V v_max(V a, V b) { return _mm256_max_ps(a, b); }
 static inline V v_fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+/* To the nearest whole number, ties to even. */
 static inline V v_round(V a)
 {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -38,11 +39,13 @@ static inline __m256i first_lanes(size_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), at);
 }
 
+/* Lanes past n read nothing and become 0. */
 static inline V v_loadn(const float *p, size_t n)
 {
     return _mm256_maskload_ps(p, first_lanes(n));
 }
 
+/* Lanes past n are not written. */
 static inline void v_storen(float *p, V v, size_t n)
 {
     _mm256_maskstore_ps(p, first_lanes(n), v);
@@ -89,6 +92,7 @@ static inline V v_load_bf16(const uint16_t *p)
                                                  16));
 }
 
+/* F16C widens exactly, subnormals too. */
 static inline V v_load_f16(const uint16_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));

@@ -26,6 +26,7 @@ static inline V v_div(V a, V b) { return _mm512_div_ps(a, b); }
 static inline V v_min(V a, V b) { return _mm512_min_ps(a, b); }
 static inline V v_max(V a, V b) { return _mm512_max_ps(a, b); }
 static inline V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+/* To the nearest whole number, ties to even. */
 static inline V v_round(V a)
 {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT |
@@ -38,11 +39,13 @@ static inline __mmask16 first_lanes(size_t n)
     return (__mmask16)((1u << n) - 1);
 }
 
+/* Lanes past n read nothing and become 0. */
 static inline V v_loadn(const float *p, size_t n)
 {
     return _mm512_maskz_loadu_ps(first_lanes(n), p);
 }
 
+/* Lanes past n are not written. */
 static inline void v_storen(float *p, V v, size_t n)
 {
     _mm512_mask_storeu_ps(p, first_lanes(n), v);
@@ -59,8 +62,10 @@ static inline float v_sum(V v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
+/* The order of maxima does not matter. */
 static inline float v_hmax(V v) { return _mm512_reduce_max_ps(v); }
 
+/* scalef handles the whole range of n at once. */
 static inline V v_scale2(V p, V n) { return _mm512_scalef_ps(p, n); }
 
 /* A bfloat16 is the upper half of a float32. */
@@ -71,6 +76,7 @@ static inline V v_load_bf16(const uint16_t *p)
                                                  16));
 }
 
+/* Widening is exact, subnormals too. */
 static inline V v_load_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(

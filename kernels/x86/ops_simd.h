@@ -90,6 +90,7 @@ static void FN(axpy)(float *y, float a, const float *x, size_t n)
         v_put(y, i, n, v_fma(va, v_at(x, i, n), v_at(y, i, n)));
 }
 
+/* Used to rescale attention outputs and to finish softmax rows. */
 static void FN(scale)(float *y, float a, size_t n)
 {
     const V va = v_set(a);
@@ -125,6 +126,7 @@ static float FN(rmsnorm)(float *y, const float *x, const float *w, size_t n,
     return r;
 }
 
+/* Two passes as in the reference; the mean runs in float32. */
 static void FN(rmsnorm_bwd)(float *dx, float *dw, const float *dy,
                             const float *x, const float *w, float r, size_t n)
 {
@@ -149,6 +151,7 @@ static inline V v_sigmoid(V g)
     return v_div(one, v_add(one, v_exp(v_sub(v_set(0), g))));
 }
 
+/* h may be g or u: a vector is read before it is written. */
 static void FN(swiglu)(float *h, const float *g, const float *u, size_t n)
 {
     for (size_t i = 0; i < n; i += VN) {
@@ -157,6 +160,7 @@ static void FN(swiglu)(float *h, const float *g, const float *u, size_t n)
     }
 }
 
+/* May run in place for the same reason. */
 static void FN(swiglu_bwd)(float *dg, float *du, const float *dh,
                            const float *g, const float *u, size_t n)
 {
@@ -206,6 +210,7 @@ static float FN(exp_sub)(float *x, size_t n, float m)
     return v_sum(sum);
 }
 
+/* Two passes: the maximum first. */
 static float FN(softmax_exp)(float *x, size_t n, float *max_out)
 {
     *max_out = FN(max)(x, n);
@@ -224,6 +229,7 @@ static float FN(sumexp)(const float *x, size_t n, float *max_out)
     return v_sum(sum);
 }
 
+/* Rows outside the mask have p = 0 and so ds = 0. */
 static void FN(softmax_bwd)(float *ds, const float *p, const float *dp,
                             float delta, float a, size_t n)
 {
@@ -233,6 +239,7 @@ static void FN(softmax_bwd)(float *ds, const float *p, const float *dp,
                                     v_sub(v_at(dp, i, n), vd)), va));
 }
 
+/* Exact. */
 static void FN(bf16_to_f32)(float *y, const uint16_t *x, size_t n)
 {
     size_t i = 0;
@@ -242,6 +249,7 @@ static void FN(bf16_to_f32)(float *y, const uint16_t *x, size_t n)
         y[i] = bise_bf16_to_f32(x[i]);
 }
 
+/* Exact; NaN payloads may differ from the scalar code. */
 static void FN(f16_to_f32)(float *y, const uint16_t *x, size_t n)
 {
     size_t i = 0;

@@ -6,6 +6,7 @@
 
 #include "kernels/x86/ops_x86.h"
 
+/* Levels are ordered: each later call replaces what it does better. */
 void bise_kernels_init_x86(bise_kernels *k, bise_cpu level)
 {
     if (level >= BISE_CPU_AVX2)
