@@ -85,6 +85,24 @@ static bise_status read_dims(bise_config *c, const bise_keys *k,
     return BISE_OK;
 }
 
+/* DeepSeek's other ways of routing and rotating share the keys of mistral4; the
+ * released models use none of them, and bise computes none of them. */
+static bise_status refuse_routing(const bise_keys *k, bise_error *err)
+{
+    static const char *const ones[] = { "n_group", "topk_group" };
+    static const char *const trues[] = { "norm_topk_prob", "rope_interleave" };
+    for (size_t i = 0; i < 2; i++) {
+        if (bise_json_number(bise_key_get(k, ones[i]), 1) != 1)
+            return bise_fail(err, BISE_EUNSUPPORTED, "'%s' is not 1: experts "
+                             "in groups are not computed", ones[i]);
+        if (!bise_json_bool(bise_key_get(k, trues[i]), true))
+            return bise_fail(err, BISE_EUNSUPPORTED, "'%s' is false, bise "
+                             "computes the released models' way only",
+                             trues[i]);
+    }
+    return BISE_OK;
+}
+
 /* Mixtral says num_local_experts and has one size for all; mistral4 has
  * n_routed_experts of their own size, shared ones and dense first layers. */
 static bise_status read_experts(bise_config *c, const bise_keys *k,
@@ -115,7 +133,7 @@ static bise_status read_experts(bise_config *c, const bise_keys *k,
                          &c->router_aux_coef, err);
     c->dense_layers = (int32_t)dense;
     c->shared_experts = (int32_t)shared;
-    return s;
+    return s == BISE_OK && mla ? refuse_routing(k, err) : s;
 }
 
 /* Absent magnitudes stay NaN: "absent" and 0 mean different factors. */

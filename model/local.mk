@@ -92,3 +92,5 @@ tests_check_checkpoint_SOURCES = tests/check_checkpoint.c
 tests_check_checkpoint_CPPFLAGS = $(test_cppflags)
 tests_check_checkpoint_LDADD = $(test_ldadd)
 endif
+TESTS += tests/cli/checkpoint_judges.sh
+EXTRA_DIST += tests/cli/checkpoint_judges.sh tests/judge_checkpoints.py

@@ -1,7 +1,7 @@
 /* role_shape.c - what a configuration implies: the list of its tensors and
  * the shape of each, in the row-major order of dims.h, and the number of
- * parameters. The one place that knows shapes; checkpoint.c and the adapter readers check files
- * against it, converters plan their outputs with it.
+ * parameters. The one place that knows shapes; checkpoint.c and the adapter
+ * readers check files against it, converters plan their outputs with it.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"

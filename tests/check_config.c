@@ -184,6 +184,10 @@ static const struct { const char *json, *word; } refused[] = {
     { "{\"model_type\":\"mistral\"," DIMS ",\"sliding_window\":-2}",
       "sliding_window" },
     { "{\"model_type\":\"mixtral\"," DIMS "}", "num_local_experts" },
+    { "{" SMALL4 ",\"n_group\":8}", "n_group" },
+    { "{" SMALL4 ",\"topk_group\":4}", "topk_group" },
+    { "{" SMALL4 ",\"norm_topk_prob\":false}", "norm_topk_prob" },
+    { "{" SMALL4 ",\"rope_interleave\":false}", "rope_interleave" },
     { "{\"model_type\":\"mixtral\"," DIMS ",\"num_local_experts\":4,"
       "\"num_experts_per_tok\":5}", "experts" },
 };
