@@ -183,6 +183,15 @@ BISE_INLINE b16 e2m1_codes(const float *x, float s)
     return v_bytes16(q);
 }
 
+/* The same where a weight may be so large that its distances to all values
+ * round to one number, and the reference takes the first. */
+static b16 e2m1_far(const float *x, float s)
+{
+    uint8_t L[16];
+    bise_e2m1_codes(L, x, 16, s);
+    return b_load(L);
+}
+
 static void chunk_mxfp4(uint8_t *dst, const chunk *c)
 {
     bise_mxfp4 *y = (bise_mxfp4 *)(void *)dst;
@@ -217,9 +226,11 @@ static void encode_nvfp4(void *dst, const float *src, size_t rows,
             const int s = l % 4;
             y->d[s] = bise_f32_to_ue4m3(amax[l]);
             const float u = bise_ue4m3_to_f32(y->d[s]) * 0.5f;
-            b16 q = e2m1_codes(c.x[l], u);
-            if (u == 0)
-                q = _mm_setzero_si128();
+            b16 q = _mm_setzero_si128();
+            if (amax[l] > 1e5f)     /* far above the largest scale, 448 */
+                q = e2m1_far(c.x[l], u);
+            else if (u != 0)
+                q = e2m1_codes(c.x[l], u);
             /* weights 0..7 in the low nibbles, 8..15 in the high ones */
             q = b_nibbles(q, _mm_srli_si128(q, 8));
             _mm_storel_epi64((b16 *)(void *)(y->qs + 8 * s), q);
