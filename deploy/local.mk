@@ -21,3 +21,12 @@ tests_check_verify_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/hostile.sh
 EXTRA_DIST += tests/cli/hostile.sh tests/hostile_files.py
+if HAVE_CHECK
+check_PROGRAMS += tests/check_writer
+TESTS += tests/check_writer
+tests_check_writer_SOURCES = tests/check_writer.c
+tests_check_writer_CPPFLAGS = $(test_cppflags)
+tests_check_writer_LDADD = $(test_ldadd)
+endif
+TESTS += tests/cli/inspect.sh
+EXTRA_DIST += tests/cli/inspect.sh

@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -49,11 +50,10 @@ typedef struct packed_image {
 static const bise_member *find(const bise_source *s, const char *name)
 {
     const packed_source *p = s->handle;
-    bise_str full = { 0 };
-    bise_str_printf(&full, "%s%s", p->prefix, name);
-    const bise_member *m = bise_archive_find(&p->archive, bise_str_get(&full));
-    bise_str_fini(&full);
-    return m;
+    char full[4096];                            /* names are shorter */
+    const int n = snprintf(full, sizeof full, "%s%s", p->prefix, name);
+    return n > 0 && (size_t)n < sizeof full ?
+        bise_archive_find(&p->archive, full) : NULL;
 }
 
 /* No unpacking: the manifest knows. */
