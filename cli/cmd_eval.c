@@ -32,6 +32,10 @@ static const bise_option options[] = {
       0 },
     { "train-on", BISE_OPT_CHOICE, "assistant|all|last",
       "tokens of JSONL rows that are scored", "assistant", 0 },
+    { "compute", BISE_OPT_CHOICE, "f32|bf16",
+      "precision of matrix products", "f32", 0 },
+    { "plan", BISE_OPT_FLAG, NULL,
+      "show settings and memory, then stop", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
 
@@ -216,6 +220,41 @@ static void show(bise_context *ctx, const bise_score_result *r, bool base)
                100 * r->dp_mean, 100 * r->dp_rms);
 }
 
+/* One size of the plan, as a line and as a key. */
+static void show_bytes(bise_context *ctx, bise_json *plan, const char *key,
+                       uint64_t bytes)
+{
+    char text[32];
+    (void)bise_json_set(plan, key, bise_json_new_int((int64_t)bytes));
+    bise_print(ctx, "%-12s %s\n", key, bise_format_bytes(text, bytes));
+}
+
+/* --plan: what a run would take. Only headers have been read. */
+static bise_status show_plan(eval *e, bool rows, bise_error *err)
+{
+    const struct bise_args *a = e->ctx->args;
+    const int32_t tokens = (int32_t)(rows ? bise_opt_int(a, "max-len", 2048) :
+                                            bise_opt_int(a, "ctx", 512));
+    uint64_t weights = bise_loaded_weight_bytes(&e->model);
+    uint64_t buffers = 0, base = 0;
+    bise_status s = bise_loaded_plan(&buffers, &e->model, e->ctx, tokens,
+                                     tokens, err);
+    if (s == BISE_OK && e->has_base) {
+        weights += bise_loaded_weight_bytes(&e->base);
+        s = bise_loaded_plan(&base, &e->base, e->ctx, tokens, tokens, err);
+    }
+    if (s != BISE_OK)
+        return s;
+    bise_json *plan = bise_json_new_object();
+    (void)bise_json_set(plan, "tokens_at_once", bise_json_new_int(tokens));
+    bise_print(e->ctx, "%-12s %d\n", "tokens", (int)tokens);
+    show_bytes(e->ctx, plan, "weights", weights);
+    show_bytes(e->ctx, plan, "buffers", buffers + base);
+    show_bytes(e->ctx, plan, "peak", weights + buffers + base);
+    bise_result_set(e->ctx, "plan", plan);
+    return BISE_OK;
+}
+
 /* Open what is asked for, score, show; everything is closed on the way out
  * whatever happened. */
 static bise_status run(bise_context *ctx, bise_error *err)
@@ -236,10 +275,13 @@ static bise_status run(bise_context *ctx, bise_error *err)
         e.has_base = true;
         s = bise_loaded_open(&e.base, ctx, base, false, false, err);
     }
-    if (s == BISE_OK)
+    const bool only_plan = bise_opt_given(ctx->args, "plan");
+    if (s == BISE_OK && only_plan)
+        s = show_plan(&e, rows, err);
+    else if (s == BISE_OK)
         s = rows ? eval_rows(&e, files, n, err) :
                    eval_text(&e, files[0], err);
-    if (s == BISE_OK) {
+    if (s == BISE_OK && !only_plan) {
         bise_score_result r;
         bise_score_get(e.score, &r);
         show(ctx, &r, base != NULL);

@@ -18,6 +18,8 @@
     { "min-p", BISE_OPT_FLOAT, "P", \
       "drop tokens below this share of the likeliest", "0", 0 }, \
     { "seed", BISE_OPT_INT, "S", "seed of the choice", "0", 0 }, \
+    { "compute", BISE_OPT_CHOICE, "f32|bf16", \
+      "precision of matrix products", "f32", 0 }, \
     { "adapter", BISE_OPT_LIST, "A[:SCALE]", "LoRA adapter on MODEL", NULL, \
       0 }
 

@@ -59,13 +59,41 @@ void bise_loaded_close(bise_loaded *m)
 }
 
 /* No gradients, no dropout: forward only. */
+static bise_graph_options graph_options(const bise_loaded *m,
+                                        bise_context *ctx, int32_t max_tokens,
+                                        int32_t max_seq)
+{
+    const char *compute = bise_opt_str(ctx->args, "compute", "f32");
+    return (bise_graph_options){
+        .max_tokens = max_tokens, .max_seq = max_seq, .loras = m->list,
+        .n_loras = m->n, .pool = ctx->pool,
+        .compute = strcmp(compute, "bf16") == 0 ? BISE_COMPUTE_BF16 :
+                                                  BISE_COMPUTE_F32,
+    };
+}
+
 bise_status bise_loaded_graph(bise_graph **g, const bise_loaded *m,
                               bise_context *ctx, int32_t max_tokens,
                               int32_t max_seq, bise_error *err)
 {
-    const bise_graph_options o = {
-        .max_tokens = max_tokens, .max_seq = max_seq, .loras = m->list,
-        .n_loras = m->n, .pool = ctx->pool,
-    };
+    const bise_graph_options o = graph_options(m, ctx, max_tokens, max_seq);
     return bise_graph_new(g, &m->c, &o, err);
+}
+
+bise_status bise_loaded_plan(uint64_t *bytes, const bise_loaded *m,
+                             bise_context *ctx, int32_t max_tokens,
+                             int32_t max_seq, bise_error *err)
+{
+    const bise_graph_options o = graph_options(m, ctx, max_tokens, max_seq);
+    return bise_graph_plan(bytes, &m->c, &o, err);
+}
+
+uint64_t bise_loaded_weight_bytes(const bise_loaded *m)
+{
+    uint64_t bytes = 0;
+    /* Opaque tensors (vision) are never read by the graph. */
+    for (size_t i = 0; i < m->c.n; i++)
+        if (m->c.weights[i].role.kind != BISE_ROLE_OPAQUE)
+            bytes += m->c.weights[i].tensor->bytes;
+    return bytes;
 }

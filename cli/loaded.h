@@ -33,4 +33,13 @@ BISE_NODISCARD bise_status bise_loaded_graph(bise_graph **g,
                                              int32_t max_tokens,
                                              int32_t max_seq, bise_error *err);
 
+/* Bytes of the buffers of such a graph, without making it. */
+BISE_NODISCARD bise_status bise_loaded_plan(uint64_t *bytes,
+                                            const bise_loaded *m,
+                                            bise_context *ctx,
+                                            int32_t max_tokens,
+                                            int32_t max_seq, bise_error *err);
+/* Bytes of the mapped weights that the graph reads. */
+uint64_t bise_loaded_weight_bytes(const bise_loaded *m);
+
 #endif

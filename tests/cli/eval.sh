@@ -25,8 +25,10 @@ run() { "$bise" eval "$model" --quiet --json "$@"; }
 out=$(run --data "$model/valid.txt" --chunks 4) || fail "eval: $out"
 near "$(echo "$out" | key loss)" 4.3829771 1e-5 || fail "plain: $out"
 test "$(echo "$out" | key tokens)" = 2044 || fail "tokens: $out"
+out=$(run --data "$model/valid.txt" --ctx 96 --chunks 3 --threads 2)
 for threads in 1 5; do
-    other=$(run --data "$model/valid.txt" --chunks 4 --threads $threads)
+    other=$(run --data "$model/valid.txt" --ctx 96 --chunks 3 \
+        --threads $threads)
     test "$(echo "$other" | key loss)" = "$(echo "$out" | key loss)" ||
         fail "$threads threads: $other, not $out"
 done
@@ -36,6 +38,18 @@ near "$(echo "$ref" | key loss)" "$(echo "$top" | key loss)" 1e-5 ||
     fail "reference kernels: $ref, not $top"
 out=$(run --data "$model/valid.txt" --chunks 4 --windows halves)
 near "$(echo "$out" | key loss)" 4.2755119 1e-5 || fail "halves: $out"
+
+# bf16 products stay within 1 % of float32; --plan computes nothing.
+out=$(run --data "$model/valid.txt" --chunks 1 --compute bf16) || fail bf16
+top=$(run --data "$model/valid.txt" --chunks 1)
+near "$(echo "$out" | key loss)" "$(echo "$top" | key loss)" 0.02 ||
+    fail "bf16: $out, not $top"
+out=$(run --data "$model/valid.txt" --plan) || fail "plan: $out"
+test "$(echo "$out" | key peak)" -gt "$(echo "$out" | key weights)" ||
+    fail "plan: $out"
+case $out in *'"loss"'*) fail "plan computes: $out" ;; esac
+text=$("$bise" eval "$model" --data "$model/valid.txt" --plan --quiet)
+echo "$text" | grep -q '^peak  *[0-9]' || fail "plan as text: $text"
 
 # Against itself nothing differs.
 out=$(run --data "$model/valid.txt" --chunks 1 --base "$model")
