@@ -14,5 +14,8 @@ tests_check_mixture_SOURCES = tests/check_mixture.c
 tests_check_mixture_CPPFLAGS = $(test_cppflags)
 tests_check_mixture_LDADD = $(test_ldadd)
 endif
-TESTS += tests/cli/quantize.sh
-EXTRA_DIST += tests/cli/quantize.sh
+TESTS += tests/cli/quantize.sh tests/cli/quantize_oracle.sh \
+  tests/cli/calibrate.sh tests/cli/kill.sh
+EXTRA_DIST += tests/cli/quantize.sh tests/cli/quantize_oracle.sh \
+  tests/cli/calibrate.sh tests/cli/kill.sh tests/judge_quantize.py \
+  tests/judge_imatrix.py
