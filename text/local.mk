@@ -38,7 +38,8 @@ tests_check_split_SOURCES = tests/check_split.c
 tests_check_split_CPPFLAGS = $(test_cppflags)
 tests_check_split_LDADD = $(test_ldadd)
 endif
-EXTRA_DIST += tests/cli/data.sh tests/cli/data_counts.py
+EXTRA_DIST += tests/cli/data.sh tests/cli/data_counts.py \
+  tests/cli/data_formats.py
 TESTS += tests/cli/data.sh
 if HAVE_CHECK
 check_PROGRAMS += tests/check_schema tests/check_scan tests/check_token_cache \

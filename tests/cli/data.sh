@@ -60,6 +60,18 @@ run 2 data check "$tmp/bad.jsonl"
 run 2 data chekc "$tmp/bad.jsonl" --model "$model"
 run 1 data check "$tmp/absent.jsonl" --model "$model"
 
+# --- memory does not grow with the file, and it is fast
+if command -v yes >/dev/null; then
+    yes '{"prompt":"What is the capital of France?","completion":"Paris, since 987."}' |
+        head -n 150000 >"$tmp/big.jsonl"
+    run 0 data check "$tmp/big.jsonl" --model "$model/tekken.json" --json
+    has '"rows":150000' "large file"
+    has '"duplicates":149999' "large file"
+    rss=$(sed 's/.*"peak_rss_bytes":\([0-9]*\).*/\1/' "$tmp/out")
+    [ "$rss" -lt 100000000 ] || fail "$rss bytes for a file of 12 MB"
+    rm "$tmp/big.jsonl"
+fi
+
 # --- show: brackets in a pipe, the trained part only
 printf '%s\n' '{"prompt":"Hello","completion":"Good day"}' >"$tmp/one.jsonl"
 run 0 data show "$tmp/one.jsonl" --model "$model"
@@ -85,6 +97,8 @@ if [ -n "$BISE_JUDGES" ] && [ -f "$gsm" ]; then
         >"$tmp/want" || fail "data_counts.py"
     run 0 data check "$gsm" --model "$model" --max-len 0 --json
     has "$(cat "$tmp/want")" "counts of mistral-common"
+    "$BISE_JUDGES" "$top/tests/cli/data_formats.py" "$bise" "$model" ||
+        fail "formats differ from mistral-common"
 else
     echo "skipped: counts of mistral-common (BISE_JUDGES, BISE_SHARED)"
 fi

@@ -81,6 +81,10 @@ fuzz_targets += tests/fuzz/fuzz_codecs
 tests_fuzz_fuzz_codecs_SOURCES = tests/fuzz/fuzz_codecs.c $(fuzz_main)
 tests_fuzz_fuzz_codecs_LDADD = $(fuzz_ldadd)
 
+fuzz_targets += tests/fuzz/fuzz_token_cache
+tests_fuzz_fuzz_token_cache_SOURCES = tests/fuzz/fuzz_token_cache.c $(fuzz_main)
+tests_fuzz_fuzz_token_cache_LDADD = $(fuzz_ldadd)
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)
