@@ -1,6 +1,9 @@
 /* cmd_data.c - `bise data check`: every bad row, counts, lengths, repetitions,
  * the steps and time a run would take, a cleaned copy; `bise data show`: the
  * samples as the trainer sees them, the trained part marked.
+ * Exit codes: 0 all rows are good (or were cleaned with --write), 1 some are
+ * bad or a file cannot be read, 2 wrong use. Under --json the result is
+ * printed in either of the first two cases.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -104,6 +107,8 @@ static bise_status job_init(data_job *j, bise_context *ctx, bise_error *err)
     return s;
 }
 
+/* Any state that job_init can leave behind; the tokenizer goes before its
+ * store. */
 static void job_fini(data_job *j)
 {
     bise_json_free(j->list);
@@ -190,12 +195,14 @@ static void print_places(bise_context *ctx, const bise_audit *a,
     }
 }
 
+/* A line of the report with one figure. */
 static void print_number(bise_context *ctx, const char *title, uint64_t n)
 {
     char number[32];
     bise_print(ctx, "%-18s %s\n", title, bise_data_number(number, n));
 }
 
+/* Quantiles, the histogram, and where the longest rows stand. */
 static void print_lengths(bise_context *ctx, const bise_audit *a)
 {
     bise_str s = { 0 };
@@ -267,6 +274,7 @@ static void print_audit(const data_job *j, const bise_audit *a,
                    bise_opt_str(ctx->args, "write", ""));
 }
 
+/* Counts fit a JSON integer: rows and tokens stay far below 2^63. */
 static void set_int(bise_context *ctx, const char *key, uint64_t n)
 {
     bise_result_set(ctx, key, bise_json_new_int((int64_t)n));
@@ -296,6 +304,8 @@ static void set_result(data_job *j, const bise_audit *a, const run_estimate *e)
         set_int(ctx, "written", a->written);
 }
 
+/* Bad rows are printed while the scan runs; the report follows. With --write
+ * they were dealt with, so the exit code is 0 then. */
 static bise_status run_check(data_job *j, bise_error *err)
 {
     bise_context *ctx = j->ctx;
@@ -320,6 +330,8 @@ static bise_status run_check(data_job *j, bise_error *err)
 
 /* --- show --------------------------------------------------------------- */
 
+/* One sample as text, and under --json also its ids and mask, which is what
+ * tests compare with other encoders. */
 static void show_sample(data_job *j, const bise_scan_row *row,
                         const bise_row *s)
 {

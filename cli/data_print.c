@@ -38,6 +38,7 @@ static int32_t bar_step(int32_t top)
     return 1000000000;
 }
 
+/* 15 columns of label, the bar, 13 of number: 77 in all. */
 static void put_bar(bise_str *out, const char *label, uint64_t n, uint64_t most)
 {
     char number[32];

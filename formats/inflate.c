@@ -40,6 +40,9 @@ static bool is_compressed(int fd)
            head[3] == 0xfd;
 }
 
+/* libarchive with its gzip and zstd filters and the "raw" format: the stream
+ * is one entry without a name. The format "empty" catches a stream that holds
+ * no byte at all, which "raw" would refuse. */
 static bise_status open_raw(bise_inflate *in, bise_error *err)
 {
     struct archive_entry *entry;
@@ -111,6 +114,8 @@ bise_status bise_inflate_memory(bise_inflate **out, const void *data, size_t n,
     return BISE_OK;
 }
 
+/* libarchive reports a cut or damaged stream here, in the middle of the data:
+ * the position told is the one in the decompressed stream. */
 static bise_status read_raw(bise_inflate *in, void *buf, size_t cap,
                             size_t *got, bise_error *err)
 {

@@ -1,6 +1,8 @@
 /* audit.c - one pass over all rows for counts and examples; repetitions by
  * hashes that wait in a spool and are compared a slice of their values at a
  * time; a second, cheap pass that only cuts rows to write the cleaned file.
+ * The bitmap of rows that do not belong into the cleaned file is the only
+ * memory that grows with the data: 1.2 MB for ten million rows.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -33,6 +35,9 @@ typedef struct auditor {
     size_t cap_drop;
 } auditor;
 
+/* Set the row's bit. Bytes that the bitmap grows by start as zero; rows
+ * beyond its end count as kept, so it grows only for rows that are
+ * dropped. */
 static bise_status drop_row(auditor *t, uint64_t row, bise_error *err)
 {
     const size_t byte = (size_t)(row / 8), old = t->cap_drop;
@@ -44,6 +49,7 @@ static bise_status drop_row(auditor *t, uint64_t row, bise_error *err)
     return BISE_OK;
 }
 
+/* A row beyond the bitmap was never dropped. */
 static bool is_dropped(const auditor *t, uint64_t row)
 {
     return row / 8 < t->cap_drop && t->drop[row / 8] >> row % 8 & 1;
@@ -133,6 +139,8 @@ static bise_status audit_row(void *ctx, const bise_scan_row *row,
     return s == BISE_OK && !kept ? drop_row(t, m.row, err) : s;
 }
 
+/* By hash, then by row: the first of equal ones is the earliest in the
+ * files. */
 static int by_hash(const void *x, const void *y)
 {
     const mark *a = x, *b = y;
@@ -184,6 +192,9 @@ static bise_status load_slice(auditor *t, mark **v, size_t *cap, size_t *n,
     return s;
 }
 
+/* Each slice holds the hashes with one remainder, so equal hashes always
+ * meet in the same slice; the spool is read once for every slice. Peak:
+ * one slice. */
 static bise_status find_duplicates(auditor *t, bise_error *err)
 {
     const uint64_t slices = t->n_marks / SLICE + 1;
@@ -242,6 +253,7 @@ static bise_status write_file(auditor *t, bise_out *out, const char *path,
     return s;
 }
 
+/* The second pass cuts rows again but neither parses nor tokenizes them. */
 static bise_status write_clean(auditor *t, const bise_sources *sources,
                                bise_error *err)
 {

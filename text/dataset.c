@@ -296,11 +296,13 @@ void bise_dataset_close(bise_dataset *d)
     bise_free(d);
 }
 
+/* Samples, not rows: a row may make several, or none. */
 uint64_t bise_dataset_count(const bise_dataset *d)
 {
     return d->cache.n;
 }
 
+/* As they stood when the cache was made; a reused cache tells the same. */
 const bise_dataset_stats *bise_dataset_stats_of(const bise_dataset *d)
 {
     return &d->cache.stats;
@@ -312,22 +314,27 @@ void bise_dataset_row(const bise_dataset *d, uint64_t i, bise_row *row)
     bise_token_cache_row(&d->cache, i, row);
 }
 
+/* From the index alone: packing never touches the samples themselves. */
 int32_t bise_dataset_len(const bise_dataset *d, uint64_t i)
 {
     return bise_token_cache_len(&d->cache, i);
 }
 
+/* Files, after directories were searched. */
 int32_t bise_dataset_source_count(const bise_dataset *d)
 {
     return d->cache.n_sources;
 }
 
+/* Valid until the dataset is closed. */
 const bise_dataset_source *bise_dataset_source_at(const bise_dataset *d,
                                                   int32_t i)
 {
     return &d->sources[i];
 }
 
+/* What a resumed run compares: other data, another tokenizer or other
+ * settings give other digits. */
 const char *bise_dataset_digest(const bise_dataset *d)
 {
     return d->digest;

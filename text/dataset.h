@@ -2,6 +2,13 @@
  * samples of token ids and masks, in constant memory. Rows are read once,
  * tokenized into a cache file, and then served by number, so that order and
  * resume are a pure function of (seed, epoch, position).
+ *   files -> sources.h (names, weights) -> rows.h (cut) -> scan.h (parallel)
+ *         -> schema.h (format) -> chat.h (ids, mask) -> token_cache.h (file)
+ *         -> order.h (shuffle) -> pack.h (what the graph takes)
+ *
+ * The cache is keyed by the content of the files, the tokenizer and the
+ * settings that decide about samples; a run that finds a fitting one reads no
+ * row again.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_DATASET_H

@@ -2,6 +2,11 @@
  * number of bits is a bijection of [0, 4^k); walking its cycle until the value
  * falls below n makes it one of [0, n) (Black and Rogaway 2002, "Ciphers with
  * arbitrary finite domains"). Each epoch has a stream of its own.
+ * Weights are shares of an epoch: with 0.3 and 0.7 an epoch of all N samples
+ * has 0.3 N from the first file and 0.7 N from the second. A file that has
+ * fewer is passed several times, each time in another order; one that has more
+ * gives the next part of itself in the next epoch, so that over time all of it
+ * is seen.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -90,6 +95,7 @@ bise_status bise_order_new(bise_order **out, const bise_dataset *d,
     return BISE_OK;
 }
 
+/* The dataset stays with its owner. */
 void bise_order_free(bise_order *o)
 {
     if (!o)
@@ -98,6 +104,7 @@ void bise_order_free(bise_order *o)
     bise_free(o);
 }
 
+/* Constant over the epochs: the number of steps can be planned. */
 uint64_t bise_order_count(const bise_order *o)
 {
     return o->count;

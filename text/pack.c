@@ -4,6 +4,11 @@
  * come in a shuffled order. Finding pack k of an epoch needs only the lengths
  * of the windows before it; their pack counts are kept for the current epoch.
  * Peak memory: one window, and 4 bytes for each window of the epoch.
+ * Example, capacity 10, inputs 7 5 4 3 1 (longest first):
+ *   7 -> bin 0 (3 left);  5 -> bin 1 (5 left);  4 -> bin 1 (1 left);
+ *   3 -> bin 0 (0 left);  1 -> bin 1 (0 left):  two full packs.
+ * First fit would do as well here; best fit matters when a small sample could
+ * take the room that a larger one behind it needs.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -118,6 +123,8 @@ void bise_packer_free(bise_packer *p)
     bise_free(p);
 }
 
+/* Equal lengths keep the order of the epoch, which is what makes packs of the
+ * same lengths differ from epoch to epoch. */
 static int longest_first(const void *a, const void *b)
 {
     const item *x = a, *y = b;
@@ -126,6 +133,7 @@ static int longest_first(const void *a, const void *b)
     return x->position < y->position ? -1 : 1;
 }
 
+/* Inside a bin samples stand in the order of the epoch. */
 static int by_bin(const void *a, const void *b)
 {
     const item *x = a, *y = b;
@@ -197,6 +205,7 @@ static void lay_out(bise_packer *p, uint64_t epoch, uint64_t window)
     p->laid_out = true;
 }
 
+/* Rounded up: the last pack of an epoch may hold fewer rows. */
 static uint64_t packs_by_rows(const bise_packer *p)
 {
     const uint64_t n = bise_order_count(p->order);
@@ -281,6 +290,7 @@ static bise_status add_bin(bise_packer *p, bise_pack *out, uint32_t bin,
     return s;
 }
 
+/* The samples at the next rows_per_pack positions of the order. */
 static bise_status add_rows(bise_packer *p, bise_pack *out,
                             const bise_cursor *at, bise_error *err)
 {

@@ -6,6 +6,8 @@
  *
  *   buf: | rows of this batch ... | row in progress | free |
  *        0                        start          len      cap
+ * Lines count newlines of the file, so that the place in a message is the one
+ * an editor shows, also for an array element that spans several lines.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -38,6 +40,7 @@ struct bise_row_reader {
     size_t n_rows, cap_rows;
 };
 
+/* The four blanks of JSON (RFC 8259, section 2). */
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -96,6 +99,7 @@ static void find_mode(bise_row_reader *r)
         begin_row(r, r->at + 1);
 }
 
+/* True for a line that holds nothing: skipped, but counted. */
 static bool all_blank(const char *p, size_t n)
 {
     while (n && is_blank(*p))
@@ -103,6 +107,9 @@ static bool all_blank(const char *p, size_t n)
     return !n;
 }
 
+/* Every newline ends a row; the last line needs none. A line whose end is not
+ * in the buffer yet stays the row in progress, and the search goes on behind
+ * what was looked at, so that a long line is not searched twice. */
 static bise_status cut_lines(bise_row_reader *r, bise_error *err)
 {
     /* the second condition is a last line without a newline */
@@ -291,6 +298,7 @@ bise_status bise_rows_open(bise_row_reader **out, const char *path,
     return s == BISE_OK ? bise_rows_new_take(out, in, err) : s;
 }
 
+/* Of a compressed file the compressed bytes: comparable with its size. */
 uint64_t bise_rows_consumed(const bise_row_reader *r)
 {
     return bise_inflate_consumed(r->in);

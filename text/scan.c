@@ -2,6 +2,13 @@
  * chunks of fixed size; a task parses and tokenizes one chunk into its own
  * buffers; then the chunks are handed out in order on the calling thread. What
  * is found depends on the rows only, never on threads.
+ *   rows_batch ->  | row row row row row row row row | row row row ... |
+ *                    chunk 0 (one task)                chunk 1
+ *                    parse, find the format, tokenize into own buffers
+ *   emit       ->    row 0, row 1, ...  in order, on the calling thread
+ *
+ * A row's JSON tree lives only inside its task. Chunks keep their buffers from
+ * batch to batch, so that a scan settles on a fixed amount of memory.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -263,6 +270,7 @@ static bise_status scan_file_take(scan *sc, bise_row_reader *rows,
     return s == BISE_OK ? s : bise_error_in(err, file, NULL);
 }
 
+/* Chunks beyond those of the last batch have buffers as well. */
 static void scan_fini(scan *sc)
 {
     for (size_t i = 0; i < sc->cap_chunks; i++)

@@ -36,6 +36,7 @@ void bise_samples_truncate(bise_samples *s, size_t n)
     s->all.ids.n = s->n ? s->end[s->n - 1] : 0;
 }
 
+/* Zeroed afterwards, ready for use again. */
 void bise_samples_fini(bise_samples *s)
 {
     bise_sample_fini(&s->all);
@@ -63,6 +64,8 @@ static const bise_json *either(const bise_json *object, const char *a,
 
 /* --- messages ---------------------------------------------------------- */
 
+/* {"role", "content"} as the chat encoder takes it; NULL when out of memory.
+ * The builders take their children, so one check at the end is enough. */
 static bise_json *new_message(const char *role, const char *text, size_t n)
 {
     bise_json *m = bise_json_new_object();
@@ -94,6 +97,7 @@ static bise_status add_member(bise_json *list, const char *role,
     return add_text(list, role, text, n, err);
 }
 
+/* False as well for a message without a role. */
 static bool is_role(const bise_json *message, const char *role)
 {
     const char *r = bise_json_string(bise_json_get(message, "role"), NULL);
@@ -612,11 +616,13 @@ static bise_status encode_completion(const encoding *e, bise_error *err)
     return encode_take(e, list, s, err);
 }
 
+/* The form of gsm8k and of many question sets. */
 static bise_status encode_question(const encoding *e, bise_error *err)
 {
     return encode_two(e, "question", "answer", err);
 }
 
+/* The plainest instruction form. */
 static bise_status encode_input(const encoding *e, bise_error *err)
 {
     return encode_two(e, "input", "output", err);
@@ -661,6 +667,7 @@ static bise_status encode_choice(const encoding *e, const char *a,
     return s;
 }
 
+/* The chosen answer first: sample 2i and 2i + 1 of a dataset of pairs. */
 static bise_status encode_preference(const encoding *e, bise_error *err)
 {
     bise_status s = encode_choice(e, "chosen", "preferred_output", err);
@@ -755,11 +762,13 @@ const bise_schema *bise_schema_of(const bise_json *row)
     return NULL;
 }
 
+/* For reports and for the comparison of rows in a file. */
 const char *bise_schema_name(const bise_schema *f)
 {
     return f->name;
 }
 
+/* Rows of this format make two samples that belong together. */
 bool bise_schema_is_pair(const bise_schema *f)
 {
     return f->pair;

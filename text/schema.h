@@ -1,6 +1,18 @@
 /* schema.h - what one JSON row means: the accepted formats as a table, each
  * with the keys that give it away and the function that turns a row into
  * samples of ids and mask (lora.md 6). The rows of one file must agree.
+ *   format             keys                                 becomes
+ *   messages           messages (tools, only_last)          the conversation
+ *   interactions       interactions (system_prompt, ...)    the conversation
+ *   sharegpt           conversations (system, tools)        the conversation
+ *   alpaca             instruction + output (input, ...)    one answered turn
+ *   instances          instruction + instances              one each
+ *   prompt/completion  prompt + completion                  one answered turn
+ *   question/answer    question + answer (system)           one answered turn
+ *   input/output       input + output (system)              one answered turn
+ *   tokens             input_ids (labels)                   the ids as given
+ *   text               text, or content                     BOS + text + EOS
+ *   preference         chosen + rejected (prompt, ...)      two conversations
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SCHEMA_H

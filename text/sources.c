@@ -61,6 +61,8 @@ static bise_status add_split(bise_sources *s, const char *dir,
     return BISE_OK;
 }
 
+/* Names that begin like evaluation data are left out; so is .json, which in a
+ * folder of data is as often a description as it is data. */
 static bool is_training_file(const char *name)
 {
     static const char *const others[] = { "valid", "test", "eval", "dev" };
@@ -90,6 +92,9 @@ static bise_status add_all(bise_sources *s, const char *dir, double weight,
     return st;
 }
 
+/* The asked split under its own name; "valid" also under the names other
+ * tools give it, in order of preference; and for training, when the folder
+ * has no train file, everything that looks like training data. */
 static bise_status add_dir(bise_sources *s, const char *dir, const char *split,
                            double weight, bise_error *err)
 {

@@ -84,6 +84,7 @@ bise_status bise_spool_add(bise_spool *s, const void *data, size_t n,
     return BISE_OK;
 }
 
+/* Bytes in the file and bytes still waiting. */
 uint64_t bise_spool_size(const bise_spool *s)
 {
     return s->size + s->n;

@@ -1,6 +1,8 @@
 /* spool.h - a long list of small records kept on disk instead of in memory:
  * append all, then read back in order as often as needed. The file has no
  * name; it is gone when closed, or when the process dies.
+ * The disk must hold it: 16 bytes a sample for the index of a cache, 32 bytes a
+ * row for the duplicates of an audit.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SPOOL_H

@@ -117,6 +117,7 @@ static bise_status put_tail(bise_token_writer *w, bise_error *err)
     return s;
 }
 
+/* Statistics lie in the header in this order, eight bytes each. */
 static void put_stats(uint8_t *h, const bise_dataset_stats *st)
 {
     const uint64_t v[] = { st->rows, st->bad, st->no_target, st->truncated,
@@ -128,6 +129,8 @@ static void put_stats(uint8_t *h, const bise_dataset_stats *st)
     memcpy(h + AT_FORMAT, st->format, sizeof st->format);
 }
 
+/* The same order. The format's text is ended here in any case: the header is
+ * not covered by the checksum. */
 static void get_stats(bise_dataset_stats *st, const uint8_t *h)
 {
     uint64_t *const v[] = { &st->rows, &st->bad, &st->no_target,
@@ -278,6 +281,7 @@ bise_status bise_token_cache_open(bise_token_cache *c, const char *path,
     return BISE_OK;
 }
 
+/* Rows handed out are gone after this. */
 void bise_token_cache_close(bise_token_cache *c)
 {
     bise_map_close(&c->map);
@@ -294,11 +298,13 @@ void bise_token_cache_row(const bise_token_cache *c, uint64_t i, bise_row *row)
     row->mask = p + (size_t)row->n * sizeof *row->ids;
 }
 
+/* One load from the index. */
 int32_t bise_token_cache_len(const bise_token_cache *c, uint64_t i)
 {
     return (int32_t)bise_load_le32(c->map.data + c->index + i * ENTRY + 8);
 }
 
+/* The counts stand behind the index; the caller keeps s below n_sources. */
 uint64_t bise_token_cache_source(const bise_token_cache *c, int32_t s)
 {
     return bise_load_le64(c->map.data + c->index + c->n * ENTRY +
