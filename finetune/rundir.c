@@ -7,10 +7,14 @@
 
 #include "finetune/rundir.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "core/file.h"
 #include "core/mem.h"
@@ -58,12 +62,25 @@ static bise_status claim(const char *dir, bool resume, bool force,
                : BISE_OK;
 }
 
+/* Take the lock of the checkpoints folder, or say who has it. File systems
+ * without locks (some network ones) are used without. */
+static bise_status take_lock(bise_rundir *r, bise_error *err)
+{
+    r->lock = open(r->checkpoints, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r->lock < 0)
+        return bise_fail_errno(err, r->checkpoints, "cannot open");
+    if (flock(r->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return BISE_OK;
+    return bise_fail(err, BISE_EIO, "another run is writing to '%s'", r->dir);
+}
+
 /* The checkpoints folder is made at once: that the disk can be written shows
  * before the first step, not at the first save. */
 bise_status bise_rundir_open(bise_rundir *r, const char *dir, bool resume,
                              bool force, bise_error *err)
 {
     memset(r, 0, sizeof *r);
+    r->lock = -1;
     if (claim(dir, resume, force, err))
         return err->status;
     r->dir = bise_strdup(dir);
@@ -76,6 +93,8 @@ bise_status bise_rundir_open(bise_rundir *r, const char *dir, bool resume,
         s = bise_fail_nomem(err);
     if (!s)
         s = bise_mkdir(r->checkpoints, err);
+    if (!s)
+        s = take_lock(r, err);
     if (s)
         bise_rundir_close(r);
     return s;
@@ -89,6 +108,8 @@ void bise_rundir_close(bise_rundir *r)
     bise_free(r->log);
     bise_free(r->checkpoints);
     bise_free(r->card);
+    if (r->dir && r->lock >= 0)
+        close(r->lock);
     memset(r, 0, sizeof *r);
 }
 

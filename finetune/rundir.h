@@ -14,10 +14,13 @@
 /* Paths inside an output directory. */
 typedef struct bise_rundir {
     char *dir, *settings, *log, *checkpoints, *card;
+    int lock;      /* the open checkpoints folder, held against other runs */
 } bise_rundir;
 
 /* Prepare dir: made when absent; one that has files is refused unless resume
- * (kept) or force (the files of an earlier run are removed, others stay). */
+ * (kept) or force (the files of an earlier run are removed, others stay). Held
+ * by a lock until _close, which a killed run loses by itself: two runs never
+ * write into one directory. */
 BISE_NODISCARD bise_status bise_rundir_open(bise_rundir *r, const char *dir,
                                             bool resume, bool force,
                                             bise_error *err);

@@ -360,6 +360,22 @@ START_TEST(the_plan_adds_up)
 }
 END_TEST
 
+/* The lock of a run keeps a second one out, also with --resume or --force. */
+START_TEST(two_runs_do_not_share_a_directory)
+{
+    bise_rundir r;
+    bise_settings s;
+    bise_train_state st;
+    settings(&s, "run", NULL);
+    ck_ok(bise_rundir_open(&r, s.output, false, false, &err));
+    ck_assert_int_eq(train(&s, true, false, &st), BISE_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "another run"));
+    bise_rundir_close(&r);
+    ck_ok(train(&s, true, false, &st));
+    bise_settings_fini(&s);
+}
+END_TEST
+
 /* More rank, longer rows, more of everything: more memory in the plan. */
 START_TEST(the_plan_grows_with_its_settings)
 {
@@ -421,6 +437,7 @@ static Suite *suite(void)
     tcase_add_test(t, the_output_may_not_be_a_file);
     tcase_add_loop_test(t, what_cannot_be_done_is_told_first, 0,
                         sizeof wrong / sizeof wrong[0]);
+    tcase_add_test(t, two_runs_do_not_share_a_directory);
     tcase_add_test(t, the_plan_adds_up);
     tcase_add_test(t, the_plan_grows_with_its_settings);
     tcase_add_test(t, a_disk_that_refuses);
