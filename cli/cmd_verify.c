@@ -10,10 +10,13 @@
 
 #include "cli/command.h"
 #include "core/str.h"
+#include "deploy/sign.h"
 #include "deploy/verify.h"
 #include "pipeline/check.h"
 
 static const bise_option options[] = {
+    { .name = "key", .type = BISE_OPT_STRING, .value = "PUB",
+      .help = "check the folder's model.sig with this public key (PEM)" },
     { .name = "require-licence", .type = BISE_OPT_STRING, .value = "ID",
       .help = "fail when the licence is another, or none" },
     { .name = NULL }
@@ -50,6 +53,14 @@ static bise_status run(bise_context *ctx, bise_error *err)
     bise_status s = bise_verify(path, &o, &r, err);
     if (s != BISE_OK)
         return s;
+    const char *key = bise_opt_str(ctx->args, "key", NULL);
+    if (key) {
+        s = bise_sign_check(path, key, ctx->pool, r.problems, err);
+        if (s != BISE_OK) {
+            bise_verify_fini(&r);
+            return s;
+        }
+    }
     const size_t n = bise_json_size(r.problems);
     const size_t files = bise_json_size(r.files);
     for (size_t i = 0; i < bise_json_size(r.warnings); i++)
@@ -60,6 +71,8 @@ static bise_status run(bise_context *ctx, bise_error *err)
         bise_print(ctx, "%s: %s, ", path, r.format ? r.format : "files");
         if (files)
             bise_print(ctx, "%zu files as in the manifest, ", files);
+        if (key)
+            bise_print(ctx, "signature and files as signed, ");
         bise_print(ctx, "%" PRIu64 " tensors, no problem found\n", r.tensors);
     } else
         s = bise_fail(err, BISE_EFORMAT, "%zu problem%s found", n,

@@ -1,6 +1,7 @@
 # deploy/ - sources, headers and tests of this folder
 libbise_a_SOURCES += %D%/archive_walk.c %D%/archive_walk.h %D%/pack.c \
-  %D%/pack.h %D%/unpack.c %D%/verify.c %D%/verify.h
+  %D%/pack.h %D%/unpack.c %D%/sign.c %D%/sign.h \
+  %D%/verify.c %D%/verify.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_archive
 TESTS += tests/check_archive
@@ -30,3 +31,12 @@ tests_check_writer_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/inspect.sh
 EXTRA_DIST += tests/cli/inspect.sh
+if HAVE_CHECK
+check_PROGRAMS += tests/check_sign
+TESTS += tests/check_sign
+tests_check_sign_SOURCES = tests/check_sign.c
+tests_check_sign_CPPFLAGS = $(test_cppflags)
+tests_check_sign_LDADD = $(test_ldadd)
+endif
+TESTS += tests/cli/sign.sh
+EXTRA_DIST += tests/cli/sign.sh tests/judge_signing.py

@@ -1,9 +1,9 @@
 /* verify.c - see verify.h. Every check turns its error into a problem and goes
  * on; only lack of memory and the user's Ctrl-C end the whole.
  * The order is from the outside in: hashes of files, structure of each file,
- * numbers, then meaning (configuration, tokenizer, terms of use). Later checks run
- * only on what earlier ones found sound, so that one fault does not show up as
- * many.
+ * numbers, then meaning (configuration, tokenizer, terms of use). Later checks
+ * run only on what earlier ones found sound, so that one fault does not show up
+ * as many.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
