@@ -200,6 +200,85 @@ START_TEST(adapter_gradients_are_golden)
 }
 END_TEST
 
+/* Logits of a text through a checkpoint, [T, V]; free with bise_free. */
+static float *text_logits(const char *path, const int32_t *ids, int32_t n,
+                          int32_t *V)
+{
+    bise_checkpoint c;
+    bise_graph *g;
+    int32_t rows[256];
+    const int32_t seg[] = { 0, n };
+    const bise_batch b = { .ids = ids, .seg = seg, .T = n, .n_seg = 1 };
+    const bise_graph_options o = { .max_tokens = n };
+    ck_ok(bise_checkpoint_open(&c, path, NULL, &err));
+    ck_ok(bise_graph_new(&g, &c, &o, &err));
+    *V = c.config.V;
+    float *z = bise_alloc_array((size_t)n * (size_t)*V, sizeof *z);
+    for (int32_t t = 0; t < n; t++)
+        rows[t] = t;
+    ck_ok(bise_graph_forward(g, &b, &err));
+    ck_ok(bise_graph_logits(g, rows, n, z, &err));
+    bise_graph_free(g);
+    bise_checkpoint_close(&c);
+    return z;
+}
+
+START_TEST(text_part_of_a_vision_model_is_golden)
+{
+    bise_st want;
+    int32_t ids[256], V;
+    ck_ok(bise_st_open(&want, GOLDEN "multimodal/expected.safetensors", &err));
+    const bise_tensor *t = bise_st_find(&want, "input_ids");
+    const int32_t n = (int32_t)bise_tensor_count(t);
+    ck_assert_int_le(n, 256);
+    for (int32_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((const int64_t *)t->data)[i];
+    float *z = text_logits(GOLDEN "multimodal", ids, n, &V);
+    t = bise_st_find(&want, "logits");
+    ck_assert_uint_eq(bise_tensor_count(t), (uint64_t)n * (uint64_t)V);
+    ck_assert_double_lt(max_diff(z, t->data, (size_t)n * (size_t)V), 2e-4);
+    bise_free(z);
+    bise_st_close(&want);
+}
+END_TEST
+
+START_TEST(fp8_weights_compute_as_their_values)
+{
+    /* The same model with every weight stored as its bf16 value: dequantizing
+     * rounds once to bf16 there and not at all here, so logits are near, not
+     * equal. */
+    char dir[64] = "/tmp/bise-fp8-XXXXXX", to[128];
+    int32_t ids[40], V;
+    bise_str bytes = { 0 };
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_ok(bise_file_read(&bytes, GOLDEN "fp8/expected-bf16.safetensors",
+                         &err));
+    snprintf(to, sizeof to, "%s/model.safetensors", dir);
+    ck_ok(bise_file_write(to, bytes.data, bytes.len, &err));
+    bise_json *config;
+    ck_ok(bise_json_load(&config, GOLDEN "fp8/config.json", &err));
+    bise_json_remove(config, "quantization_config");
+    bise_str_clear(&bytes);
+    bise_json_dump(&bytes, config, 0, false);
+    snprintf(to, sizeof to, "%s/config.json", dir);
+    ck_ok(bise_file_write(to, bytes.data, bytes.len, &err));
+    for (int i = 0; i < 40; i++)
+        ids[i] = (int32_t)bise_rng_below(2, 2, (uint64_t)i, 100);
+    float *fp8 = text_logits(GOLDEN "fp8", ids, 40, &V);
+    float *bf16 = text_logits(dir, ids, 40, &V);
+    double most = 0;
+    for (int32_t i = 0; i < 40 * V; i++)
+        most = fmax(most, fabs((double)bf16[i]));
+    const double d = max_diff(fp8, bf16, (size_t)(40 * V));
+    ck_assert_msg(d < 0.02 * most, "off by %g of %g", d, most);
+    bise_free(fp8);
+    bise_free(bf16);
+    bise_json_free(config);
+    bise_str_fini(&bytes);
+    bise_remove_tree(dir);
+}
+END_TEST
+
 START_TEST(saved_tensors_replace_the_base)
 {
     fixture f;
@@ -413,6 +492,8 @@ static Suite *suite(void)
                         2 * sizeof loras / sizeof *loras);
     tcase_add_loop_test(t, cache_equals_forward, 0,
                         sizeof models / sizeof *models);
+    tcase_add_test(t, text_part_of_a_vision_model_is_golden);
+    tcase_add_test(t, fp8_weights_compute_as_their_values);
     tcase_add_test(t, saved_tensors_replace_the_base);
     suite_add_tcase(s, t);
     TCase *u = tcase_create("properties");
