@@ -71,6 +71,21 @@ static bool attention_bwd(bise_graph *g, int32_t l)
 
 /* Layers in reverse. g->dx is the gradient of the residual stream at the
  * point reached; every part adds to it through its norm. */
+/* The same through a layer of experts, which has no stages of its own: when
+ * the pass ends inside, the gradient of its input is merely not used. */
+static bise_status moe_bwd(bise_graph *g, int32_t l, bool *end,
+                           bise_error *err)
+{
+    const bise_config *f = g->f;
+    graph_layer *w = &g->layers[l];
+    graph_acts *a = &g->acts[l];
+    graph_norm(g, g->normed, a->xm, w->ffn_norm, g->r, g->T, f->C, f->eps);
+    const bise_status s = graph_moe_backward(g, l, err);
+    graph_norm_bwd(g, g->dx, g->dn, a->xm, w->ffn_norm, g->r, g->T, f->C);
+    *end = l == g->lowest && g->lowest_stage >= STAGE_UP;
+    return s;
+}
+
 bise_status graph_backward(bise_graph *g, bise_error *err)
 {
     const bise_config *f = g->f;
@@ -88,7 +103,15 @@ bise_status graph_backward(bise_graph *g, bise_error *err)
             if (s != BISE_OK)
                 return s;
         }
-        if (ffn_bwd(g, l) || attention_bwd(g, l))
+        bool end = false;
+        if (g->layers[l].moe) {
+            const bise_status s = moe_bwd(g, l, &end, err);
+            if (s != BISE_OK)
+                return s;
+        } else {
+            end = ffn_bwd(g, l);
+        }
+        if (end || attention_bwd(g, l))
             break;
     }
     return BISE_OK;

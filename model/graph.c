@@ -145,6 +145,13 @@ static void plan_moe(bise_graph *g, carver *c)
     g->moe_gate = floats(c, T, Fe);
     g->moe_up = floats(c, T, Fe);
     g->moe_y = floats(c, T, (uint64_t)f->C);
+    g->moe_hidden = floats(c, T, Fe);
+    if (!g->o.train)
+        return;
+    g->moe_dw = floats(c, T, (uint64_t)f->top_k);
+    g->moe_dy = floats(c, T, (uint64_t)f->C);
+    g->moe_dx = floats(c, T, (uint64_t)f->C);
+    g->moe_dh = floats(c, T, Fe);
 }
 
 /* Room for the widest operand of a product as bf16: T rows of a layer, or a
@@ -359,8 +366,12 @@ static bise_status bind_layer(bise_graph *g, int32_t i, bise_error *err)
     for (int k = 0; k < 3; k++)
         l->rank[STAGE_QKV] += l->qkv[k].rank;
     l->rank[STAGE_O] = l->o.rank;
-    l->rank[STAGE_UP] = l->up[0].rank + l->up[1].rank;
-    l->rank[STAGE_DOWN] = l->down.rank;
+    /* A layer of experts has set its own; the shared expert may be wider. */
+    const int32_t up = l->up[0].rank + l->up[1].rank;
+    if (up > l->rank[STAGE_UP])
+        l->rank[STAGE_UP] = up;
+    if (l->down.rank > l->rank[STAGE_DOWN])
+        l->rank[STAGE_DOWN] = l->down.rank;
     return s;
 }
 
@@ -398,6 +409,16 @@ static bise_status bind_all(bise_graph *g, bise_error *err)
     return s;
 }
 
+/* True when the router or an expert of a layer has gradients. */
+static bool experts_trained(const graph_layer *l, int32_t E)
+{
+    bool any = l->router.trained;
+    for (int32_t e = 0; l->moe && e < E; e++)
+        any |= l->exp_up[2 * e].trained || l->exp_up[2 * e + 1].trained ||
+               l->exp_down[e].trained;
+    return any;
+}
+
 /* The lowest place that has gradients: nothing below is run backward. */
 static void find_lowest(bise_graph *g)
 {
@@ -407,7 +428,9 @@ static void find_lowest(bise_graph *g)
         const graph_layer *l = &g->layers[i];
         const bool has[STAGE_COUNT] = {
             l->qkv[0].trained || l->qkv[1].trained || l->qkv[2].trained,
-            l->o.trained, l->up[0].trained || l->up[1].trained,
+            l->o.trained,
+            l->up[0].trained || l->up[1].trained ||
+                experts_trained(l, g->f->E),
             l->down.trained,
         };
         for (int s = STAGE_COUNT - 1; s >= 0; s--)
@@ -462,9 +485,6 @@ static bise_status check_options(const bise_graph *g, bise_error *err)
         return bise_fail(err, BISE_EUNSUPPORTED, "family '%s' can be "
                          "converted and quantized, not yet run",
                          bise_family_name(f->family));
-    if (g->o.train && f->E)
-        return bise_fail(err, BISE_EUNSUPPORTED,
-                         "training of expert models is not built");
     return BISE_OK;
 }
 

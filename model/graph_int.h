@@ -51,7 +51,8 @@ struct bise_graph {
     float *normed, *hidden, *xf, *logits, *rows_x, *rows_dx;
     float *dx, *dn, *d_o, *dq, *dk, *dv, *dh, *dhidden, *dxf, *r;
     float *head_h;
-    float *moe_logits, *moe_x, *moe_gate, *moe_up, *moe_y, *moe_w;
+    float *moe_logits, *moe_x, *moe_gate, *moe_up, *moe_hidden, *moe_y;
+    float *moe_w, *moe_dw, *moe_dy, *moe_dh, *moe_dx;
     int32_t *moe_expert, *moe_rows;
     float *cos, *sin, *nsin, *qscale; /* [max_seq, D/2] ..., [max_seq] */
     int32_t *pos, *rows;              /* [T] */
@@ -116,6 +117,9 @@ BISE_NODISCARD bise_status graph_bind_moe(bise_graph *g, int32_t l,
 /* Feed-forward part of an expert layer: x += FFN(normed). */
 BISE_NODISCARD bise_status graph_moe_forward(bise_graph *g, int32_t l,
                                              float *x, bise_error *err);
+/* dn from dx through the experts, with their adapters' gradients. */
+BISE_NODISCARD bise_status graph_moe_backward(bise_graph *g, int32_t l,
+                                              bise_error *err);
 /* Call the tap for the linears of a group. */
 BISE_NODISCARD bise_status graph_tap(bise_graph *g, const bise_linear *l,
                                      int n, const float *x, int32_t T,

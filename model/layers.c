@@ -224,6 +224,8 @@ bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
     graph_norm(g, g->normed, a->xm, w->ffn_norm, NULL, T, f->C, f->eps);
     /* Experts add to the sum themselves. */
     if (w->moe) {
+        if (!out)           /* the backward pass makes it again itself */
+            return BISE_OK;
         copy_rows(out, a->xm, T, f->C);
         return graph_moe_forward(g, l, out, err);
     }

@@ -163,7 +163,9 @@ static void check_derivatives(const bise_batch *b, size_t every)
     for (size_t i = 0; i < lora.n_values; i++)
         most = fmax(most, fabs((double)lora.grads[i]));
     for (size_t i = 0; i < lora.n_values; i += every) {
-        const float keep = lora.values[i], h = 0x1p-6f;
+        /* Experts: a small step, so that no token changes its route. */
+        const float keep = lora.values[i];
+        const float h = c.config.E ? 0x1p-11f : 0x1p-6f;
         if (!differentiable(i))
             continue;
         lora.values[i] = keep + h;
@@ -187,6 +189,8 @@ static const struct { const char *model, *target; bool dora; } nets[] = {
     { "mistral-window", "o_proj,down_proj", false },
     { "ministral3-tied", "gate_proj,up_proj", false },
     { "mistral-nohd", "v_proj,o_proj", true },
+    { "mixtral", "q_proj,v_proj", false },
+    { "mixtral", "all-linear", false },
 };
 
 START_TEST(gradients_are_the_derivative_of_the_loss)
