@@ -212,6 +212,36 @@ START_TEST(derived_merges_equal_merging_by_rank)
 }
 END_TEST
 
+START_TEST(windows_merge_as_the_heap_does)
+{
+    bise_error_init(&err);
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        bise_tokenizer *t = random_vocab(seed, 40, &err);
+        uint32_t rank[64];
+        for (int32_t i = 0; i < t->n; i++)
+            rank[i] = (uint32_t)i;
+        ck_ok(bise_vocab_derive(t, rank, &err));
+        for (uint64_t k = 0; k < 30; k++) {
+            int32_t a[600], b[600];
+            size_t n = 1 + (size_t)bise_rng_below(seed, 700 + k, 0, 599);
+            size_t m = n;
+            const size_t window = 16 + (size_t)bise_rng_below(seed, 800, k,
+                                                              80);
+            /* Few letters make long runs in which everything may merge. */
+            const uint64_t letters = 1 + bise_rng_below(seed, 801, k, 4);
+            for (size_t i = 0; i < n; i++)
+                a[i] = b[i] = (int32_t)bise_rng_below(seed, 900 + k, i,
+                                                      letters);
+            ck_ok(bise_merge_heap(&t->merges, a, &n, &err));
+            ck_ok(bise_merge_windows(&t->merges, b, &m, window, &err));
+            ck_assert_uint_eq(n, m);
+            ck_assert(memcmp(a, b, n * sizeof *a) == 0);
+        }
+        bise_tokenizer_free(t);
+    }
+}
+END_TEST
+
 START_TEST(ranks_of_uint32_max_are_not_merged_into)
 {
     bise_error_init(&err);
@@ -444,6 +474,7 @@ static Suite *suite(void)
     tcase_add_test(v, chunk_cache_copies_only_equal_chunks);
     suite_add_tcase(s, v);
     tcase_add_test(m, derived_merges_equal_merging_by_rank);
+    tcase_add_test(m, windows_merge_as_the_heap_does);
     tcase_add_test(m, ranks_of_uint32_max_are_not_merged_into);
     tcase_add_test(m, merge_table_holds_what_it_is_given);
     tcase_add_test(m, merging_handles_the_smallest_cases);

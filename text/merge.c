@@ -7,11 +7,13 @@
 
 #include "text/merge.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "core/mem.h"
 
 #define NO_RANK UINT32_MAX
+#define WINDOW 16384 /* symbols of a window; its scratch fits the cache */
 
 /* One is added so that 0 can stand for a free slot. */
 static uint64_t pair_key(int32_t left, int32_t right)
@@ -215,39 +217,158 @@ static void merge_best(chain *c)
         push_pair(c, c->prev[at], at);
 }
 
-/* Work is n log n in time and about 28 bytes a symbol in memory, for a line
- * of any length. Positions are 32-bit, hence the bound. */
+/* Scratch for sequences of up to n symbols; 0, or -1 when out of memory. */
+static int chain_init(chain *c, const bise_merges *m, size_t n)
+{
+    *c = (chain){ .m = m };
+    /* Every merge takes one entry and adds at most two, n - 1 merges. */
+    c->heap = bise_alloc_array(n * 2 + 1, sizeof *c->heap);
+    c->next = bise_alloc_array(n * 2 + 1, sizeof *c->next);
+    return c->heap && c->next ? 0 : -1;
+}
+
+/* Release the scratch of chain_init, also after it failed. */
+static void chain_fini(chain *c)
+{
+    bise_free(c->heap);
+    bise_free(c->next);
+}
+
+/* Merge ids[0..n) until nothing merges; next then links what is left. */
+static void chain_run(chain *c, int32_t *ids, size_t n)
+{
+    c->ids = ids;
+    c->n = n;
+    c->used = 0;
+    c->prev = c->next + n;
+    for (size_t i = 0; i < n; i++) {
+        c->next[i] = (uint32_t)(i + 1);
+        c->prev[i] = (uint32_t)(i ? i - 1 : n);
+    }
+    for (size_t i = 0; i + 1 < n; i++)
+        push_pair(c, (uint32_t)i, (uint32_t)(i + 1));
+    while (c->used)
+        merge_best(c);
+}
+
+/* Work is n log n in time and about 28 bytes a symbol in memory. Positions
+ * are 32-bit, hence the bound. */
 bise_status bise_merge_heap(const bise_merges *m, int32_t *ids, size_t *n,
                             bise_error *err)
 {
+    chain c;
+    size_t out = 0;
     if (*n >= UINT32_MAX / 2)
         return bise_fail(err, BISE_EUNSUPPORTED,
                          "a run of %zu symbols without a boundary is too long",
                          *n);
-    chain c = { .m = m, .ids = ids, .n = *n };
-    /* Every merge takes one entry and adds at most two, n - 1 merges. */
-    c.heap = bise_alloc_array(*n * 2 + 1, sizeof *c.heap);
-    c.next = bise_alloc_array(*n * 2 + 1, sizeof *c.next);
-    if (!c.heap || !c.next) {
-        bise_free(c.heap);
-        bise_free(c.next);
+    if (chain_init(&c, m, *n) != 0) {
+        chain_fini(&c);
         return bise_fail_nomem(err);
     }
-    c.prev = c.next + *n;
-    for (size_t i = 0; i < *n; i++) {
-        c.next[i] = (uint32_t)(i + 1);
-        c.prev[i] = (uint32_t)(i ? i - 1 : *n);
-    }
-    for (size_t i = 0; i + 1 < *n; i++)
-        push_pair(&c, (uint32_t)i, (uint32_t)(i + 1));
-    while (c.used)
-        merge_best(&c);
-    size_t out = 0;
+    chain_run(&c, ids, *n);
     for (size_t i = 0; i < c.n; i = c.next[i])
         ids[out++] = ids[i];
     *n = out;
-    bise_free(c.heap);
-    bise_free(c.next);
+    chain_fini(&c);
+    return BISE_OK;
+}
+
+/* The tokens of one window: ids and where they start in the whole. */
+typedef struct window_tokens {
+    int32_t *ids;   /* as symbols before, tokens after */
+    size_t *at;
+    size_t n, end;  /* tokens; where the window ends in the whole */
+} window_tokens;
+
+/* Merge the window of the whole (n symbols) that starts at from. */
+static void merge_window(chain *c, window_tokens *w, const int32_t *whole,
+                         size_t n, size_t from, size_t window)
+{
+    const size_t count = n - from < window ? n - from : window;
+    memcpy(w->ids, whole + from, count * sizeof *w->ids);
+    chain_run(c, w->ids, count);
+    w->n = 0;
+    w->end = from + count;
+    for (size_t i = 0; i < count; i = c->next[i]) {
+        w->at[w->n] = from + i;
+        w->ids[w->n++] = w->ids[i];
+    }
+}
+
+/* The first token that a (from its token *i on) and b (from *j on) share:
+ * same place, same id. True when there is one. */
+static bool shared_token(const window_tokens *a, const window_tokens *b,
+                         size_t *i, size_t *j)
+{
+    while (*i < a->n && *j < b->n) {
+        if (a->at[*i] == b->at[*j] && a->ids[*i] == b->ids[*j])
+            return true;
+        *i += a->at[*i] <= b->at[*j];
+        *j += *j < b->n && *i < a->n && b->at[*j] < a->at[*i];
+    }
+    return false;
+}
+
+/* Join windows into out; the number of tokens, or 0 when two windows share
+ * none. Why the result is that of the whole: merging only ever looks at
+ * neighbours, so (1) any run of tokens of a result is the result of its own
+ * text, and (2) if A x and x B are results, so is A x B, since the first
+ * merge that differed would differ in one of the two already. */
+static size_t join_windows(chain *c, window_tokens w[2], const int32_t *whole,
+                           size_t n, size_t window, int32_t *out)
+{
+    window_tokens *a = &w[0], *b = &w[1];
+    size_t count = 0, first = 0;
+    merge_window(c, a, whole, n, 0, window);
+    while (a->end < n) {
+        size_t i = first, j = 0;
+        while (i < a->n && a->at[i] < a->end - window / 4)
+            i++;
+        if (i == first || i == a->n)
+            return 0;
+        merge_window(c, b, whole, n, a->at[i], window);
+        if (!shared_token(a, b, &i, &j))
+            return 0;
+        memcpy(out + count, a->ids + first, (i - first) * sizeof *out);
+        count += i - first;
+        first = j;
+        window_tokens *swap = a;
+        a = b;
+        b = swap;
+    }
+    memcpy(out + count, a->ids + first, (a->n - first) * sizeof *out);
+    return count + a->n - first;
+}
+
+bise_status bise_merge_windows(const bise_merges *m, int32_t *ids, size_t *n,
+                               size_t window, bise_error *err)
+{
+    chain c;
+    window_tokens w[2] = { { 0 } };
+    size_t count = 0;
+    int32_t *out = bise_alloc_array(*n + 1, sizeof *out);
+    bool ok = chain_init(&c, m, window) == 0 && out;
+    for (int k = 0; k < 2; k++) {
+        w[k].ids = bise_alloc_array(window, sizeof *w[k].ids);
+        w[k].at = bise_alloc_array(window, sizeof *w[k].at);
+        ok = ok && w[k].ids && w[k].at;
+    }
+    if (ok && *n)
+        count = join_windows(&c, w, ids, *n, window, out);
+    if (count)
+        memcpy(ids, out, count * sizeof *ids);
+    for (int k = 0; k < 2; k++) {
+        bise_free(w[k].ids);
+        bise_free(w[k].at);
+    }
+    chain_fini(&c);
+    bise_free(out);
+    if (!ok)
+        return bise_fail_nomem(err);
+    if (!count)         /* windows that nowhere agree: all at once */
+        return bise_merge_heap(m, ids, n, err);
+    *n = count;
     return BISE_OK;
 }
 
@@ -258,6 +379,8 @@ bise_status bise_merge(const bise_merges *m, int32_t *ids, size_t *n,
 {
     if (*n < 2 || !m->slots)
         return BISE_OK;
+    if (*n > WINDOW)
+        return bise_merge_windows(m, ids, n, WINDOW, err);
     if (*n > BISE_MERGE_SHORT)
         return bise_merge_heap(m, ids, n, err);
     bise_merge_to to[BISE_MERGE_SHORT];

@@ -53,4 +53,11 @@ size_t bise_merge_scan(const bise_merges *m, int32_t *ids, bise_merge_to *to,
 BISE_NODISCARD bise_status bise_merge_heap(const bise_merges *m, int32_t *ids,
                                            size_t *n, bise_error *err);
 
+/* The variant for very long sequences: windows of `window` symbols (>= 16)
+ * that overlap, merged one by one and joined at a token that both sides have.
+ * Time and scratch in proportion to n; the ids are those of the heap. */
+BISE_NODISCARD bise_status bise_merge_windows(const bise_merges *m,
+                                              int32_t *ids, size_t *n,
+                                              size_t window, bise_error *err);
+
 #endif
