@@ -18,6 +18,8 @@ static const bise_option options[] = {
       "layout of the output (OUT ending in .gguf is GGUF)", NULL, 0 },
     { "split-max-size", BISE_OPT_SIZE, "SIZE",
       "cut the weights into files of at most SIZE", NULL, 0 },
+    { "mmproj", BISE_OPT_STRING, "FILE",
+      "write the vision part as a GGUF of its own", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
 
@@ -45,6 +47,30 @@ static bise_layout settle(bise_layout to, const bise_job *j, const char *path)
     if (to != BISE_TO_SAME || !path || bise_ends_with(path, ".gguf"))
         return to;
     return bise_convert_layout_of(&j->model) == BISE_TO_GGUF ? BISE_TO_HF : to;
+}
+
+/* The vision file is a second plan over the same checkpoint; its outputs join
+ * those of the first.
+ */
+static bise_status write_mmproj(bise_job *j, bise_context *ctx,
+                                bise_dtype dtype, bise_error *err)
+{
+    const char *path = bise_opt_str(ctx->args, "mmproj", NULL);
+    bise_run_result r = { 0 };
+    bise_plan p;
+    if (!path || bise_opt_given(ctx->args, "plan"))
+        return BISE_OK;
+    bise_status s = bise_convert_plan_mmproj(&p, &j->model, dtype, err);
+    const bise_run_options o = { .path = path, .stage = "mmproj",
+                                 .force = ctx->force, .pool = ctx->pool,
+                                 .progress = ctx->progress };
+    if (s == BISE_OK)
+        s = bise_run(&p, &o, &r, err);
+    if (s == BISE_OK)
+        bise_print(ctx, "%s  %zu vision tensors\n", path, p.n);
+    bise_run_result_fini(&r);
+    bise_plan_fini(&p);
+    return s;
 }
 
 /* F16 is measured, because values may become zero in it; other types only
@@ -76,6 +102,8 @@ static bise_status run(bise_context *ctx, bise_error *err)
     if (s == BISE_OK)
         s = bise_job_run(&j, ctx, "convert", o.dtype == BISE_DTYPE_F16, &r,
                          err);
+    if (s == BISE_OK)
+        s = write_mmproj(&j, ctx, o.dtype, err);
     uint64_t flushed = 0;
     for (size_t i = 0; i < r.n_stats; i++)
         flushed += r.stats[i].flushed;

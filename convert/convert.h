@@ -54,6 +54,14 @@ BISE_NODISCARD bise_status bise_convert_plan_dir(bise_plan *p,
                                                  bise_checkpoint *c,
                                                  const bise_convert_options *o,
                                                  bise_error *err);
+/* The vision tower and projector of a multimodal checkpoint as a GGUF of
+ * architecture "clip"; matrices in dtype, NONE keeps theirs. p as for
+ * bise_convert_plan. Fails when the model has no vision part.
+ */
+BISE_NODISCARD bise_status bise_convert_plan_mmproj(bise_plan *p,
+                                                    bise_checkpoint *c,
+                                                    bise_dtype dtype,
+                                                    bise_error *err);
 /* config.json / params.json of a configuration, for layouts that had none, or
  * the checkpoint's own one with dtype and quantization brought up to date. */
 BISE_NODISCARD bise_status bise_convert_config(bise_str *out,

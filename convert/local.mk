@@ -1,6 +1,6 @@
 # convert/ - plans from layout to layout, adapters between formats
 libbise_a_SOURCES += %D%/config_out.c %D%/convert.h %D%/gguf_keys.c \
-  %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
+  %D%/mmproj.c %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_convert tests/check_gguf_keys tests/check_weights
 TESTS += tests/check_convert tests/check_gguf_keys tests/check_weights

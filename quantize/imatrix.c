@@ -118,7 +118,7 @@ static bise_status read_pair(bise_imatrix *m, const bise_gguf *g,
 {
     char name[256], counts_name[256];
     const size_t n = strlen(sums->name) - strlen(SUMS);
-    if (n >= sizeof name - sizeof COUNTS)
+    if (n == 0 || n >= sizeof name - sizeof COUNTS)
         return bise_fail(err, BISE_EFORMAT, "name of %zu bytes", n);
     memcpy(name, sums->name, n);
     name[n] = 0;
@@ -305,7 +305,8 @@ static bise_status read_dat_entry(bise_imatrix *m, cursor *c, bise_error *err)
     int32_t len, calls, n;
     char name[256];
     if (!take_i32(c, &len) || len <= 0 || len >= (int32_t)sizeof name ||
-        c->size - c->at < (uint64_t)len)
+        c->size - c->at < (uint64_t)len ||
+        memchr(c->data + c->at, 0, (size_t)len))
         return dat_fault(c, "length of a name", err);
     memcpy(name, c->data + c->at, (size_t)len);
     name[len] = 0;

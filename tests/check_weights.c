@@ -461,6 +461,113 @@ START_TEST(the_text_model_of_a_wrapper_becomes_gguf)
 }
 END_TEST
 
+/* Plan and write the vision file of a checkpoint. */
+static bise_status write_mmproj(const char *from, const char *name,
+                                bise_dtype dtype)
+{
+    bise_checkpoint c;
+    bise_plan p;
+    bise_run_result r = { 0 };
+    ck_ok(bise_checkpoint_open(&c, from, NULL, &err));
+    bise_error_init(&err);
+    bise_status s = bise_convert_plan_mmproj(&p, &c, dtype, &err);
+    const bise_run_options run = { .path = at(name), .stage = "mmproj" };
+    if (s == BISE_OK)
+        s = bise_run(&p, &run, &r, &err);
+    bise_run_result_fini(&r);
+    bise_plan_fini(&p);
+    bise_checkpoint_close(&c);
+    return s;
+}
+
+START_TEST(the_vision_file_has_every_tensor_and_key)
+{
+    static const char *const keys[] = {
+        "clip.has_vision_encoder", "clip.projector_type",
+        "clip.vision.image_size", "clip.vision.patch_size",
+        "clip.vision.embedding_length", "clip.vision.feed_forward_length",
+        "clip.vision.block_count", "clip.vision.projection_dim",
+        "clip.vision.spatial_merge_size", "clip.vision.attention.head_count",
+        "clip.vision.attention.layer_norm_epsilon", "clip.vision.image_mean",
+        "clip.vision.image_std", "clip.use_silu", "general.file_type",
+    };
+    static const char *const wanted[] = {
+        "v.patch_embd.weight", "v.pre_ln.weight", "v.blk.0.attn_q.weight",
+        "v.blk.0.attn_k.weight", "v.blk.0.attn_v.weight",
+        "v.blk.0.attn_out.weight", "v.blk.0.ln1.weight", "v.blk.0.ln2.weight",
+        "v.blk.0.ffn_gate.weight", "v.blk.0.ffn_up.weight",
+        "v.blk.0.ffn_down.weight", "mm.input_norm.weight",
+        "mm.patch_merger.weight", "mm.1.weight", "mm.2.weight",
+        "v.token_embd.img_break",
+    };
+    ck_assert_int_eq(write_mmproj(GOLDEN "multimodal", "v.gguf",
+                                  BISE_DTYPE_NONE), BISE_OK);
+    bise_gguf g;
+    bise_st st;
+    ck_ok(bise_gguf_open(&g, at("v.gguf"), &err));
+    ck_ok(bise_st_open(&st, GOLDEN "multimodal/model.safetensors", &err));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        ck_assert_msg(bise_gguf_get(&g.meta, keys[i]) != NULL, "%s", keys[i]);
+    ck_assert_uint_eq(g.n_tensors, sizeof wanted / sizeof *wanted);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        ck_assert_msg(bise_gguf_find(&g, wanted[i]) != NULL, "%s", wanted[i]);
+    /* row 12 of the embedding */
+    const bise_tensor *e = bise_st_find(
+        &st, "language_model.model.embed_tokens.weight");
+    const bise_tensor *b = bise_gguf_find(&g, "v.token_embd.img_break");
+    ck_assert_mem_eq(b->data, (const char *)e->data + 12 * 64 * 4, 64 * 4);
+    /* q rows in pairs: row 1 of a head is row D/2 of the source */
+    const bise_tensor *q = bise_st_find(
+        &st, "vision_tower.transformer.layers.0.attention.q_proj.weight");
+    const bise_tensor *p = bise_gguf_find(&g, "v.blk.0.attn_q.weight");
+    ck_assert_mem_eq((const char *)p->data + 32 * 4,
+                     (const char *)q->data + 8 * 32 * 4, 32 * 4);
+    /* v is not touched */
+    q = bise_st_find(
+        &st, "vision_tower.transformer.layers.0.attention.v_proj.weight");
+    p = bise_gguf_find(&g, "v.blk.0.attn_v.weight");
+    ck_assert_mem_eq(p->data, q->data, q->bytes);
+    bise_gguf_close(&g);
+    bise_st_close(&st);
+}
+END_TEST
+
+START_TEST(types_of_the_vision_file)
+{
+    static const struct { bise_dtype want, conv, matrix; int file_type; }
+        rows[] = {
+        { BISE_DTYPE_F16, BISE_DTYPE_F16, BISE_DTYPE_F16, 1 },
+        { BISE_DTYPE_BF16, BISE_DTYPE_F32, BISE_DTYPE_BF16, 32 },
+        { BISE_DTYPE_Q8_0, BISE_DTYPE_F32, BISE_DTYPE_Q8_0, 7 },
+        { BISE_DTYPE_F32, BISE_DTYPE_F32, BISE_DTYPE_F32, 0 },
+    };
+    ck_assert_int_eq(write_mmproj(GOLDEN "multimodal", "v.gguf",
+                                  rows[_i].want), BISE_OK);
+    bise_gguf g;
+    ck_ok(bise_gguf_open(&g, at("v.gguf"), &err));
+    ck_assert_int_eq(bise_gguf_find(&g, "v.patch_embd.weight")->dtype,
+                     rows[_i].conv);
+    ck_assert_int_eq(bise_gguf_find(&g, "mm.patch_merger.weight")->dtype,
+                     rows[_i].conv);
+    ck_assert_int_eq(bise_gguf_find(&g, "v.blk.0.ffn_up.weight")->dtype,
+                     rows[_i].matrix);
+    ck_assert_int_eq(bise_gguf_find(&g, "v.blk.0.ln1.weight")->dtype,
+                     BISE_DTYPE_F32);
+    ck_assert_int_eq(bise_gguf_int(&g.meta, "general.file_type", -1),
+                     rows[_i].file_type);
+    bise_gguf_close(&g);
+}
+END_TEST
+
+START_TEST(a_text_model_has_no_vision_file)
+{
+    ck_assert_int_eq(write_mmproj(GOLDEN "models/ministral3", "v.gguf",
+                                  BISE_DTYPE_NONE), BISE_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "vision"));
+    ck_assert(!bise_file_exists(at("v.gguf")));
+}
+END_TEST
+
 START_TEST(types_that_safetensors_lacks_are_refused)
 {
     bise_checkpoint c;
@@ -498,6 +605,9 @@ static Suite *suite(void)
     tcase_add_test(t, a_wrapper_keeps_every_tensor);
     tcase_add_test(t, vision_keeps_its_type_when_text_changes);
     tcase_add_test(t, the_text_model_of_a_wrapper_becomes_gguf);
+    tcase_add_test(t, the_vision_file_has_every_tensor_and_key);
+    tcase_add_loop_test(t, types_of_the_vision_file, 0, 4);
+    tcase_add_test(t, a_text_model_has_no_vision_file);
     tcase_add_test(t, types_that_safetensors_lacks_are_refused);
     suite_add_tcase(s, t);
     return s;

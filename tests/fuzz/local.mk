@@ -84,6 +84,9 @@ tests_fuzz_fuzz_codecs_LDADD = $(fuzz_ldadd)
 fuzz_targets += tests/fuzz/fuzz_token_cache
 tests_fuzz_fuzz_token_cache_SOURCES = tests/fuzz/fuzz_token_cache.c $(fuzz_main)
 tests_fuzz_fuzz_token_cache_LDADD = $(fuzz_ldadd)
+fuzz_targets += tests/fuzz/fuzz_imatrix
+tests_fuzz_fuzz_imatrix_SOURCES = tests/fuzz/fuzz_imatrix.c $(fuzz_main)
+tests_fuzz_fuzz_imatrix_LDADD = $(fuzz_ldadd)
 
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
