@@ -66,7 +66,8 @@ static bise_status set_map(bise_settings *s, const struct bise_args *a,
     return st;
 }
 
-/* Flags over what the file said. */
+/* Flags over what the file said. Only options that were given are taken: a
+ * default must not win over the file. */
 static bise_status set_flags(bise_settings *s, const struct bise_args *a,
                              bise_error *err)
 {

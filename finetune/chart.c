@@ -13,6 +13,9 @@
 enum { WIDTH = 640, HEIGHT = 260, LEFT = 66, RIGHT = 22, TOP = 34, BOTTOM = 30,
        POINTS = 600, TICKS = 12 };
 
+/* Geometry in view box units. LEFT holds six characters of the larger font of
+ * phones; RIGHT half of the last tick label; POINTS is more than the plot has
+ * pixels on most screens, so drawing more would only make the file larger. */
 /* The data window of a chart. */
 typedef struct window {
     double x0, x1, y0, y1;

@@ -13,7 +13,11 @@
 #include "model/graph.h"
 #include "text/pack.h"
 
-/* How much data goes where; made by bise_feed_plan. */
+/* How much data goes where; made by bise_feed_plan_make. Two amounts rule it:
+ *   --batch        data of an optimizer step; rows or tokens
+ *   --micro-batch  data of one pass through the graph, which sets the memory
+ * Rows are what other trainers call batch size and accumulation; tokens give
+ * steps of equal work when rows differ much in length. */
 typedef struct bise_feed_plan {
     bise_pack_options pack;
     int32_t pass_tokens;      /* most tokens in one pass */

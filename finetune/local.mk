@@ -8,8 +8,9 @@ libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/dynmap.c %D%/dynmap.h \
   %D%/settings.c %D%/settings.def %D%/settings.h \
   %D%/trainer.c %D%/trainer.h %D%/trainstate.c %D%/trainstate.h
 if HAVE_CHECK
-finetune_tests = tests/check_feed tests/check_finetune tests/check_optimizer \
- tests/check_report tests/check_runlog \
+finetune_tests = tests/check_evaluate tests/check_feed \
+  tests/check_finetune tests/check_optimizer \
+ tests/check_report tests/check_rundir tests/check_runlog \
   tests/check_settings tests/check_trainer
 check_PROGRAMS += $(finetune_tests)
 TESTS += $(finetune_tests)
@@ -25,6 +26,12 @@ tests_check_feed_LDADD = $(test_ldadd)
 tests_check_finetune_SOURCES = tests/check_finetune.c
 tests_check_finetune_CPPFLAGS = $(test_cppflags)
 tests_check_finetune_LDADD = $(test_ldadd)
+tests_check_rundir_SOURCES = tests/check_rundir.c
+tests_check_rundir_CPPFLAGS = $(test_cppflags)
+tests_check_rundir_LDADD = $(test_ldadd)
+tests_check_evaluate_SOURCES = tests/check_evaluate.c
+tests_check_evaluate_CPPFLAGS = $(test_cppflags)
+tests_check_evaluate_LDADD = $(test_ldadd)
 tests_check_report_SOURCES = tests/check_report.c
 tests_check_report_CPPFLAGS = $(test_cppflags)
 tests_check_report_LDADD = $(test_ldadd)

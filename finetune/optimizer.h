@@ -28,7 +28,9 @@ typedef struct bise_optimizer_options {
     bise_pool *pool;       /* borrowed; NULL runs on the calling thread */
 } bise_optimizer_options;
 
-/* A part of the buffers that is one tensor. */
+/* A part of the buffers that is one tensor. Borders matter in two ways: decay
+ * may differ, and blocks of 8-bit moments start anew, so that a tensor's codes
+ * do not depend on its neighbours. */
 typedef struct bise_span {
     size_t first, n;
     bool decay;            /* weight decay applies (not to magnitudes) */

@@ -23,6 +23,7 @@ typedef struct columns {
     size_t n;
 } columns;
 
+/* Pointers above; all share one allocation that starts at x. */
 enum { COLUMNS = 8 };
 
 /* Running mean of the loss over about a thirtieth of the run. */

@@ -19,7 +19,8 @@
 #include "core/file.h"
 #include "core/mem.h"
 
-/* Everything a run writes. */
+/* Everything a run writes, and so everything that --force may remove. A new
+ * product of a run belongs into this list. */
 static const char *const products[] = {
     "adapter_model.safetensors", "adapter_config.json", "README.md",
     "report.html", "loss.svg", "log.jsonl", "run.yaml", "checkpoints",

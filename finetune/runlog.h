@@ -13,6 +13,9 @@
 #include "core/error.h"
 #include "core/json.h"
 
+/* Totals rather than differences: tokens, supervised and seconds count from the
+ * start of training, so that a reader may skip lines and a resumed run goes on
+ * where the killed one was. */
 /* One line; NaN (or 0 for counts past step 0) leaves a key out. */
 typedef struct bise_logline {
     uint64_t step;

@@ -94,6 +94,9 @@ typedef struct bise_amount {
 
 #define BISE_AMOUNT_ROWS_MAX 512 /* a bare number up to here means rows */
 
+/* Why one option has two units: users of other trainers think in rows, while
+ * the cost of a step is in its tokens. The suffix decides; without one, the
+ * size does, and the resolved run.yaml keeps the text as it was given. */
 /* Parse an amount; name is the setting, for the message. */
 BISE_NODISCARD bise_status bise_settings_amount(bise_amount *out,
                                                 const char *name,

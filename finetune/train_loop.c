@@ -23,7 +23,9 @@
 /* Longest time between checkpoints unless --save-every says otherwise. */
 enum { SAVE_SECONDS = 600 };
 
-/* What the loop holds open. */
+/* What the loop holds open. Order of life: the directory is claimed first and
+ * released last, so that its lock covers every write; the graph borrows the
+ * base and the adapter, the trainer borrows the graph. */
 typedef struct loop {
     bise_finetune *f;
     bise_rundir dir;

@@ -58,12 +58,22 @@ typedef struct bise_trainer {
     int skips_in_row;
 } bise_trainer;
 
+/* A single overflow is survivable, and mixed precision makes some; a run that
+ * does nothing but overflow wastes a night, so it ends with a hint. */
 #define BISE_TRAINER_SKIPS_MAX 10 /* steps left out in a row: give up */
 
 BISE_NODISCARD bise_status bise_trainer_init(bise_trainer *t,
                                              const bise_trainer_options *o,
                                              bise_error *err);
 void bise_trainer_fini(bise_trainer *t);
+/* How a step runs, with micro-batches b = 1..n:
+ *   begin    gradients and sums to zero
+ *   add(b)   forward, loss, backward; the sum of its token losses and the
+ *            gradient of that sum are added up
+ *   finish   mean over the targets of all b, clip, update, counters
+ * Dividing once at the end makes the result the same for any cut into
+ * micro-batches (lora.md 10); means of means would weigh short ones too much.
+ */
 /* A step is begin, one add for each micro-batch, finish. Gradients of the sum
  * of token losses are added up and divided once by the targets of the step.
  * A failed or cancelled add leaves the state as it was after the last finish. */

@@ -19,6 +19,9 @@
 #include "formats/crypto.h"
 #include "formats/safetensors.h"
 
+/* Raised when a file of this program could be misread by an older one. A
+ * checkpoint is for resuming with the same program; what others read of it is
+ * the adapter, which has a format of its own. */
 #define FORMAT_VERSION 1
 
 /* Bytes sampled from each end of a tensor for the fingerprint. */
