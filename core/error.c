@@ -17,6 +17,7 @@ void bise_error_init(bise_error *err)
 }
 
 /* The shared body of the public recorders: the first error wins. */
+BISE_PRINTF(4, 0)
 static bise_status record(bise_error *err, bise_status status, int64_t offset,
                           const char *fmt, va_list args)
 {
