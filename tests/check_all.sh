@@ -3,7 +3,7 @@
 # check after build/ was made. Prints one line per stage with its time, the
 # log of a stage that failed, and at the end "N passed, N failed".
 #   BISE_STAGES="gcc clang-san ref fuzz distcheck layers style"  picks stages
-#   BISE_FUZZ_SECONDS=20   time for each fuzz target
+#   BISE_FUZZ_SECONDS=15 BISE_FUZZ_RUNS=20000   limits of each fuzz target
 set -u
 cd "$(dirname "$0")/.." || exit 1
 top=$PWD
@@ -54,7 +54,11 @@ check_in() {
     return $status
 }
 
-run_ref() { BISE_CPU=ref check_in build; }
+# The judges answer once, in the first stage; the others compare bise with
+# itself.
+alone() { BISE_JUDGES= "$@"; }
+
+run_ref() { BISE_JUDGES= BISE_CPU=ref check_in build; }
 
 run_fuzz() {
     mkdir -p build-fuzz &&
@@ -68,8 +72,8 @@ run_fuzz() {
         n=$(basename "$f" | sed 's/^fuzz_//')
         mkdir -p "build-fuzz/corpus/$n"
         echo "== $n"
-        "$f" -max_total_time="${BISE_FUZZ_SECONDS:-20}" -timeout=20 \
-            -rss_limit_mb=2048 -print_final_stats=0 -verbosity=0 \
+        "$f" -seed=1 -runs="${BISE_FUZZ_RUNS:-20000}" -timeout=20 \
+            -max_total_time="${BISE_FUZZ_SECONDS:-15}" -rss_limit_mb=2048 -print_final_stats=0 -verbosity=0 \
             "build-fuzz/corpus/$n" "tests/fuzz/seeds/$n" || return 1
     done
 }
@@ -78,16 +82,16 @@ for s in $stages; do
     case $s in
     gcc) stage gcc check_in build-gcc CC=gcc --enable-werror ;;
     clang) if command -v clang >/dev/null; then
-               stage clang check_in build-clang CC=clang --enable-werror
+               stage clang alone check_in build-clang CC=clang --enable-werror
            else echo "clang      skipped: not installed"; fi ;;
     clang-san) if command -v clang >/dev/null; then
-               stage clang-san check_in build-san CC=clang --enable-werror \
+               stage clang-san alone check_in build-san CC=clang --enable-werror \
                    --enable-sanitizers
            else echo "clang-san  skipped: clang is not installed"; fi ;;
     ref) stage ref run_ref ;;
     fuzz) if command -v clang >/dev/null; then stage fuzz run_fuzz
           else echo "fuzz       skipped: clang is not installed"; fi ;;
-    distcheck) stage distcheck make -C build -j"$jobs" distcheck ;;
+    distcheck) stage distcheck alone make -C build -j"$jobs" distcheck ;;
     layers) stage layers sh tests/check_layers.sh ;;
     style) tool=${BISE_SHARED:-../shared}/tools/style_stats.py
            if [ -f "$tool" ]; then
