@@ -47,7 +47,7 @@ check_in() {
     dir=$1; shift
     mkdir -p "$dir" &&
     { [ -f "$dir/Makefile" ] || (cd "$dir" && "$top/configure" -q "$@"); } &&
-    make -C "$dir" -j"$jobs" all check
+    make -C "$dir" -j"$jobs" all && make -C "$dir" -j"$jobs" check
     status=$?
     cat "$dir"/tests/*.log "$dir"/tests/cli/*.log 2>/dev/null | grep '^skipped'
     [ "$status" = 0 ] || cat "$dir"/test-suite.log 2>/dev/null | tail -100
