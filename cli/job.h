@@ -12,6 +12,11 @@
 #include "pipeline/plan.h"
 #include "pipeline/run.h"
 
+/* The order of a command: bise_job_open, a plan maker of convert/ (and
+ * quantize/) on job.model and job.list into job.plan, bise_job_run, the
+ * command's own report, bise_job_close. After a failure only the last.
+ */
+
 /* A model with its adapters, opened from MODEL and --adapter. */
 typedef struct bise_job {
     bise_checkpoint model;

@@ -17,6 +17,21 @@ typedef enum {
     BISE_TO_HF, BISE_TO_NATIVE, BISE_TO_GGUF
 } bise_layout;
 
+/* Which weights are written where:
+ *
+ *   input    output   tensors                          order
+ *   HF       HF       all, names and prefix kept       the file's
+ *   native   native   all, names kept                  the file's
+ *   GGUF     GGUF     all, names and keys kept         the file's
+ *   other    HF       text model, roles renamed,       by type and name
+ *                     q and k rows in half order
+ *   other    native   text model, q and k rows paired  by type and name
+ *   other    GGUF     text model, q and k rows paired, forward pass
+ *                     norms F32, experts stacked
+ *
+ * Side files go along to directories; config.json or params.json is written
+ * anew where the layout changes.
+ */
 typedef struct bise_convert_options {
     bise_layout to;
     bise_dtype dtype;          /* of weight matrices; NONE keeps the input's */

@@ -204,7 +204,12 @@ static bise_status general_keys(bise_gguf_meta *m, bise_checkpoint *c,
     return s;
 }
 
-/* ---- hyper-parameters ---- */
+/* ---- hyper-parameters ----
+ *
+ * Everything comes from the resolved configuration, never from the JSON, so
+ * that a native checkpoint and a GGUF give the same keys as a Hugging Face
+ * directory of the same model.
+ */
 
 typedef struct keys {
     bise_gguf_meta *m;
@@ -346,7 +351,11 @@ static void arch_keys(bise_gguf_meta *m, const bise_checkpoint *c,
         put_f32(&k, "attention.temperature_scale", g->rope.qscale_beta);
 }
 
-/* ---- tokenizer ---- */
+/* ---- tokenizer ----
+ *
+ * The vocabulary itself is text/'s; here stand the rules about its size and
+ * the chat template, which the runtime wants as a Jinja text.
+ */
 
 /* A template given as a string, or as a list of named ones: the default. */
 static const char *template_of(const bise_json *v, size_t *n)

@@ -29,6 +29,15 @@ typedef struct bise_weight_rows {
     uint64_t dims[BISE_MAX_DIMS];
 } bise_weight_rows;
 
+/* What is asked for, and what may be stored instead:
+ *
+ *   one expert's gate     itself | slice of gate_exps | slice of gate_up
+ *   gate_exps             itself | all experts stacked | slices of gate_up
+ *   gate_up               itself | gate 0, up 0, gate 1, up 1, ...
+ *   k_b, v_b              itself | parts of kv_b per head, k transposed
+ *   kv_b                  itself | k_b transposed back and v_b, per head
+ */
+
 /* Make the stream of a role with q and k rows in order to. Fails when the
  * checkpoint has no such weight in any form. */
 BISE_NODISCARD bise_status bise_weights_get(bise_weight_rows *out,

@@ -48,7 +48,16 @@ typedef struct bise_plan_side {
     bise_store *store;
 } bise_plan_side;
 
-/* One weight file of the output. */
+/* One weight file of the output:
+ *
+ *   0            header.len                                      bytes
+ *   | header ... | tensor first | tensor first + 1 | ... | padding |
+ *                ^ offsets[0]   ^ offsets[1]
+ *
+ * The header is complete before a weight is read, since all sizes follow from
+ * types and shapes; the runner writes it first and fills in the rest in any
+ * order.
+ */
 typedef struct bise_plan_file {
     const char *name;              /* in the directory; "" : the output path */
     size_t first, n;               /* plan tensors [first, first + n) */

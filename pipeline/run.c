@@ -323,7 +323,12 @@ static void run_slab(void *ctx, size_t index, int worker)
     report(j, index);
 }
 
-/* ---- setting up ---- */
+/* ---- setting up ----
+ *
+ * Everything that can fail for a reason other than the weights and the disk
+ * fails here: types without encoder, memory for the lanes, the tables. Only
+ * then outputs are created.
+ */
 
 /* Found before the output is created: a type without an encoder must not
  * leave a preallocated file behind, even for a moment. */
@@ -479,7 +484,14 @@ double bise_run_rmse(const bise_run_stats *s)
     return s->weights ? sqrt(s->square_error / (double)s->weights) : 0;
 }
 
-/* ---- outputs ---- */
+/* ---- outputs ----
+ *
+ * A GGUF:        out.gguf.part -> out.gguf
+ * A split GGUF:  out-00001-of-00003.gguf.part, ... ; the first one is renamed
+ *                last, because readers start from it
+ * A directory:   out.part/model.safetensors.part -> out.part/model.safetensors,
+ *                side files, then out.part -> out
+ */
 
 /* Path of weight file i: in dir, or beside a split GGUF's prefix. */
 static char *file_path(const bise_plan *p, size_t i, const char *path)

@@ -18,6 +18,18 @@
 #include "core/progress.h"
 #include "pipeline/plan.h"
 
+/* How the work is cut. Tensor i has rows R of some bytes; a slab is as many
+ * whole rows as make about 2^18 weights (2 MiB when bytes are only copied), so
+ * one float32 slab fits the second-level cache of a core together with its
+ * encoded form. Slab numbers run through all tensors:
+ *
+ *   tensor   0        1   2                3
+ *   slabs    0 1 2 3  4   5 6 7 8 9 10 11  12
+ *
+ * and the pool hands them out in order. Neither the cut nor the place of a
+ * slab's bytes depends on the number of threads. Rows are never divided: the
+ * weights of Q4_0 with an importance matrix depend on the whole row.
+ */
 typedef struct bise_run_options {
     const char *path;        /* the .gguf or the directory to make */
     const char *stage;       /* "convert", for progress */

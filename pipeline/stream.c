@@ -95,7 +95,12 @@ static bise_stream *stage(bise_arena *a, const stage_ops *ops,
     return s;
 }
 
-/* ---- stored rows ---- */
+/* ---- stored rows ----
+ *
+ * Files are mapped, so raw rows are pointers into the mapping, and reading
+ * ahead and releasing are hints about its pages. Members of an archive are
+ * unpacked into the scratch instead.
+ */
 
 /* Bytes of rows [first, first + n), in the mapping or unpacked into w. */
 static bise_status stored_raw(const bise_stream *s, const void **data,
@@ -260,7 +265,18 @@ const bise_stream *bise_stream_memory(bise_arena *a, const float *data,
     return s;
 }
 
-/* ---- row order inside heads ---- */
+/* ---- row order inside heads ----
+ *
+ * RoPE turns pairs of rows. Hugging Face puts the first members of all pairs
+ * before the second ones (half), Mistral and GGUF put pairs side by side
+ * (interleaved). For a head of D = 6 rows:
+ *
+ *   half          a0 a1 a2 b0 b1 b2
+ *   interleaved   a0 b0 a1 b1 a2 b2
+ *
+ * Keys have fewer heads than queries; each is permuted with its own number
+ * (mistral3.md 7, trap 4).
+ */
 
 /* Stages that keep rows within the same head pass the range on: it names
  * the same bytes, give or take a head. */
@@ -337,7 +353,13 @@ const bise_stream *bise_stream_permute(bise_arena *a, const bise_stream *below,
     return s->rows % (2 * (uint64_t)heads) ? NULL : s;
 }
 
-/* ---- LoRA ---- */
+/* ---- LoRA ----
+ *
+ * W' = W + s B A with A [R, cols], B [rows, R] (Hu et al. 2021). Row i of the
+ * product needs row i of B and all of A, which stays in the cache from row to
+ * row. Everything is float32 in a fixed order; the only rounding of the result
+ * is the encoder's.
+ */
 
 /* out += scale * sum_r b[r] A[r], with the sum kept apart in delta. */
 static void add_delta(float *out, float *delta, const bise_lora_module *m,

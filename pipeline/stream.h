@@ -20,6 +20,18 @@
 #include "model/checkpoint.h"
 #include "model/lora.h"
 
+/* An example: q_proj of a Hugging Face checkpoint with one adapter, on its way
+ * to GGUF, is the stack
+ *
+ *   permute half -> interleaved     rows(first, n): row i of a head is row ...
+ *   lora                            row += s * (b A)
+ *   stored F8_E4M3 [4096, 4096]     decode(bytes) * scale
+ *
+ * Without the adapter and with BF16 weights the stack is permute over stored,
+ * its type is BF16, and an output of type BF16 gets gathered bytes: no weight
+ * is ever decoded. With equal row orders there is one stage, and the bytes
+ * handed out are those of the mapping.
+ */
 typedef struct bise_stream bise_stream;
 
 /* Buffers of one thread, grown on first use. Zero-initialise. */

@@ -14,6 +14,10 @@
 #include "model/role.h"
 #include "quantize/imatrix.h"
 
+/* Memory: 8 bytes for each input column of each linear layer (and expert),
+ * about 10 MB for a model of 8 B parameters. Time: two operations for each
+ * input, against two for each weight and input of the layer itself.
+ */
 typedef struct bise_collector bise_collector;
 
 BISE_NODISCARD bise_status bise_collector_new(bise_collector **out,

@@ -14,6 +14,11 @@
 #include "core/error.h"
 #include "core/mem.h"
 
+/* What the numbers mean. For y = W x the squared error of a quantized W is, to
+ * first order and with inputs uncorrelated, sum over columns j of
+ * (W - Q)_j^2 E[x_j^2]. sums / counts estimates E[x_j^2]; the encoders weight
+ * each column's error by it. One row of weights serves all rows of W.
+ */
 typedef struct bise_imatrix_entry {
     const char *name;         /* GGUF name of the weight */
     uint64_t cols, n_mat;     /* n_mat: experts, 1 for a dense weight */

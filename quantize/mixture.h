@@ -33,6 +33,12 @@ typedef struct bise_mixture_model {
     int32_t n_v;         /* tensors like attn_v in the file */
 } bise_mixture_model;
 
+/* The counters are what makes the type of a tensor depend on the ones before
+ * it: attn_v of the k-th block is the k-th value tensor of the file, whatever
+ * its block number is, while the number of ffn_down tensors is taken to be the
+ * number of blocks. Both are quirks of llama-quantize that its files show.
+ */
+
 /* Running counters; zero-initialise, then ask tensor by tensor in file order. */
 typedef struct bise_mixture_state {
     int32_t i_v, i_down;

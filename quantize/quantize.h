@@ -19,6 +19,16 @@ typedef struct bise_type_rule {
     bise_dtype dtype;
 } bise_type_rule;
 
+/* Who decides the type of a matrix, first answer wins (gguf.md 6.3):
+ *
+ *   1. --token-embedding-type, --output-tensor-type
+ *   2. the first --tensor-type whose pattern is found in the name
+ *   3. --pure: the mixture's default type
+ *   4. the mixture's rules
+ *
+ * and then the shape: a row that the type's block does not divide gets the
+ * next simpler type (6.5). Norms, routers and vectors are never asked.
+ */
 typedef struct bise_quantize_options {
     const bise_mixture *mixture;
     bool pure;                      /* the default type everywhere */
