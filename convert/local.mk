@@ -14,9 +14,10 @@ tests_check_convert_SOURCES = tests/check_convert.c
 tests_check_convert_CPPFLAGS = $(test_cppflags)
 tests_check_convert_LDADD = $(test_ldadd)
 endif
-TESTS += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh
+TESTS += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
+  tests/cli/wrapper.sh
 EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
-  tests/judge_outputs.py
+  tests/cli/wrapper.sh tests/judge_outputs.py tests/judge_wrapper.py
 # adapters between formats
 libbise_a_SOURCES += %D%/adapter.c %D%/adapter.h %D%/adapter_check.c \
   %D%/adapter_fold.c %D%/adapter_rules.def
