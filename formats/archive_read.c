@@ -108,7 +108,9 @@ static bise_status get_bytes(const bise_archive *a, uint64_t pos, uint64_t n,
     if (pos > a->total || n > a->total - pos)
         return bise_fail(err, BISE_EFORMAT, "bytes past the end of the tar "
                          "stream");
-    for (size_t i = frame_at(a, pos); n; i++) {
+    size_t i = frame_at(a, pos);
+    const uint8_t *start = a->map.data + a->frames[i].at;
+    for (; n; i++) {
         const bise_frame *f = &a->frames[i];
         const uint64_t skip = pos - f->pos;
         const uint64_t k = f->bytes - skip < n ? f->bytes - skip : n;
@@ -129,6 +131,12 @@ static bise_status get_bytes(const bise_archive *a, uint64_t pos, uint64_t n,
         out += k;
         pos += k;
         n -= k;
+    }
+    /* keep the resident set small: packed bytes are rarely wanted twice */
+    if (i && a->map.data + a->frames[i - 1].at >= start) {
+        const bise_frame *last = &a->frames[i - 1];
+        bise_map_release(start, (uint64_t)(a->map.data + last->at +
+                                           last->packed - start));
     }
     return BISE_OK;
 }

@@ -307,7 +307,8 @@ static void pack_slot(bise_archive_writer *w, slot *s, int worker)
                           s->file_at, &m->map);
     memcpy(tmp + s->prefix + s->content, in + s->prefix + s->content,
            s->padding);
-    pack_piece(w, s, 0, tmp, head, w->level > 3 ? w->level : 1, worker);
+    pack_piece(w, s, 0, tmp, head,
+               w->level > 3 ? w->level : BISE_ZFRAME_SYMBOLS, worker);
     if (total > head)
         pack_piece(w, s, 1, tmp + head, total - head, 0, worker);
 }

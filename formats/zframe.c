@@ -117,7 +117,13 @@ size_t bise_zframe_pack(bise_zcoder *z, void *out, const void *data, size_t n,
 {
     if (n && promising(z, data, n)) {
         ZSTD_CCtx_reset(z->c, ZSTD_reset_session_and_parameters);
-        ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level);
+        const bool symbols = level == BISE_ZFRAME_SYMBOLS;
+        ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel,
+                               symbols ? 1 : level);
+        if (symbols) {
+            ZSTD_CCtx_setParameter(z->c, ZSTD_c_minMatch, 7);
+            ZSTD_CCtx_setParameter(z->c, ZSTD_c_hashLog, 6);
+        }
         ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1);
         const size_t r = ZSTD_compress2(z->c, out, bise_zframe_bound(n), data,
                                         n);
