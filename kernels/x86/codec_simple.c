@@ -49,7 +49,7 @@ BISE_INLINE void block_signed_max(float *max, const chunk *c)
     v_store(max, v_sel(v_gt(hi, neg), hi, lo));
     /* of equal magnitudes the first counts; all zero is +0 */
     const int tie = m_bits(v_eq(hi, neg));
-    for (int l = 0; tie >> l; l++)
+    for (int l = 0; tie && l < W; l++)
         if (tie >> l & 1)
             max[l] = max[l] == 0 ? 0 : bise_signed_max(c->x[l], 32);
 }
