@@ -9,6 +9,7 @@
 
 #include "core/bytes.h"
 
+/* The number a code stands for; subnormals are multiples of 2^-9. */
 static float value(uint8_t code)
 {
     const uint32_t sign = (uint32_t)(code & 0x80) << 24;

@@ -12,6 +12,7 @@
 #include "kernels/ref/rounding.h"
 #include "kernels/ref/search.h"
 
+/* One block: weights, scale, indices. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {

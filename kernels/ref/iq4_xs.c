@@ -12,6 +12,7 @@
 #include "kernels/ref/rounding.h"
 #include "kernels/ref/search.h"
 
+/* One superblock: eight scales, their codes, then the indices. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {

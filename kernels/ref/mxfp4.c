@@ -12,6 +12,7 @@
 #include "kernels/ref/fp4.h"
 #include "kernels/ref/search.h"
 
+/* One block under a power of two. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

@@ -12,6 +12,7 @@
 
 #include "kernels/block.h"
 
+/* One block; zero counts as positive. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

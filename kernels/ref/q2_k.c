@@ -40,6 +40,7 @@ static void find_scales(const float *x, const float *qw, uint8_t *L,
     }
 }
 
+/* One superblock: search, code the scales, requantize, pack. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {

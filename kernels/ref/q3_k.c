@@ -47,6 +47,7 @@ static float find_scales(const float *x, const float *qw, uint8_t *L,
                 scale_codes(code, scales);
 }
 
+/* One superblock: search, code the scales, requantize, pack. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {

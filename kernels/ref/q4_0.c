@@ -12,6 +12,7 @@
 #include "kernels/block.h"
 #include "kernels/ref/linear.h"
 
+/* One block; importance and sigma2 only reach the search. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

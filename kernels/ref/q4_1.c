@@ -12,6 +12,7 @@
 #include "kernels/block.h"
 #include "kernels/ref/linear.h"
 
+/* One block; the minimum is stored, not subtracted codes. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

@@ -12,6 +12,7 @@
 #include "kernels/block.h"
 #include "kernels/ref/linear.h"
 
+/* One block; bit 4 of the codes goes to qh. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

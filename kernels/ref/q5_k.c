@@ -11,6 +11,7 @@
 #include "kernels/block.h"
 #include "kernels/ref/kquant.h"
 
+/* One superblock; kquant.c does the work. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {

@@ -23,6 +23,7 @@ static float scale_codes(int8_t *code, const float *scales, float max)
     return 1 / iscale;
 }
 
+/* One superblock: search, code the scales, requantize, pack. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float row_sigma2)
 {

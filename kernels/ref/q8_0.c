@@ -13,6 +13,7 @@
 #include "kernels/ref/rounding.h"
 #include "kernels/ref/search.h"
 
+/* One block; half away from zero, not to even. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

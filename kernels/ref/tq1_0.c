@@ -28,6 +28,7 @@ static int digit(uint8_t byte, int k)
     return (uint8_t)(byte * pow3[k]) * 3 >> 8;
 }
 
+/* One superblock of base-3 digits. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

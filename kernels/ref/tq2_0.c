@@ -11,6 +11,7 @@
 #include "kernels/block.h"
 #include "kernels/ref/ternary.h"
 
+/* One superblock of bit pairs. */
 static void encode_block(uint8_t *dst, const float *x, const float *qw,
                          float sigma2)
 {

@@ -59,6 +59,7 @@ BISE_INLINE void put_sub(float *y, b16 q, float d, float m)
         v_store(y + k * W, v_sub(v_mul(v_set(d), b_float(q, k)), v_set(m)));
 }
 
+/* Q4_0: (q - 8) d, low nibbles first. */
 static void decode_q4_0(float *dst, const void *src, size_t n)
 {
     const bise_q4_0 *y = src;
@@ -70,6 +71,7 @@ static void decode_q4_0(float *dst, const void *src, size_t n)
     }
 }
 
+/* Q4_1: q d + m. */
 static void decode_q4_1(float *dst, const void *src, size_t n)
 {
     const bise_q4_1 *y = src;
@@ -88,6 +90,7 @@ BISE_INLINE b16 codes_q5(const uint8_t *qs, const uint8_t *qh, int h)
                         b_bits(bise_load_le16(qh + 2 * h), 16));
 }
 
+/* Q5_0: (q - 16) d, the fifth bits from qh. */
 static void decode_q5_0(float *dst, const void *src, size_t n)
 {
     const bise_q5_0 *y = src;
@@ -97,6 +100,7 @@ static void decode_q5_0(float *dst, const void *src, size_t n)
                 bise_load_half(y->d));
 }
 
+/* Q5_1: q d + m, the fifth bits from qh. */
 static void decode_q5_1(float *dst, const void *src, size_t n)
 {
     const bise_q5_1 *y = src;
@@ -106,6 +110,7 @@ static void decode_q5_1(float *dst, const void *src, size_t n)
                     bise_load_half(y->d), bise_load_half(y->m));
 }
 
+/* Q8_0: q d. */
 static void decode_q8_0(float *dst, const void *src, size_t n)
 {
     const bise_q8_0 *y = src;
@@ -116,6 +121,7 @@ static void decode_q8_0(float *dst, const void *src, size_t n)
     }
 }
 
+/* Q2_K: (d sc) q - dmin mn, 16 weights a sub-block. */
 static void decode_q2_k(float *dst, const void *src, size_t n)
 {
     const bise_q2_k *y = src;
@@ -131,6 +137,7 @@ static void decode_q2_k(float *dst, const void *src, size_t n)
     }
 }
 
+/* Q3_K: (d s) q with q in -4 .. 3. */
 static void decode_q3_k(float *dst, const void *src, size_t n)
 {
     const bise_q3_k *y = src;
@@ -168,6 +175,7 @@ BISE_INLINE void decode_k4(float *dst, const uint8_t *half, const uint8_t *s,
     }
 }
 
+/* Q4_K: Superblocks without a plane of fifth bits. */
 static void decode_q4_k(float *dst, const void *src, size_t n)
 {
     const bise_q4_k *y = src;
@@ -175,6 +183,7 @@ static void decode_q4_k(float *dst, const void *src, size_t n)
         decode_k4(dst, y->d, y->scales, NULL, y->qs);
 }
 
+/* Q5_K: Superblocks with one. */
 static void decode_q5_k(float *dst, const void *src, size_t n)
 {
     const bise_q5_k *y = src;
@@ -182,6 +191,7 @@ static void decode_q5_k(float *dst, const void *src, size_t n)
         decode_k4(dst, y->d, y->scales, y->qh, y->qs);
 }
 
+/* Q6_K: (d s) (q - 32). */
 static void decode_q6_k(float *dst, const void *src, size_t n)
 {
     const bise_q6_k *y = src;
@@ -208,6 +218,7 @@ BISE_INLINE b16 b_lookup(b16 q, int shift, const int8_t *table)
 static const int8_t iq4_table[16] = BISE_IQ4_VALUES;
 static const int8_t e2m1_table[16] = BISE_E2M1_VALUES;
 
+/* IQ4_NL: d times a code book entry. */
 static void decode_iq4_nl(float *dst, const void *src, size_t n)
 {
     const bise_q4_0 *y = src;
@@ -218,6 +229,7 @@ static void decode_iq4_nl(float *dst, const void *src, size_t n)
     }
 }
 
+/* IQ4_XS: The same with a 6-bit scale for each 32 weights. */
 static void decode_iq4_xs(float *dst, const void *src, size_t n)
 {
     const bise_iq4_xs *y = src;
@@ -235,6 +247,7 @@ static void decode_iq4_xs(float *dst, const void *src, size_t n)
     }
 }
 
+/* MXFP4: E2M1 values under a power of two. */
 static void decode_mxfp4(float *dst, const void *src, size_t n)
 {
     const bise_mxfp4 *y = src;
@@ -245,6 +258,7 @@ static void decode_mxfp4(float *dst, const void *src, size_t n)
     }
 }
 
+/* NVFP4: E2M1 values under a scale for each 16. */
 static void decode_nvfp4(float *dst, const void *src, size_t n)
 {
     const bise_nvfp4 *y = src;
@@ -270,6 +284,7 @@ BISE_INLINE b16 next_digit(b16 *bytes)
     return _mm_sub_epi8(_mm_sub_epi8(_mm_set1_epi8(-1), ge1), ge2);
 }
 
+/* TQ1_0: Digits of bytes in 5, 5 and 4 rounds. */
 static void decode_tq1_0(float *dst, const void *src, size_t n)
 {
     const bise_tq1_0 *y = src;
@@ -290,6 +305,7 @@ static void decode_tq1_0(float *dst, const void *src, size_t n)
     }
 }
 
+/* TQ2_0: Bit pairs less 1. */
 static void decode_tq2_0(float *dst, const void *src, size_t n)
 {
     const bise_tq2_0 *y = src;

@@ -50,6 +50,7 @@ BISE_INLINE vf v_canonical_nan(vf a)
     return v_sel(v_is_nan(a), v_bits(vi_or(sign, vi_set(0x7fc00000))), a);
 }
 
+/* To nearest even by the F16C instruction. */
 static void encode_f16(void *dst, const float *src, size_t rows, size_t cols,
                        const float *imatrix)
 {
@@ -63,6 +64,7 @@ static void encode_f16(void *dst, const float *src, size_t rows, size_t cols,
     bise_encode_f16_ref(out, src, 1, n, imatrix);
 }
 
+/* Exact; a signalling NaN becomes quiet. */
 static void decode_f16(float *dst, const void *src, size_t n)
 {
     const uint8_t *in = src;
@@ -71,6 +73,7 @@ static void decode_f16(float *dst, const void *src, size_t n)
     bise_decode_f16_ref(dst, in, n);
 }
 
+/* To nearest even by integers; NaN keeps its upper bits. */
 static void encode_bf16(void *dst, const float *src, size_t rows, size_t cols,
                         const float *imatrix)
 {
@@ -88,6 +91,7 @@ static void encode_bf16(void *dst, const float *src, size_t rows, size_t cols,
     bise_encode_bf16_ref(out, src, 1, n, imatrix);
 }
 
+/* The bits move up, nothing is rounded. */
 static void decode_bf16(float *dst, const void *src, size_t n)
 {
     const uint8_t *in = src;
@@ -96,6 +100,7 @@ static void decode_bf16(float *dst, const void *src, size_t n)
     bise_decode_bf16_ref(dst, in, n);
 }
 
+/* Bits shifted into place, then scaled by a power of two. */
 static void decode_f8_e4m3(float *dst, const void *src, size_t n)
 {
     const uint8_t *in = src;
@@ -111,6 +116,7 @@ static void decode_f8_e4m3(float *dst, const void *src, size_t n)
     bise_decode_f8_e4m3_ref(dst, in, n);
 }
 
+/* The upper byte of an f16. */
 static void decode_f8_e5m2(float *dst, const void *src, size_t n)
 {
     const uint8_t *in = src;

@@ -141,6 +141,7 @@ BISE_INLINE void chunk_asymmetric(uint8_t *dst, const chunk *c, int nmax)
     }
 }
 
+/* Q8_0: largest magnitude to 127, half away from zero. */
 static void chunk_q8_0(uint8_t *dst, const chunk *c)
 {
     bise_q8_0 *y = (bise_q8_0 *)(void *)dst;
@@ -192,6 +193,7 @@ static b16 e2m1_far(const float *x, float s)
     return b_load(L);
 }
 
+/* MXFP4: the exponent of the largest magnitude gives the scale. */
 static void chunk_mxfp4(uint8_t *dst, const chunk *c)
 {
     bise_mxfp4 *y = (bise_mxfp4 *)(void *)dst;
@@ -340,6 +342,7 @@ ENCODER(q5_0, chunk_symmetric, 31, 0)
 ENCODER(q4_1, chunk_asymmetric, 15, 1)
 ENCODER(q5_1, chunk_asymmetric, 31, 1)
 
+/* Importance does not change Q8_0. */
 static void encode_q8_0(void *dst, const float *src, size_t rows, size_t cols,
                         const float *imatrix)
 {
@@ -348,6 +351,7 @@ static void encode_q8_0(void *dst, const float *src, size_t rows, size_t cols,
                   chunk_q8_0);
 }
 
+/* Importance does not change MXFP4. */
 static void encode_mxfp4(void *dst, const float *src, size_t rows,
                          size_t cols, const float *imatrix)
 {
