@@ -13,3 +13,6 @@ EXTRA_PROGRAMS += bench/bench_tokenizer
 bench_bench_tokenizer_SOURCES = %D%/bench_tokenizer.c
 bench_bench_tokenizer_LDADD = libbise.a $(BISE_LIBS)
 EXTRA_DIST += %D%/bench_tokenizer.py
+EXTRA_PROGRAMS += bench/bench_generate
+bench_bench_generate_SOURCES = %D%/bench_generate.c
+bench_bench_generate_LDADD = libbise.a $(BISE_LIBS)
