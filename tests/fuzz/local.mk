@@ -88,6 +88,14 @@ fuzz_targets += tests/fuzz/fuzz_imatrix
 tests_fuzz_fuzz_imatrix_SOURCES = tests/fuzz/fuzz_imatrix.c $(fuzz_main)
 tests_fuzz_fuzz_imatrix_LDADD = $(fuzz_ldadd)
 
+fuzz_targets += tests/fuzz/fuzz_planes
+tests_fuzz_fuzz_planes_SOURCES = tests/fuzz/fuzz_planes.c $(fuzz_main)
+tests_fuzz_fuzz_planes_LDADD = $(fuzz_ldadd)
+
+fuzz_targets += tests/fuzz/fuzz_frames
+tests_fuzz_fuzz_frames_SOURCES = tests/fuzz/fuzz_frames.c $(fuzz_main)
+tests_fuzz_fuzz_frames_LDADD = $(fuzz_ldadd)
+
 check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)

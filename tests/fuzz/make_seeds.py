@@ -128,7 +128,26 @@ def make_archive():
                                    ("ok.planes", head + b"data")]))
 
 
+def make_frames():
+    """Raw frames with a seek table, and planes of two ranges."""
+    frame = struct.pack("<IBI", 0xFD2FB528, 2 << 6 | 1 << 5, 4)
+    frame += struct.pack("<I", 4 << 3 | 1)[:3] + b"data"
+    rows = struct.pack("<II", len(frame), 4) * 2
+    foot = rows + struct.pack("<IBI", 2, 0, 0x8F92EAB1)
+    save("frames", "two", frame * 2 +
+         struct.pack("<II", 0x184D2A5E, len(foot)) + foot)
+    save("frames", "one", frame)
+    save("frames", "name", ("folder/" * 30 + "\u00e4").encode())
+    head = b"BISEPLN1" + struct.pack("<IIQ", 4 << 20, 2, 64)
+    head += struct.pack("<QQQ", 3, 24, 2) + struct.pack("<QQQ", 24, 60, 1)
+    save("planes", "two", head + bytes(range(64)))
+    save("planes", "none", b"BISEPLN1" + struct.pack("<IIQ", 4 << 20, 0, 9))
+    entry = {"dtype": "BF16", "shape": [2100], "data_offsets": [0, 4200]}
+    save("planes", "model", safetensors({"w": entry}, bytes(4200)))
+
+
 if __name__ == "__main__":
+    make_frames()
     make_archive()
     make_safetensors()
     make_gguf()
