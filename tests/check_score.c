@@ -190,6 +190,97 @@ START_TEST(a_model_does_not_differ_from_itself)
 }
 END_TEST
 
+START_TEST(texts_add_up)
+{
+    open_models();
+    const bise_window_options o = { .ctx = 16, .bos = 1 };
+    bise_score *s;
+    bise_score_result a, b, both;
+    ck_ok(bise_score_new(&s, g1, g2, c1.config.V, NULL, &err));
+    ck_ok(bise_score_text(s, ids, 30, &o, &err));
+    bise_score_get(s, &a);
+    ck_ok(bise_score_text(s, ids + 30, N - 30, &o, &err));
+    bise_score_get(s, &both);
+    bise_score_free(s);
+    ck_ok(bise_score_new(&s, g1, g2, c1.config.V, NULL, &err));
+    ck_ok(bise_score_text(s, ids + 30, N - 30, &o, &err));
+    bise_score_get(s, &b);
+    bise_score_free(s);
+    const double na = (double)a.tokens, nb = (double)b.tokens;
+    ck_assert_uint_eq(both.tokens, a.tokens + b.tokens);
+    ck_assert_double_eq_tol(both.nll * (na + nb), a.nll * na + b.nll * nb,
+                            1e-9);
+    ck_assert_double_eq_tol(both.kld_mean * (na + nb),
+                            a.kld_mean * na + b.kld_mean * nb, 1e-9);
+    ck_assert(both.kld_max == fmax(a.kld_max, b.kld_max));
+    ck_assert(both.nll_error > 0 && both.nll_error < both.nll);
+    close_models();
+}
+END_TEST
+
+START_TEST(batches_score_their_targets_only)
+{
+    open_models();
+    bise_score *s;
+    bise_score_result r;
+    int32_t targets[N];
+    float nll[N];
+    double sum = 0;
+    const int32_t seg[] = { 0, 5, 6, 33, N };
+    for (int i = 0; i < N; i++)
+        targets[i] = i % 4 == 2 ? ids[(i * 7) % N] : -1;
+    bise_batch b = { .ids = ids, .targets = targets, .seg = seg, .T = N,
+                     .n_seg = 4 };
+    ck_ok(bise_score_new(&s, g1, NULL, c1.config.V, NULL, &err));
+    ck_ok(bise_score_batch(s, &b, &err));
+    bise_score_get(s, &r);
+    ck_ok(bise_graph_loss(g1, &b, &sum, nll, &err));
+    ck_assert_uint_eq(r.tokens, 15);
+    ck_assert_uint_eq(r.windows, 1);
+    ck_assert_double_eq_tol(r.nll * 15, sum, 1e-6);
+    targets[2] = c1.config.V;
+    ck_fails(bise_score_batch(s, &b, &err), BISE_EINVAL);
+    bise_score_free(s);
+    close_models();
+}
+END_TEST
+
+START_TEST(threads_do_not_change_a_score)
+{
+    const bise_window_options o = { .ctx = 30, .bos = 1 };
+    bise_score_result one, r;
+    open_models();
+    one = score(g2, o, N);
+    for (int threads = 2; threads <= 5; threads += 3) {
+        bise_pool *pool;
+        bise_score *s;
+        ck_ok(bise_pool_new(&pool, threads, &err));
+        ck_ok(bise_score_new(&s, g1, g2, c1.config.V, pool, &err));
+        ck_ok(bise_score_text(s, ids, N, &o, &err));
+        bise_score_get(s, &r);
+        ck_assert(r.nll == one.nll && r.kld_mean == one.kld_mean);
+        ck_assert(r.kld_p99 == one.kld_p99 && r.dp_rms == one.dp_rms);
+        bise_score_free(s);
+        bise_pool_free(pool);
+    }
+    close_models();
+}
+END_TEST
+
+START_TEST(nothing_scored_is_no_number)
+{
+    bise_score *s;
+    bise_score_result r;
+    open_models();
+    ck_ok(bise_score_new(&s, g1, NULL, c1.config.V, NULL, &err));
+    bise_score_get(s, &r);
+    ck_assert(r.tokens == 0 && r.nll == 0 && r.kld_mean == 0);
+    bise_score_free(s);
+    bise_score_free(NULL);
+    close_models();
+}
+END_TEST
+
 START_TEST(too_little_text_is_an_error)
 {
     open_models();
@@ -216,6 +307,10 @@ static Suite *suite(void)
     tcase_add_test(t, stride_gives_every_id_context);
     tcase_add_test(t, divergence_is_the_formula);
     tcase_add_test(t, a_model_does_not_differ_from_itself);
+    tcase_add_test(t, texts_add_up);
+    tcase_add_test(t, batches_score_their_targets_only);
+    tcase_add_test(t, threads_do_not_change_a_score);
+    tcase_add_test(t, nothing_scored_is_no_number);
     tcase_add_test(t, too_little_text_is_an_error);
     suite_add_tcase(s, t);
     return s;
