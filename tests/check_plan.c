@@ -305,6 +305,169 @@ START_TEST(memory_depends_on_threads_only)
 }
 END_TEST
 
+START_TEST(sizes_follow_from_types_and_shapes)
+{
+    bise_plan p;
+    make_plan(&p, BISE_PLAN_GGUF, 2, BISE_DTYPE_Q4_K);
+    ck_assert_uint_eq(bise_plan_weights(&p), 2 * ROWS * COLS);
+    ck_assert_double_eq(bise_plan_bits(&p), 4.5);
+    ck_assert_uint_eq(bise_plan_tensor_bytes(&p.tensors[0]),
+                      ROWS * COLS / 256 * 144);
+    ck_assert_uint_eq(bise_plan_bytes_in(&p), 0);       /* in memory */
+    ck_assert_uint_eq(bise_plan_bytes_out(&p), 0);      /* no layout yet */
+    ck_ok(bise_plan_layout(&p, &err));
+    ck_assert_uint_gt(bise_plan_bytes_out(&p), 2 * ROWS * COLS / 256 * 144);
+    ck_assert_ptr_eq(bise_plan_find(&p, "blk.1.w.weight"), &p.tensors[1]);
+    ck_assert_ptr_null(bise_plan_find(&p, "blk.2.w.weight"));
+    ck_assert(!bise_plan_is_raw(&p.tensors[0]));
+    /* a layout may be made again after types changed */
+    const uint64_t before = bise_plan_bytes_out(&p);
+    p.tensors[0].dtype = BISE_DTYPE_F32;
+    ck_assert(bise_plan_is_raw(&p.tensors[0]));
+    ck_ok(bise_plan_layout(&p, &err));
+    ck_assert_uint_gt(bise_plan_bytes_out(&p), before);
+    ck_assert_uint_eq(p.n_files, 1);
+    bise_plan_fini(&p);
+    bise_plan_fini(&p);                         /* any state is fine */
+}
+END_TEST
+
+START_TEST(offsets_point_at_the_data_of_each_tensor)
+{
+    bise_plan p;
+    bise_run_result r = { 0 };
+    make_plan(&p, BISE_PLAN_GGUF, 3, BISE_DTYPE_F32);
+    ck_ok(run_with(&p, path, 2, false, &r));
+    bise_str data = { 0 };
+    ck_ok(bise_file_read(&data, path, &err));
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_uint_eq(p.files[0].offsets[i] % BISE_GGUF_ALIGNMENT, 0);
+        ck_assert_mem_eq(data.data + p.files[0].offsets[i], matrix,
+                         ROWS * COLS * sizeof *matrix);
+    }
+    bise_str_fini(&data);
+    bise_run_result_fini(&r);
+    bise_plan_fini(&p);
+}
+END_TEST
+
+START_TEST(side_files_are_written_with_their_folders)
+{
+    bise_plan p;
+    bise_run_result r = { 0 };
+    char out[160], name[200];
+    snprintf(out, sizeof out, "%s/model", dir);
+    make_plan(&p, BISE_PLAN_SAFETENSORS, 1, BISE_DTYPE_F16);
+    ck_ok(bise_plan_add_text(&p, "a/b/c.txt", "x\0y", 3, &err));
+    ck_ok(bise_plan_add_text(&p, "empty.txt", "", 0, &err));
+    ck_ok(run_with(&p, out, 1, false, &r));
+    bise_str text = { 0 };
+    snprintf(name, sizeof name, "%s/a/b/c.txt", out);
+    ck_ok(bise_file_read(&text, name, &err));
+    ck_assert_uint_eq(text.len, 3);
+    ck_assert_mem_eq(text.data, "x\0y", 3);
+    bise_str_fini(&text);
+    snprintf(name, sizeof name, "%s/empty.txt", out);
+    ck_assert(bise_file_exists(name));
+    ck_assert_uint_eq(bise_file_size(name), 0);
+    bise_run_result_fini(&r);
+    bise_plan_fini(&p);
+}
+END_TEST
+
+/* An adapter that moves one row: the report counts it, whatever the threads. */
+START_TEST(changed_elements_are_counted)
+{
+    float a[COLS], *b = bise_alloc_array(ROWS, sizeof *b);
+    for (int i = 0; i < COLS; i++)
+        a[i] = 1;
+    b[7] = 1;                                   /* all other rows stay */
+    const bise_lora_module m = { .r = 1, .in = COLS, .out = ROWS, .scale = 1,
+                                 .a = a, .b = b };
+    for (int threads = 1; threads <= 3; threads += 2) {
+        bise_plan p;
+        bise_run_result r = { 0 };
+        char name[160];
+        snprintf(name, sizeof name, "%s/c%d.gguf", dir, threads);
+        bise_plan_init(&p, BISE_PLAN_GGUF);
+        const bise_plan_tensor x = {
+            .name = "w.weight", .dtype = BISE_DTYPE_BF16, .n_dims = 2,
+            .dims = { ROWS, COLS }, .role = { BISE_ROLE_OPAQUE, -1, -1 },
+            .stream = bise_stream_lora(&p.arena, bise_stream_memory(
+                &p.arena, matrix, ROWS, COLS), &m),
+        };
+        ck_ok(bise_plan_add(&p, &x, &err));
+        ck_assert_ptr_nonnull(p.tensors[0].base);
+        ck_ok(run_with(&p, name, threads, true, &r));
+        ck_assert_uint_eq(r.n_stats, 1);
+        ck_assert_uint_eq(r.stats[0].changed, COLS);
+        ck_assert_uint_eq(r.stats[0].weights, ROWS * COLS);
+        ck_assert_double_eq_tol(r.stats[0].delta_square, COLS, 1e-3);
+        ck_assert_double_gt(r.stats[0].base_square, 1);
+        bise_run_result_fini(&r);
+        bise_plan_fini(&p);
+    }
+    bise_free(b);
+}
+END_TEST
+
+START_TEST(values_lost_in_float16_are_counted)
+{
+    bise_plan p;
+    bise_run_result r = { 0 };
+    for (int i = 0; i < 5; i++)
+        matrix[1000 * i] = 1e-9f;               /* below half of 2^-24 */
+    matrix[1] = 0;                              /* zero is not lost */
+    make_plan(&p, BISE_PLAN_GGUF, 1, BISE_DTYPE_F16);
+    ck_ok(run_with(&p, path, 2, true, &r));
+    ck_assert_uint_eq(r.stats[0].flushed, 5);
+    ck_assert_double_gt(bise_run_rmse(&r.stats[0]), 0);
+    bise_run_result_fini(&r);
+    bise_plan_fini(&p);
+}
+END_TEST
+
+/* Reports of a run: they never go back and never pass the total. */
+typedef struct seen {
+    uint64_t last, total;
+    int calls;
+    bool wrong;
+} seen;
+
+static void note(void *ctx, const char *stage, uint64_t done, uint64_t total,
+                 const char *unit, const char *remark)
+{
+    seen *s = ctx;
+    (void)remark;
+    s->wrong |= done < s->last || done > total || strcmp(stage, "test") != 0 ||
+                strcmp(unit, "bytes") != 0;
+    s->last = done;
+    s->total = total;
+    s->calls++;
+}
+
+START_TEST(progress_rises_to_the_total)
+{
+    seen s = { 0 };
+    const bise_progress progress = { .report = note, .ctx = &s };
+    bise_pool *pool = NULL;
+    bise_plan p;
+    bise_run_result r = { 0 };
+    ck_ok(bise_pool_new(&pool, 3, &err));
+    make_plan(&p, BISE_PLAN_GGUF, 6, BISE_DTYPE_Q8_0);
+    const bise_run_options o = { .path = path, .stage = "test", .pool = pool,
+                                 .progress = &progress };
+    ck_ok(bise_run(&p, &o, &r, &err));
+    ck_assert(!s.wrong);
+    ck_assert_int_ge(s.calls, 2);
+    ck_assert_uint_eq(s.last, s.total);
+    ck_assert_uint_eq(s.total, 6 * (uint64_t)ROWS * COLS / 32 * 34);
+    bise_run_result_fini(&r);
+    bise_plan_fini(&p);
+    bise_pool_free(pool);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("plan");
@@ -321,6 +484,12 @@ static Suite *suite(void)
     tcase_add_test(t, an_existing_output_is_kept);
     tcase_add_test(t, wrong_sizes_are_refused_before_writing);
     tcase_add_test(t, memory_depends_on_threads_only);
+    tcase_add_test(t, sizes_follow_from_types_and_shapes);
+    tcase_add_test(t, offsets_point_at_the_data_of_each_tensor);
+    tcase_add_test(t, side_files_are_written_with_their_folders);
+    tcase_add_test(t, changed_elements_are_counted);
+    tcase_add_test(t, values_lost_in_float16_are_counted);
+    tcase_add_test(t, progress_rises_to_the_total);
     suite_add_tcase(s, t);
     return s;
 }
