@@ -12,6 +12,11 @@ TESTS += tests/check_args
 tests_check_args_SOURCES = tests/check_args.c
 tests_check_args_CPPFLAGS = $(test_cppflags)
 tests_check_args_LDADD = libcli.a $(test_ldadd)
+check_PROGRAMS += tests/check_term
+TESTS += tests/check_term
+tests_check_term_SOURCES = tests/check_term.c
+tests_check_term_CPPFLAGS = $(test_cppflags)
+tests_check_term_LDADD = libcli.a $(test_ldadd)
 endif
 # cmd_eval, cmd_generate, cmd_chat
 libcli_a_SOURCES += %D%/cmd_chat.c %D%/cmd_eval.c %D%/cmd_generate.c \
