@@ -126,6 +126,102 @@ START_TEST(counts_many_repetitions)
 }
 END_TEST
 
+/* Longer rows under each rule; the lengths told are those before cutting. */
+START_TEST(long_rows_follow_the_rule)
+{
+    bise_error err;
+    char *path = fixture_file("long.jsonl",
+        "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n{\"input_ids\":[1,2,3]}\n");
+    const char *file = path;
+    static const struct { int32_t max; bise_too_long rule;
+                          uint64_t samples, truncated, dropped, tokens; }
+    t[] = {
+        { 0, BISE_TOO_LONG_CUT, 2, 0, 0, 11 },
+        { 8, BISE_TOO_LONG_CUT, 2, 0, 0, 11 },
+        { 7, BISE_TOO_LONG_CUT, 2, 1, 0, 10 },
+        { 2, BISE_TOO_LONG_CUT, 2, 2, 0, 4 },
+        { 7, BISE_TOO_LONG_DROP, 1, 0, 1, 3 },
+        { 7, BISE_TOO_LONG_ERROR, 1, 0, 1, 3 },
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        const bise_dataset_options d = {
+            .files = &file, .n_files = 1, .tokenizer = fixture_tok,
+            .chat = fixture_chat, .max_len = t[i].max, .too_long = t[i].rule,
+        };
+        const bise_audit_options o = { .data = &d };
+        bise_audit a;
+        ck_ok(bise_audit_run(&a, &o, &err));
+        ck_assert_uint_eq(a.stats.samples, t[i].samples);
+        ck_assert_uint_eq(a.stats.truncated, t[i].truncated);
+        ck_assert_uint_eq(a.stats.dropped, t[i].dropped);
+        ck_assert_uint_eq(a.stats.tokens, t[i].tokens);
+        ck_assert_int_eq(a.stats.longest, 8);
+        ck_assert_uint_eq(a.lengths[8], 1);
+        ck_assert_uint_eq(a.lengths[3], 1);
+        bise_audit_fini(&a);
+        bise_audit_fini(&a);                /* twice is fine */
+    }
+    bise_free(path);
+}
+END_TEST
+
+/* Counts of the audit are those of the dataset that training would open. */
+START_TEST(counts_agree_with_the_dataset)
+{
+    bise_error err;
+    bise_audit a;
+    bise_dataset *d = NULL;
+    bise_str bad = { 0 };
+    const char *file = BISE_SRCDIR "/examples/sql/valid.jsonl";
+    ck_ok(audit(&a, &file, 1, NULL, &bad, &err));   /* max_len 10 */
+    ck_ok(fixture_open(&d, file, 10, BISE_TOO_LONG_CUT, &err));
+    const bise_dataset_stats *st = bise_dataset_stats_of(d);
+    ck_assert_uint_eq(a.stats.rows, st->rows);
+    ck_assert_uint_eq(a.stats.samples, st->samples);
+    ck_assert_uint_eq(a.stats.tokens, st->tokens);
+    ck_assert_uint_eq(a.stats.supervised, st->supervised);
+    ck_assert_uint_eq(a.stats.truncated, st->truncated);
+    ck_assert_int_eq(a.stats.longest, st->longest);
+    ck_assert_str_eq(a.stats.format, st->format);
+    bise_dataset_close(d);
+    bise_audit_fini(&a);
+}
+END_TEST
+
+/* Each allocation of an audit with a cleaned file fails once: an error, and
+ * then no cleaned file, or the whole result. */
+START_TEST(failing_memory_is_an_error)
+{
+    bise_error err;
+    char *path = fixture_file("m.jsonl", first_file);
+    char *out = bise_path_join(fixture_dir, "out.jsonl");
+    const char *file = path;
+    bool done = false;
+    for (uint64_t n = 1; !done && n < 2000; n++) {
+        bise_audit a = { 0 };
+        const bise_dataset_options d = {
+            .files = &file, .n_files = 1, .tokenizer = fixture_tok,
+            .chat = fixture_chat,
+        };
+        const bise_audit_options o = { .data = &d, .write = out };
+        bise_error_init(&err);
+        bise_alloc_fail_after(n);
+        const bise_status s = bise_audit_run(&a, &o, &err);
+        bise_alloc_fail_after(0);
+        ck_assert_int_eq(bise_file_exists(out), s == BISE_OK);
+        done = s == BISE_OK;
+        if (done)
+            ck_assert_uint_eq(a.stats.rows, 8);
+        else
+            ck_assert_int_eq(s, BISE_ENOMEM);
+        bise_audit_fini(&a);
+    }
+    ck_assert(done);
+    bise_free(path);
+    bise_free(out);
+}
+END_TEST
+
 START_TEST(broken_file_is_an_error)
 {
     bise_error err;
@@ -251,6 +347,9 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, fixture_folder, fixture_no_folder);
     tcase_add_test(c, finds_what_is_odd);
     tcase_add_test(c, counts_many_repetitions);
+    tcase_add_test(c, long_rows_follow_the_rule);
+    tcase_add_test(c, counts_agree_with_the_dataset);
+    tcase_add_test(c, failing_memory_is_an_error);
     tcase_add_test(c, broken_file_is_an_error);
     tcase_add_test(c, quantiles_count_samples);
     tcase_add_test(c, histogram_holds_every_sample);

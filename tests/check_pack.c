@@ -270,6 +270,174 @@ START_TEST(weights_share_the_epoch)
 }
 END_TEST
 
+/* Best fit decreasing on lengths whose packing is known: inputs 7 5 4 3 1 fill
+ * two packs of 10 without a rest. */
+START_TEST(best_fit_fills_known_bins)
+{
+    static const int inputs[] = { 4, 1, 7, 3, 5 };
+    bise_error err;
+    bise_dataset *d = NULL;
+    bise_packer *p = NULL;
+    bise_str s = { 0 };
+    for (int i = 0; i < 5; i++) {
+        bise_str_puts(&s, "{\"input_ids\":[1");
+        for (int k = 0; k < inputs[i]; k++)
+            bise_str_printf(&s, ",%d", 100 + i);
+        bise_str_puts(&s, "]}\n");
+    }
+    char *path = fixture_file("known.jsonl", s.data);
+    ck_ok(fixture_open(&d, path, 0, BISE_TOO_LONG_CUT, &err));
+    const bise_pack_options o = { .max_tokens = 10, .packing = true };
+    uint64_t packs = 0;
+    double empty = 1;
+    bise_cursor at = { 0, 0 };
+    ck_ok(bise_packer_new(&p, d, &o, &err));
+    ck_ok(bise_packer_count(p, 0, &packs, &empty, &err));
+    ck_assert_uint_eq(packs, 2);
+    ck_assert(empty == 0);
+    /* inside a pack the rows stand in the order of the file */
+    static const int want[2][3] = { { 102, 103, 0 }, { 100, 101, 104 } };
+    for (int i = 0; i < 2; i++) {
+        bise_pack pack;
+        ck_ok(bise_packer_next(p, &at, &pack, &err));
+        ck_assert_int_eq(pack.T, 10);
+        ck_assert_int_eq(pack.rows, want[i][2] ? 3 : 2);
+        for (int k = 0; k < pack.n_seg; k++)
+            ck_assert_int_eq(pack.targets[pack.seg[k]], want[i][k]);
+    }
+    bise_packer_free(p);
+    bise_packer_free(NULL);
+    bise_dataset_close(d);
+    bise_str_fini(&s);
+    bise_free(path);
+}
+END_TEST
+
+/* The rows of an epoch as a string of packs "3 1|2 0|". */
+static char *epoch_of(bise_packer *p, const bise_dataset *d, uint64_t epoch)
+{
+    bise_error err;
+    bise_str s = { 0 };
+    bise_cursor at = { epoch, 0 };
+    while (at.epoch == epoch) {
+        bise_pack pack;
+        int numbers[128];
+        ck_ok(bise_packer_next(p, &at, &pack, &err));
+        const int n = rows_in(d, &pack, numbers);
+        for (int i = 0; i < n; i++)
+            bise_str_printf(&s, "%s%d", i ? " " : "", numbers[i]);
+        bise_str_putc(&s, '|');
+    }
+    return bise_str_take(&s);
+}
+
+/* Equal seeds give equal epochs in any order of asking; other seeds and other
+ * epochs give others; without shuffling every epoch is the same. */
+START_TEST(order_depends_on_seed_and_epoch_only)
+{
+    bise_error err;
+    bise_dataset *d = open_rows(90);
+    bise_pack_options o = { .max_tokens = 100, .packing = _i == 1,
+                            .rows_per_pack = 4, .shuffle = true, .seed = 1 };
+    bise_packer *a = NULL, *b = NULL, *c = NULL, *e = NULL;
+    ck_ok(bise_packer_new(&a, d, &o, &err));
+    ck_ok(bise_packer_new(&b, d, &o, &err));
+    o.seed = 2;
+    ck_ok(bise_packer_new(&c, d, &o, &err));
+    o.shuffle = false;
+    ck_ok(bise_packer_new(&e, d, &o, &err));
+    char *a0 = epoch_of(a, d, 0), *a1 = epoch_of(a, d, 1);
+    char *b1 = epoch_of(b, d, 1), *b0 = epoch_of(b, d, 0);
+    char *c0 = epoch_of(c, d, 0);
+    char *e0 = epoch_of(e, d, 0), *e5 = epoch_of(e, d, 5);
+    ck_assert_str_eq(a0, b0);
+    ck_assert_str_eq(a1, b1);
+    ck_assert_str_ne(a0, a1);
+    ck_assert_str_ne(a0, c0);
+    ck_assert_str_eq(e0, e5);
+    char *const all[] = { a0, a1, b0, b1, c0, e0, e5 };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        bise_free(all[i]);
+    bise_packer *const packers[] = { a, b, c, e };
+    for (size_t i = 0; i < sizeof packers / sizeof *packers; i++)
+        bise_packer_free(packers[i]);
+    bise_dataset_close(d);
+}
+END_TEST
+
+/* A cursor saved under other settings may lie past the end of its epoch. */
+START_TEST(cursor_past_the_end_goes_on)
+{
+    bise_error err;
+    bise_dataset *d = open_rows(10);
+    const bise_pack_options o = { .rows_per_pack = 3 };
+    bise_packer *p = NULL;
+    bise_pack pack;
+    bise_cursor at = { 4, 1000 };
+    int numbers[16];
+    ck_ok(bise_packer_new(&p, d, &o, &err));
+    ck_ok(bise_packer_next(p, &at, &pack, &err));
+    ck_assert_int_eq(rows_in(d, &pack, numbers), 3);
+    ck_assert_int_eq(numbers[0], 0);
+    ck_assert_uint_eq(at.epoch, 5);
+    ck_assert_uint_eq(at.pack, 1);
+    bise_packer_free(p);
+    bise_dataset_close(d);
+}
+END_TEST
+
+static const struct {
+    bise_pack_options o;
+    const char *words;
+} refused[] = {
+    { { .packing = true, .max_tokens = 0 }, "room for a token" },
+    { { .packing = true, .max_tokens = -5 }, "room for a token" },
+    { { .packing = true, .max_tokens = 20 }, "does not fit packs of 20" },
+    { { .rows_per_pack = -1 }, "rows per pack is negative" },
+};
+
+START_TEST(impossible_options_are_refused)
+{
+    bise_error err;
+    bise_dataset *d = open_rows(30);
+    bise_packer *p = NULL;
+    ck_fails(bise_packer_new(&p, d, &refused[_i].o, &err), BISE_EINVAL);
+    ck_assert_msg(strstr(err.text, refused[_i].words) != NULL, "%s", err.text);
+    ck_assert_ptr_null(p);
+    bise_dataset_close(d);
+}
+END_TEST
+
+/* Every allocation of a packer and its first pack fails once. */
+START_TEST(failing_memory_is_an_error)
+{
+    bise_error err;
+    bise_dataset *d = open_rows(200);
+    const bise_pack_options o = { .max_tokens = 500, .packing = true,
+                                  .shuffle = true };
+    bool done = false;
+    for (uint64_t n = 1; !done; n++) {
+        bise_packer *p = NULL;
+        bise_cursor at = { 0, 0 };
+        bise_pack pack;
+        bise_error_init(&err);
+        bise_alloc_fail_after(n);
+        bise_status s = bise_packer_new(&p, d, &o, &err);
+        if (s == BISE_OK)
+            s = bise_packer_next(p, &at, &pack, &err);
+        bise_alloc_fail_after(0);
+        done = s == BISE_OK;
+        if (!done)
+            ck_assert_int_eq(s, BISE_ENOMEM);
+        if (p && !done)                 /* a failed pack moves nothing */
+            ck_assert_uint_eq(at.pack, 0);
+        bise_packer_free(p);
+        ck_assert_uint_lt(n, 100);
+    }
+    bise_dataset_close(d);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("pack");
@@ -284,6 +452,12 @@ static Suite *suite(void)
     tcase_add_loop_test(c, any_cursor_resumes, 0, 2);
     tcase_add_test(c, rows_without_shuffle_come_in_file_order);
     tcase_add_test(c, masked_targets_are_minus_one);
+    tcase_add_test(c, best_fit_fills_known_bins);
+    tcase_add_loop_test(c, order_depends_on_seed_and_epoch_only, 0, 2);
+    tcase_add_test(c, cursor_past_the_end_goes_on);
+    tcase_add_loop_test(c, impossible_options_are_refused, 0,
+                        sizeof refused / sizeof *refused);
+    tcase_add_test(c, failing_memory_is_an_error);
     tcase_add_loop_test(c, weights_share_the_epoch, 0, 2);
     suite_add_tcase(s, c);
     return s;

@@ -159,6 +159,8 @@ static void parse_chunk(void *ctx, size_t index, int worker)
         if (s != BISE_OK) {
             bise_samples_truncate(&c->samples, p->first);
             p->reason = reason_of(&err);
+            if (!p->reason)         /* a bad row must not pass as a good one */
+                c->status = BISE_ENOMEM;
         } else {
             p->n = c->samples.n - p->first;
             p->hash = hash_of(&c->samples, ids);
