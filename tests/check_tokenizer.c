@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/mem.h"
+#include "core/pool.h"
 #include "core/rng.h"
 #include "core/str.h"
 #include "text/merge.h"
@@ -354,6 +356,113 @@ START_TEST(gguf_export_reads_back)
 }
 END_TEST
 
+/* What the tasks of the thread test share: texts, and ids for each. */
+typedef struct shared_work {
+    const bise_tokenizer *t;
+    char text[64][256];
+    size_t len[64];
+    bise_ids ids[64];
+    bool failed;
+} shared_work;
+
+static void encode_task(void *ctx, size_t i, int worker)
+{
+    shared_work *w = ctx;
+    bise_error e;
+    bise_error_init(&e);
+    (void)worker;
+    if (bise_tokenizer_encode(w->t, w->text[i], w->len[i], 0, &w->ids[i],
+                              &e) != BISE_OK)
+        w->failed = true;
+}
+
+/* A fresh tokenizer, so that the threads also race for the classes of
+ * characters nobody has asked for yet. */
+START_TEST(threads_share_a_tokenizer)
+{
+    static shared_work w;
+    bise_tokenizer *t = load(TINY "tekken.json");
+    bise_tokenizer *alone = load(TINY "tekken.json");
+    bise_pool *pool = NULL;
+    w.t = t;
+    for (uint64_t i = 0; i < 64; i++)
+        w.len[i] = random_text(w.text[i], 5000 + i);
+    ck_ok(bise_pool_new(&pool, 4, &err));
+    bise_pool_run(pool, 64, encode_task, &w);
+    ck_assert(!w.failed);
+    for (size_t i = 0; i < 64; i++) {
+        bise_ids ids = { 0 };
+        encode(alone, w.text[i], w.len[i], 0, &ids);
+        ck_assert_uint_eq(ids.n, w.ids[i].n);
+        ck_assert(!ids.n ||
+                  memcmp(ids.v, w.ids[i].v, ids.n * sizeof *ids.v) == 0);
+        bise_ids_fini(&ids);
+        bise_ids_fini(&w.ids[i]);
+    }
+    bise_pool_free(pool);
+    bise_tokenizer_free(t);
+    bise_tokenizer_free(alone);
+}
+END_TEST
+
+START_TEST(one_line_or_many_give_the_same_ids)
+{
+    /* Long enough for the cache of chunks: its copies must be the same as
+     * encoding each line by itself, which has no cache. */
+    bise_tokenizer *t = load(TINY "tekken.json");
+    bise_str text = { 0 };
+    bise_ids all = { 0 }, parts = { 0 };
+    ck_ok(bise_file_read(&text, TINY "valid.txt", &err));
+    encode(t, text.data, text.len, 0, &all);
+    for (const char *p = text.data, *end; *p; p = end) {
+        /* Cut where a chunk ends in any case: behind the last line end of a
+         * run, when a letter follows. */
+        end = p;
+        do {
+            end = strchr(end, '\n');
+            end = end ? end + 1 : text.data + text.len;
+        } while (*end && !((*end | 32) >= 'a' && (*end | 32) <= 'z'));
+        ck_ok(bise_tokenizer_encode(t, p, (size_t)(end - p), 0, &parts, &err));
+    }
+    ck_assert_uint_eq(all.n, parts.n);
+    ck_assert(memcmp(all.v, parts.v, all.n * sizeof *all.v) == 0);
+    bise_ids_fini(&all);
+    bise_ids_fini(&parts);
+    bise_str_fini(&text);
+    bise_tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(memory_failures_of_encoding_leave_the_list_as_it_was)
+{
+    bise_tokenizer *t = load(TINY "tekken.json");
+    bise_str text = { 0 };
+    int failures = 0;
+    for (int i = 0; i < 300; i++)
+        bise_str_puts(&text, "abcdefghij\xff");
+    for (uint64_t n = 1;; n++) {
+        bise_ids ids = { 0 };
+        ck_assert_int_eq(bise_ids_push(&ids, 7), 0);
+        bise_error_init(&err);
+        bise_alloc_fail_after(n);
+        const bise_status s = bise_tokenizer_encode(t, text.data, text.len, 0,
+                                                    &ids, &err);
+        bise_alloc_fail_after(0);
+        if (s != BISE_OK) {
+            ck_assert_int_eq(s, BISE_ENOMEM);
+            ck_assert_uint_eq(ids.n, 1);
+            failures++;
+        }
+        bise_ids_fini(&ids);
+        if (s == BISE_OK && n > 20)
+            break;
+    }
+    ck_assert_int_gt(failures, 2);
+    bise_str_fini(&text);
+    bise_tokenizer_free(t);
+}
+END_TEST
+
 /* Replace the first occurrence of a in the embedded tekken.json by b; the
  * message must hold want. */
 static const struct { const char *a, *b, *want; } broken[] = {
@@ -405,6 +514,9 @@ static Suite *suite(void)
     tcase_add_test(t, special_tokens_only_on_request);
     tcase_add_test(t, invalid_utf8_is_replaced_as_python_does);
     tcase_add_test(t, tekken_round_trips_random_text);
+    tcase_add_test(t, threads_share_a_tokenizer);
+    tcase_add_test(t, one_line_or_many_give_the_same_ids);
+    tcase_add_test(t, memory_failures_of_encoding_leave_the_list_as_it_was);
     tcase_add_test(t, heap_and_scan_merge_alike);
     tcase_add_test(t, long_lines_take_time_in_proportion);
     tcase_add_test(t, gguf_export_reads_back);
