@@ -71,10 +71,10 @@ EXTRA_DIST += tests/tiny_model.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_config tests/check_role tests/check_checkpoint \
   tests/check_lora tests/check_lora_load tests/check_checkpoint_all \
-  tests/check_config_ways
+  tests/check_config_ways tests/check_resolve
 TESTS += tests/check_config tests/check_role tests/check_checkpoint \
   tests/check_lora tests/check_lora_load tests/check_checkpoint_all \
-  tests/check_config_ways
+  tests/check_config_ways tests/check_resolve
 tests_check_lora_load_SOURCES = tests/check_lora_load.c
 tests_check_lora_load_CPPFLAGS = $(test_cppflags)
 tests_check_lora_load_LDADD = $(test_ldadd)
@@ -84,6 +84,9 @@ tests_check_checkpoint_all_LDADD = $(test_ldadd)
 tests_check_config_ways_SOURCES = tests/check_config_ways.c
 tests_check_config_ways_CPPFLAGS = $(test_cppflags)
 tests_check_config_ways_LDADD = $(test_ldadd)
+tests_check_resolve_SOURCES = tests/check_resolve.c
+tests_check_resolve_CPPFLAGS = $(test_cppflags)
+tests_check_resolve_LDADD = $(test_ldadd)
 tests_check_lora_SOURCES = tests/check_lora.c
 tests_check_lora_CPPFLAGS = $(test_cppflags)
 tests_check_lora_LDADD = $(test_ldadd)
