@@ -38,8 +38,9 @@ tests_codec_tool_SOURCES = tests/codec_tool.c
 tests_codec_tool_LDADD = libbise.a $(BISE_LIBS)
 EXTRA_DIST += tests/oracle_codecs.py tests/cli/codecs_oracle.sh \
   tests/gguf_py_codecs.py tests/cli/codecs_gguf_py.sh \
-  tests/cli/codec_tool.sh
-TESTS += tests/cli/codecs_oracle.sh tests/cli/codecs_gguf_py.sh \
+  tests/cli/codec_tool.sh tests/quant_by_formula.py \
+  tests/cli/quant_by_formula.sh
+TESTS += tests/cli/quant_by_formula.sh tests/cli/codecs_oracle.sh tests/cli/codecs_gguf_py.sh \
   tests/cli/codec_tool.sh
 # Operations of the graph, and matrix products.
 libbise_a_SOURCES += %D%/gemm.c %D%/gemm.h %D%/kernels.c %D%/ref/ops_ref.c
