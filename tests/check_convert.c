@@ -255,6 +255,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("golden");
     const int n = (int)(sizeof models / sizeof *models);
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_loop_test(t, merging_gives_the_weights_of_peft, 0,
                         (int)(sizeof cases / sizeof *cases));
     tcase_add_loop_test(t, hf_to_gguf_and_back_is_exact, 0, n);

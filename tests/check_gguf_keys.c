@@ -456,6 +456,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("general");
     const int n = (int)(sizeof families / sizeof *families);
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, card_gives_licence_bases_tags_and_languages);
     tcase_add_test(t, another_licence_is_said_in_the_file);
     tcase_add_test(t, an_unknown_licence_is_said_in_the_file);
@@ -466,12 +467,14 @@ static Suite *suite(void)
     suite_add_tcase(s, t);
     t = tcase_create("model");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_loop_test(t, hyper_parameters_of_every_family, 0, n);
     tcase_add_loop_test(t, yarn_keys_give_the_factor_of_the_model, 0, 2);
     tcase_add_test(t, the_window_is_kept);
     suite_add_tcase(s, t);
     t = tcase_create("tokenizer");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, without_a_tokenizer_the_model_is_none);
     tcase_add_test(t, the_embedded_tokenizer_and_template_are_written);
     tcase_add_loop_test(t, templates_inside_tokenizer_config_are_found, 0, 4);
@@ -480,6 +483,7 @@ static Suite *suite(void)
     suite_add_tcase(s, t);
     t = tcase_create("config");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_loop_test(t, written_configurations_resolve_to_the_same_model,
                         0, n);
     tcase_add_test(t, unknown_keys_of_the_input_survive);

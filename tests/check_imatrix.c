@@ -566,6 +566,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("imatrix");
     TCase *t = tcase_create("files");
+    tcase_set_timeout(t, 60);   /* saving syncs: slow on a busy disk */
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, gguf_round_trips);
     tcase_add_test(t, gguf_has_the_layout_of_llama_imatrix);

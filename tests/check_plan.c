@@ -473,6 +473,7 @@ static Suite *suite(void)
     Suite *s = suite_create("plan");
     TCase *t = tcase_create("run");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, threads_do_not_change_the_file);
     tcase_add_test(t, gguf_reads_back);
     tcase_add_test(t, splits_hold_every_tensor_once);

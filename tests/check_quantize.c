@@ -506,6 +506,7 @@ static Suite *suite(void)
     Suite *s = suite_create("quantize");
     TCase *t = tcase_create("plan");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, tensors_are_in_the_order_of_llama_quantize);
     tcase_add_test(t, keys_end_with_version_and_file_type);
     tcase_add_test(t, norms_stay_and_matrices_change);

@@ -587,6 +587,7 @@ static Suite *suite(void)
     Suite *s = suite_create("weights");
     TCase *t = tcase_create("latent");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, kv_b_is_split_per_head_and_k_transposed);
     tcase_add_test(t, latent_models_return_from_gguf_unchanged);
     tcase_add_test(t, latent_models_return_from_native_unchanged);
@@ -594,6 +595,7 @@ static Suite *suite(void)
     suite_add_tcase(s, t);
     t = tcase_create("float8");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, float8_becomes_the_expected_bf16);
     tcase_add_test(t, float8_is_kept_on_request);
     tcase_add_test(t, float8_goes_through_native_and_gguf);
@@ -602,6 +604,7 @@ static Suite *suite(void)
     suite_add_tcase(s, t);
     t = tcase_create("wrapper");
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, a_wrapper_keeps_every_tensor);
     tcase_add_test(t, vision_keeps_its_type_when_text_changes);
     tcase_add_test(t, the_text_model_of_a_wrapper_becomes_gguf);
