@@ -37,7 +37,7 @@ run "what the model is" "$bise" inspect "$model"
     >"$out/ppl-base.json" || die "perplexity of the base failed"
 run "fine-tune with LoRA on text-to-SQL" "$bise" finetune "$model" \
     --data "$data/train.jsonl" --eval-data "$data/valid.jsonl" \
-    -o "$out/adapter" --lora-r 8 --lora-alpha 16 --lr 1e-3 --steps 150 \
+    -o "$out/adapter" --lora-r 8 --lora-alpha 16 --lr 1e-3 --steps 100 --eval-every 50 \
     --batch 8 --warmup 6
 run "merge the adapter into the weights" "$bise" merge "$model" \
     --adapter "$out/adapter" -o "$out/merged"

@@ -67,8 +67,11 @@ int main(int argc, char **argv)
     }
     if (decode) {
         float *y = malloc(n * sizeof *y);
-        c->decode(y, slurp(argv[5], bytes), n);
+        void *blocks = slurp(argv[5], bytes);
+        c->decode(y, blocks, n);
         spill(argv[6], y, n * sizeof *y);
+        free(blocks);
+        free(y);
         return 0;
     }
     float *x = slurp(argv[5], n * sizeof *x);
@@ -86,5 +89,8 @@ int main(int argc, char **argv)
         printf("%.5f\n", (double)best / (double)n);
     else
         spill(argv[6], out, bytes);
+    free(out);
+    free(q);
+    free(x);
     return 0;
 }

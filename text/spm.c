@@ -405,7 +405,7 @@ bise_status bise_spm_encode(const bise_tokenizer *t, const char *text,
         done = i + len;
     }
     if (s == BISE_OK)
-        s = encode_part(&j, buf.data + done, buf.len - done, err);
+        s = encode_part(&j, bise_str_get(&buf) + done, buf.len - done, err);
     bise_chunks_fini(&j.cache);
     bise_str_fini(&buf);
     return s;

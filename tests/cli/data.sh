@@ -68,7 +68,11 @@ if command -v yes >/dev/null; then
     has '"rows":150000' "large file"
     has '"duplicates":149999' "large file"
     rss=$(sed 's/.*"peak_rss_bytes":\([0-9]*\).*/\1/' "$tmp/out")
-    [ "$rss" -lt 100000000 ] || fail "$rss bytes for a file of 12 MB"
+    if [ -n "${BISE_SAN:-}" ]; then
+        echo "skipped: memory figures mean nothing under sanitizers"
+    else
+        [ "$rss" -lt 100000000 ] || fail "$rss bytes for a file of 12 MB"
+    fi
     rm "$tmp/big.jsonl"
 fi
 
