@@ -100,3 +100,7 @@ check_PROGRAMS += $(fuzz_targets)
 if !FUZZERS
 TESTS += $(fuzz_targets)
 endif
+
+# what ./quickstart check runs under libFuzzer
+fuzzers: $(fuzz_targets)
+.PHONY: fuzzers
