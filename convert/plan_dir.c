@@ -219,6 +219,21 @@ static int by_name(const void *a, const void *b)
     return bx != by ? (bx > by ? -1 : 1) : strcmp(x->name, y->name);
 }
 
+/* Float8 codes are kept only where their scale tensors keep their names. */
+static bise_status check_keep(const bise_checkpoint *c,
+                              const bise_convert_options *o, bise_error *err)
+{
+    for (size_t i = 0; o->keep_fp8 && i < c->n; i++) {
+        if (c->weights[i].tensor->dtype != BISE_DTYPE_F8_E4M3)
+            continue;
+        bise_status s = bise_fail(err, BISE_EUNSUPPORTED, "float8 weights are "
+                                  "not kept in another layout");
+        s = bise_error_hint(err, "leave out --dtype keep: they become BF16");
+        return s;
+    }
+    return BISE_OK;
+}
+
 /* Same layout: tensor by tensor, nothing lost. Another layout: role by
  * role, in the order that the safetensors library would write. */
 bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
@@ -234,13 +249,16 @@ bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
                          bise_dtype_get(o->dtype)->name);
     const bise_weights w = { .c = c, .loras = o->loras, .n_loras = o->n_loras,
                              .arena = &p->arena };
-    bise_status s;
-    if (o->to == bise_convert_layout_of(c))
+    const bool same = o->to == bise_convert_layout_of(c);
+    bise_status s = same ? BISE_OK : check_keep(c, o, err);
+    if (s != BISE_OK)
+        return s;
+    if (same)
         s = add_same(p, &w, o, err);
     else
         s = add_roles(p, &w, o->to == BISE_TO_HF ? BISE_NAMES_HF
                                                  : BISE_NAMES_NATIVE, o, err);
-    if (s == BISE_OK && o->to != bise_convert_layout_of(c))
+    if (s == BISE_OK && !same)
         qsort(p->tensors, p->n, sizeof *p->tensors, by_name);
     if (s == BISE_OK)
         s = add_sides(p, c, o, o->to, main_type(p), err);
