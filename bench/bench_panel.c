@@ -13,6 +13,7 @@
 #include "core/mem.h"
 #include "core/rng.h"
 #include "kernels/codec.h"
+#include "kernels/dynmap.h"
 #include "kernels/panel.h"
 
 #define RUNS 7
@@ -32,6 +33,21 @@ static uint64_t fastest(const bise_panel_ops *o, const bise_panel_job *j,
     return best;
 }
 
+/* w as NF4 with double quantization. */
+static void make_nf4(bise_nf4 *q, uint8_t *codes, float *absmax,
+                     uint8_t *codes8, const float *w, size_t n)
+{
+    static bise_dynmap map;
+    static float nested[1 << 16];
+    const uint64_t blocks = bise_nf4_encode(codes, absmax, w, n);
+    bise_dynmap_init(&map, true);
+    *q = (bise_nf4){
+        .n = n, .block = BISE_NF4_BLOCK, .nested_block = BISE_NF4_NESTED,
+        .codes = codes, .map = bise_nf4_map, .absmax = nested,
+        .absmax8 = codes8, .nested_map = map.value,
+        .offset = bise_nf4_nest(codes8, nested, absmax, blocks, &map) };
+}
+
 /* One type of weights, both directions, both precisions. */
 static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
 {
@@ -43,14 +59,21 @@ static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
     uint16_t *x16 = bise_alloc_array((size_t)T * ldx, sizeof *x16);
     float *y = bise_alloc_array((size_t)T * ldx, sizeof *y);
     void *stored = bise_alloc_aligned(bise_dtype_bytes(t, n));
+    float *absmax = bise_alloc_array(n / BISE_NF4_BLOCK + 1, sizeof *absmax);
+    uint8_t *codes8 = bise_alloc(n / BISE_NF4_BLOCK + 1);
     for (size_t i = 0; i < n; i++)
         w[i] = (bise_rng_f32(1, 1, i) - 0.5f) * 0.1f;
     for (size_t i = 0; i < (size_t)T * ldx; i++) {
         x[i] = bise_rng_f32(1, 2, i) - 0.5f;
         x16[i] = bise_f32_to_bf16(x[i]);
     }
-    bise_codec_get(t)->encode(stored, w, (size_t)N, (size_t)K, NULL);
-    const bise_matrix m = { .dtype = t, .data = stored, .N = N, .K = K,
+    bise_nf4 q;
+    if (t == BISE_DTYPE_NF4)
+        make_nf4(&q, stored, absmax, codes8, w, n);
+    else
+        bise_codec_get(t)->encode(stored, w, (size_t)N, (size_t)K, NULL);
+    const bise_matrix m = { .nf4 = t == BISE_DTYPE_NF4 ? &q : NULL,
+                            .dtype = t, .data = stored, .N = N, .K = K,
                             .row_bytes = bise_dtype_bytes(t, (uint64_t)K) };
     bise_panel_ops o;
     bise_panel_ops_init(&o, bise_cpu_level());
@@ -70,6 +93,8 @@ static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
     }
     bise_free_aligned(scratch);
     bise_free_aligned(stored);
+    bise_free(absmax);
+    bise_free(codes8);
     bise_free(w);
     bise_free(x);
     bise_free(x16);
@@ -86,5 +111,7 @@ int main(int argc, char **argv)
     bench(BISE_DTYPE_BF16, T, N, K);
     bench(BISE_DTYPE_Q8_0, T, N, K);
     bench(BISE_DTYPE_Q4_K, T, N, K);
+    bench(BISE_DTYPE_Q6_K, T, N, K);
+    bench(BISE_DTYPE_NF4, T, N, K);
     return 0;
 }

@@ -1,5 +1,5 @@
 # finetune/ - settings, optimizer, schedule, trainer, checkpoints, log, report
-libbise_a_SOURCES += %D%/chart.c %D%/chart.h %D%/dynmap.c %D%/dynmap.h \
+libbise_a_SOURCES += %D%/chart.c %D%/chart.h \
   %D%/evaluate.c %D%/feed.c %D%/feed.h \
   %D%/finetune.c %D%/finetune.h %D%/rundir.c %D%/rundir.h %D%/train_loop.c \
   %D%/optimizer.c %D%/optimizer.h \

@@ -19,7 +19,7 @@
 #include <string.h>
 
 #include "core/mem.h"
-#include "finetune/dynmap.h"
+#include "kernels/dynmap.h"
 
 enum { PIECE = 65536, BLOCK = BISE_DYNMAP_BLOCK, LEAST_PACKED = 4096 };
 

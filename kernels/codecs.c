@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/codec_ref.h"
+#include "kernels/nf4.h"
 
 /* Reference first, then the instruction sets up to level. */
 void bise_codecs_init(bise_codec table[BISE_DTYPE_COUNT], bise_cpu level)
@@ -35,11 +36,13 @@ void bise_codecs_init(bise_codec table[BISE_DTYPE_COUNT], bise_cpu level)
 static struct {
     pthread_once_t once;
     bise_codec codecs[BISE_DTYPE_COUNT];
+    bise_nf4_ops nf4;
 } process = { .once = PTHREAD_ONCE_INIT };
 
 static void init_process(void)
 {
     bise_codecs_init(process.codecs, bise_cpu_level());
+    bise_nf4_ops_init(&process.nf4, bise_cpu_level());
 }
 
 /* Thread-safe; the table lives for ever. */
@@ -47,4 +50,11 @@ const bise_codec *bise_codec_get(bise_dtype t)
 {
     pthread_once(&process.once, init_process);
     return &process.codecs[t];
+}
+
+/* The same for codes whose scales stand beside them. */
+const bise_nf4_ops *bise_nf4_ops_get(void)
+{
+    pthread_once(&process.once, init_process);
+    return &process.nf4;
 }

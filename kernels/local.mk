@@ -12,12 +12,13 @@ libbise_a_SOURCES += %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
   %D%/ref/q3_k.c %D%/ref/q4_0.c %D%/ref/q4_1.c %D%/ref/q4_k.c \
   %D%/ref/q5_0.c %D%/ref/q5_1.c %D%/ref/q5_k.c %D%/ref/q6_k.c \
   %D%/ref/q8_0.c %D%/ref/rounding.h %D%/ref/search.c %D%/ref/search.h \
+  %D%/dynmap.c %D%/dynmap.h %D%/nf4.h %D%/ref/nf4.c \
   %D%/ref/ternary.h %D%/ref/tq1_0.c %D%/ref/tq2_0.c
 if X86
 # SIMD codecs: the same sources once per instruction set. No FMA: the bytes of
 # the encoders depend on the rounding of every product.
 bise_codec_simd = %D%/x86/chunk.h %D%/x86/codec_decode.c %D%/x86/codec_float.c \
-  %D%/x86/codec_iq4.c \
+  %D%/x86/codec_iq4.c %D%/x86/codec_nf4.c \
   %D%/x86/codec_k.c %D%/x86/codec_simple.c %D%/x86/codec_x86.h %D%/x86/iq4_vec.h \
   %D%/x86/search_vec.h %D%/x86/vec.h
 noinst_LIBRARIES += libcodecs_avx2.a libcodecs_avx512.a
@@ -36,6 +37,11 @@ endif
 check_PROGRAMS += tests/codec_tool
 tests_codec_tool_SOURCES = tests/codec_tool.c
 tests_codec_tool_LDADD = libbise.a $(BISE_LIBS)
+check_PROGRAMS += tests/nf4_tool
+tests_nf4_tool_SOURCES = tests/nf4_tool.c
+tests_nf4_tool_LDADD = libbise.a $(BISE_LIBS)
+EXTRA_DIST += tests/oracle_nf4.py tests/cli/nf4_oracle.sh
+TESTS += tests/cli/nf4_oracle.sh
 EXTRA_DIST += tests/oracle_codecs.py tests/cli/codecs_oracle.sh \
   tests/gguf_py_codecs.py tests/cli/codecs_gguf_py.sh \
   tests/cli/codec_tool.sh tests/quant_by_formula.py \
@@ -83,6 +89,12 @@ tests_kernelcheck_codec_slots_SOURCES = tests/kernelcheck/codec_slots.c \
   tests/kernelcheck/inputs.c tests/kernelcheck/inputs.h
 tests_kernelcheck_codec_slots_CPPFLAGS = $(test_cppflags)
 tests_kernelcheck_codec_slots_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/kernelcheck/nf4_slots
+TESTS += tests/kernelcheck/nf4_slots
+tests_kernelcheck_nf4_slots_SOURCES = tests/kernelcheck/nf4_slots.c \
+  tests/kernelcheck/inputs.c
+tests_kernelcheck_nf4_slots_CPPFLAGS = $(test_cppflags)
+tests_kernelcheck_nf4_slots_LDADD = $(test_ldadd)
 tests_check_codecs_SOURCES = tests/check_codecs.c
 tests_check_codecs_CPPFLAGS = $(test_cppflags)
 tests_check_codecs_LDADD = $(test_ldadd)
@@ -98,7 +110,8 @@ libkern_avx512_a_SOURCES = %D%/x86/panel_avx512.c %D%/x86/panel_avx512.h \
 avx512_flags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq \
   -mavx512vl -mavx512vnni
 libkern_avx512_a_CFLAGS = $(AM_CFLAGS) $(avx512_flags)
-libkern_avx512bf16_a_SOURCES = %D%/x86/panel_avx512bf16.c
+libkern_avx512bf16_a_SOURCES = %D%/x86/panel_avx512bf16.c \
+  %D%/x86/panel_decode.c
 libkern_avx512bf16_a_CFLAGS = $(AM_CFLAGS) $(avx512_flags) -mavx512bf16
 kern_objects = $(libkern_avx2_a_OBJECTS) $(libkern_avx512_a_OBJECTS) \
   $(libkern_avx512bf16_a_OBJECTS)

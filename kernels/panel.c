@@ -87,11 +87,22 @@ static int32_t stored_row(const bise_matrix *w, int32_t n)
     return n - at + 2 * (at % half) + at / half;
 }
 
+/* Place of W [n, k0] in the tensor of an NF4 matrix. */
+static uint64_t nf4_at(const bise_matrix *w, int32_t n, int32_t k0)
+{
+    return w->nf4_first + (uint64_t)stored_row(w, n) * (uint64_t)w->K +
+           (uint64_t)k0;
+}
+
 /* Decode columns [k0, k0 + k) of one stored row into out as float32; reads the
  * whole blocks around them. */
 static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
                        int32_t k, float *line)
 {
+    if (w->nf4) {
+        bise_nf4_decode(w->nf4, nf4_at(w, n, k0), (size_t)k, out);
+        return;
+    }
     const bise_dtype_info *d = bise_dtype_get(w->dtype);
     const int32_t bl = (int32_t)d->block_len;
     const int32_t row = stored_row(w, n);
@@ -108,6 +119,44 @@ static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
     if (w->scales)
         for (int32_t i = 0; i < k; i++)
             out[i] *= fp8_scale(w, row, k0 + i);
+}
+
+/* Codes of NF4 to bf16, block by block. False when the range starts or ends
+ * inside a byte: such shapes go through float32. */
+static bool nf4_bf16(const bise_panel_ops *o, uint16_t *out, const bise_nf4 *q,
+                     uint64_t first, size_t n)
+{
+    const uint64_t end = first + n;
+    if (!o->lookup_bf16 || (first | end) & 1)
+        return false;
+    while (first < end) {
+        const uint64_t b = first / q->block;
+        uint64_t stop = (b + 1) * q->block;
+        stop = stop < end ? stop : end;
+        o->lookup_bf16(out, q->codes + first / 2, (size_t)(stop - first) / 2,
+                       q->map, bise_nf4_scale(q, b));
+        out += stop - first;
+        first = stop;
+    }
+    return true;
+}
+
+/* Columns [k0, k0 + k) of row n straight to bf16, where there is a slot for
+ * it. Tiles start at whole blocks; only the last one may end inside. */
+static bool direct_bf16(const bise_panel_ops *o, uint16_t *out,
+                        const bise_matrix *w, int32_t n, int32_t k0, int32_t k)
+{
+    if (w->nf4)
+        return nf4_bf16(o, out, w->nf4, nf4_at(w, n, k0), (size_t)k);
+    const bise_dtype_info *d = bise_dtype_get(w->dtype);
+    const int32_t bl = (int32_t)d->block_len;
+    if (!o->decode_bf16[w->dtype] || w->scales || k0 % bl || k % bl)
+        return false;
+    o->decode_bf16[w->dtype](out, (const uint8_t *)w->data +
+                                      (size_t)stored_row(w, n) * w->row_bytes +
+                                      (size_t)(k0 / bl) * d->block_bytes,
+                             (size_t)k);
+    return true;
 }
 
 /* Row pointers to region g in the element type of the panels. Weights already
@@ -130,8 +179,10 @@ static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
         if (bf16) {
             uint16_t *to = s->tile.bf16 + (size_t)i * ld;
             float *f = (float *)(void *)s->packed.f32; /* free until packed */
-            decode_row(f, w, n, g->k0, g->k, s->line);
-            o->round_bf16(to, f, (size_t)g->k);
+            if (!direct_bf16(o, to, w, n, g->k0, g->k)) {
+                decode_row(f, w, n, g->k0, g->k, s->line);
+                o->round_bf16(to, f, (size_t)g->k);
+            }
             memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
             s->rows[i] = to;
         } else {

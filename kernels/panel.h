@@ -20,6 +20,7 @@
 
 #include "core/cpu.h"
 #include "core/dtype.h"
+#include "kernels/nf4.h"
 
 #define BISE_PANEL_COLS 32  /* output columns of a panel */
 #define BISE_PANEL_ROWS 12  /* rows of x in one call of a micro-kernel */
@@ -40,6 +41,10 @@ typedef struct bise_matrix {
      * scale for all when block is 0. NULL for other types. */
     const float *scales;
     int32_t block;
+    /* NF4: the tensor's codes and scales; W [0, 0] is its weight nf4_first.
+     * data and row_bytes are not used. NULL for other types. */
+    const bise_nf4 *nf4;
+    uint64_t nf4_first;
 } bise_matrix;
 
 /* Slots of an instruction set. m <= BISE_PANEL_ROWS rows, nc <= 32 columns. */
@@ -64,6 +69,13 @@ typedef struct bise_panel_ops {
     void (*pack_pairs_bf16)(uint16_t *b, size_t panel_stride,
                             const uint16_t *const *rows, size_t r,
                             size_t cols);
+    /* Decode n weights of a block type to bf16: the bits of round_bf16 of
+     * their float32 values. NULL: go through float32. */
+    void (*decode_bf16[BISE_DTYPE_COUNT])(uint16_t *out, const void *src,
+                                          size_t n);
+    /* The same for codes of NF4, 2 bytes of out for each nibble, or NULL. */
+    void (*lookup_bf16)(uint16_t *out, const uint8_t *codes, size_t bytes,
+                        const float map[16], float scale);
 } bise_panel_ops;
 
 /* The slots for a level: reference first, then overridden. */

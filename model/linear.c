@@ -145,6 +145,12 @@ void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
                       int32_t first, int32_t n, float *out)
 {
     const int32_t row = file_row(l, r);
+    if (l->nf4) {
+        bise_nf4_decode(l->nf4, l->nf4_first + (uint64_t)row *
+                                    (uint64_t)l->in + (uint64_t)first,
+                        (size_t)n, out);
+        return;
+    }
     const uint8_t *p = l->data + (uint64_t)row * l->row_bytes +
                        bise_dtype_bytes(l->dtype, (uint64_t)first);
     /* Tensor data starts at an even address in every format we map. */

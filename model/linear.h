@@ -55,6 +55,8 @@ typedef struct bise_linear {
     int32_t pair_rows;         /* D of a weight with interleaved rows, else 0 */
     const float *scales;       /* FP8, see bise_weight; NULL for none */
     int32_t scale_block, scale_cols;
+    const bise_nf4 *nf4;       /* NF4: codes and scales instead of data */
+    uint64_t nf4_first;        /* place of the first weight in them */
     bise_branch *branches;     /* owned */
     int32_t n_branches, rank;  /* rank: sum over branches */
     bool trained;              /* a branch wants gradients */

@@ -11,7 +11,7 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
-#include "finetune/dynmap.h"
+#include "kernels/dynmap.h"
 #include "finetune/optimizer.h"
 #include "finetune/schedule.h"
 

@@ -12,6 +12,7 @@
 #include "core/mem.h"
 #include "core/rng.h"
 #include "kernels/codec.h"
+#include "kernels/dynmap.h"
 #include "kernels/panel.h"
 #include "tests/check_main.h"
 
@@ -22,6 +23,9 @@ typedef struct panel_case {
     bise_matrix w;
     void *stored;
     float *values;          /* [N, K] as the type stores them */
+    bise_nf4 nf4;           /* and what its absmax are */
+    float *absmax;
+    uint8_t *codes8;
     float *x;
     uint16_t *x16;
     float *y, *e, *f;
@@ -34,6 +38,32 @@ static float draw(uint64_t stream, size_t i)
     return bise_rng_f32(1, stream, i) * 2 - 1;
 }
 
+/* W as NF4 with double quantization; its first weight stands at 6, so that
+ * rows run across blocks. */
+static void make_nf4(panel_case *c, const float *random, size_t n)
+{
+    static bise_dynmap map;
+    static float nested[64];
+    const size_t first = 6, all = n + first;
+    float *line = bise_alloc_array(all, sizeof *line);
+    memcpy(line + first, random, n * sizeof *line);
+    c->stored = bise_alloc(all / 2 + 1);
+    c->absmax = bise_alloc_array(all / 64 + 1, sizeof *c->absmax);
+    c->codes8 = bise_alloc(all / 64 + 1);
+    const uint64_t blocks = bise_nf4_encode(c->stored, c->absmax, line, all);
+    bise_dynmap_init(&map, true);
+    c->nf4 = (bise_nf4){
+        .n = all, .block = 64, .nested_block = 256, .codes = c->stored,
+        .map = bise_nf4_map, .absmax = nested, .absmax8 = c->codes8,
+        .nested_map = map.value,
+        .offset = bise_nf4_nest(c->codes8, nested, c->absmax, blocks, &map),
+    };
+    bise_nf4_decode(&c->nf4, first, n, c->values);
+    c->w.nf4 = &c->nf4;
+    c->w.nf4_first = first;
+    bise_free(line);
+}
+
 /* Make W [N, K] in type t and x for one direction. */
 static void make_case(panel_case *c, bise_dtype t, int32_t T, int32_t N,
                       int32_t K, bool transposed, bool bf16)
@@ -43,13 +73,18 @@ static void make_case(panel_case *c, bise_dtype t, int32_t T, int32_t N,
     float *random = bise_alloc_array(n, sizeof *random);
     for (size_t i = 0; i < n; i++)
         random[i] = draw(1, i);
-    c->stored = bise_alloc(bise_dtype_bytes(t, n));
     c->values = bise_alloc_array(n, sizeof *c->values);
-    bise_codec_get(t)->encode(c->stored, random, (size_t)N, (size_t)K, NULL);
-    bise_codec_get(t)->decode(c->values, c->stored, n);
-    bise_free(random);
+    if (t != BISE_DTYPE_NF4) {
+        c->stored = bise_alloc(bise_dtype_bytes(t, n));
+        bise_codec_get(t)->encode(c->stored, random, (size_t)N, (size_t)K,
+                                  NULL);
+        bise_codec_get(t)->decode(c->values, c->stored, n);
+    }
     c->w = (bise_matrix){ .dtype = t, .data = c->stored, .N = N, .K = K,
                           .row_bytes = bise_dtype_bytes(t, (uint64_t)K) };
+    if (t == BISE_DTYPE_NF4)
+        make_nf4(c, random, n);
+    bise_free(random);
     c->T = T;
     c->out = transposed ? K : N;
     c->red = transposed ? N : K;
@@ -69,6 +104,8 @@ static void make_case(panel_case *c, bise_dtype t, int32_t T, int32_t N,
 static void free_case(panel_case *c)
 {
     bise_free(c->stored);
+    bise_free(c->absmax);
+    bise_free(c->codes8);
     bise_free(c->values);
     bise_free(c->x);
     bise_free(c->x16);
@@ -172,6 +209,15 @@ START_TEST(quantized_weights)
 }
 END_TEST
 
+START_TEST(nf4_weights_at_any_place_in_their_blocks)
+{
+    check_shape(BISE_DTYPE_NF4, 5, 70, 512);
+    check_shape(BISE_DTYPE_NF4, 3, 300, 96);
+    check_shape(BISE_DTYPE_NF4, 2, 33, 600);
+    check_shape(BISE_DTYPE_NF4, 2, 40, 33);
+}
+END_TEST
+
 START_TEST(rows_are_mapped_and_fp8_scaled)
 {
     float scales[8];
@@ -245,6 +291,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, all_column_and_depth_tails, 0, 2);
     tcase_add_test(t, many_groups_and_depths);
     tcase_add_test(t, quantized_weights);
+    tcase_add_test(t, nf4_weights_at_any_place_in_their_blocks);
     tcase_add_test(t, rows_are_mapped_and_fp8_scaled);
     tcase_add_test(t, low_rank_part_is_added);
     tcase_add_test(t, outer_product_sums_over_tokens);

@@ -11,6 +11,10 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+struct bise_panel_ops;
+/* Decoders to bf16 (panel_decode.c), part of the AVX512_BF16 set. */
+void bise_panel_decode_avx512bf16(struct bise_panel_ops *o);
+
 /* Write one row of 32 sums, all or the first nc, set or added. */
 INLINE void put_row(float *y, __m512 s0, __m512 s1, int nc, bool add)
 {

@@ -66,4 +66,5 @@ void bise_panel_ops_avx512bf16(bise_panel_ops *o)
     o->has_bf16 = true;
     o->mul_bf16 = mul_bf16_avx512bf16;
     o->round_bf16 = round_bf16_avx512bf16;
+    bise_panel_decode_avx512bf16(o);
 }

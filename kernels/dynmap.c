@@ -6,7 +6,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "finetune/dynmap.h"
+#include "kernels/dynmap.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,4 +69,12 @@ uint8_t bise_dynmap_code_signed(const bise_dynmap *m, float x)
     if (signbit(m->value[c]) == signbit(x))
         return c;
     return (uint8_t)(x > 0 ? c + 1 : c - 1);
+}
+
+/* The fused addition of a half is part of the bytes. */
+uint8_t bise_dynmap_code_grid(const bise_dynmap *m, float x)
+{
+    x = x < -1 ? -1 : x > 1 ? 1 : x;
+    const int point = (int)fmaf((x + 1) * 0.5f, 65535.0f, 0.5f);
+    return bise_dynmap_code(m, (float)(2 * point) / 65535.0f - 1);
 }
