@@ -209,6 +209,15 @@ static bise_json *config_json(const bise_config *c)
     put(v, "vocab_size", c->V);
     put(v, "num_experts", c->E);
     put(v, "experts_per_token", c->top_k);
+    if (c->kv_lora) {
+        put(v, "q_lora_rank", c->q_lora);
+        put(v, "kv_lora_rank", c->kv_lora);
+        put(v, "qk_nope_head_dim", c->qk_nope);
+        put(v, "qk_rope_head_dim", c->qk_rope);
+        put(v, "v_head_dim", c->v_dim);
+        put(v, "n_shared_experts", c->shared_experts);
+        put(v, "first_k_dense_replace", c->dense_layers);
+    }
     put(v, "rms_norm_eps", c->eps);
     put(v, "rope_theta", c->rope.theta);
     put(v, "rope_factor", c->rope.yarn ? c->rope.factor : 0);
@@ -227,9 +236,17 @@ static void show_config(bise_context *ctx, const bise_config *c)
     fact(ctx, "architecture", "%s, %" PRId32 " layers, hidden %" PRId32
          ", ffn %" PRId32, c->architecture, c->L, c->C,
          c->E && c->F_expert ? c->F_expert : c->F);
-    fact(ctx, "attention", "%" PRId32 " query and %" PRId32
-         " key heads of %" PRId32, c->H, c->K, c->D);
-    if (c->E)
+    if (c->kv_lora)
+        fact(ctx, "attention", "latent of %" PRId32 ", %" PRId32 " heads of %"
+             PRId32 " + %" PRId32 " rotated, values of %" PRId32, c->kv_lora,
+             c->H, c->qk_nope, c->qk_rope, c->v_dim);
+    else
+        fact(ctx, "attention", "%" PRId32 " query and %" PRId32
+             " key heads of %" PRId32, c->H, c->K, c->D);
+    if (c->E && c->shared_experts)
+        fact(ctx, "experts", "%" PRId32 ", %" PRId32 " for each token, %"
+             PRId32 " shared", c->E, c->top_k, c->shared_experts);
+    else if (c->E)
         fact(ctx, "experts", "%" PRId32 ", %" PRId32 " for each token", c->E,
              c->top_k);
     if (c->rope.yarn)

@@ -54,9 +54,11 @@ static const char *class_of(bise_family f)
     }
 }
 
-/* rope_parameters as transformers 5 writes them. */
-static bise_json *rope_object(const bise_rope *r)
+/* rope_parameters as transformers 5 writes them. Its class of latent attention
+ * scales queries whatever the keys say and needs them, beta 0 too. */
+static bise_json *rope_object(const bise_config *g)
 {
+    const bise_rope *r = &g->rope;
     bise_json *o = bise_json_new_object();
     put_real(o, "rope_theta", r->theta);
     put_str(o, "rope_type", r->yarn ? "yarn" : "default");
@@ -71,10 +73,11 @@ static bise_json *rope_object(const bise_rope *r)
         put_int(o, "original_max_position_embeddings",
                 (int64_t)r->original_max);
     }
-    if (r->qscale_beta != 0) {
+    if (r->qscale_beta != 0 || g->kv_lora > 0) {
         put_real(o, "llama_4_scaling_beta", r->qscale_beta);
         put_int(o, "original_max_position_embeddings",
-                (int64_t)r->original_max);
+                r->original_max >= 1 ? (int64_t)r->original_max
+                                     : g->max_position);
     }
     return o;
 }
@@ -132,6 +135,7 @@ static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
         put_int(o, "qk_nope_head_dim", g->qk_nope);
         put_int(o, "qk_rope_head_dim", g->qk_rope);
         put_int(o, "v_head_dim", g->v_dim);
+        bise_json_set(o, "rope_interleave", bise_json_new_bool(true));
     } else {
         put_int(o, "head_dim", g->D);
     }
@@ -139,7 +143,7 @@ static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
     put_str(o, "hidden_act", "silu");
     put_real(o, "rms_norm_eps", g->eps);
     put_int(o, "max_position_embeddings", g->max_position);
-    bise_json_set(o, "rope_parameters", rope_object(&g->rope));
+    bise_json_set(o, "rope_parameters", rope_object(g));
     if (!g->rope.yarn)          /* where transformers 4 looks */
         put_real(o, "rope_theta", g->rope.theta);
     bise_json_set(o, "sliding_window", g->window > 0
@@ -200,6 +204,9 @@ static bise_json *native_params(const bise_config *g)
         const int32_t n = g->qk_rope > 0 ? g->qk_rope : g->D;
         if (n <= 8192)
             bise_rope_freqs(r, n, freq, &factor);
+        /* On q.k in latent attention, on cos and sin in the others. */
+        const bool scaled = g->kv_lora > 0 ? r->mscale_all_dim > 0
+                                           : fabs(factor - 1) > 1e-9;
         bise_json *y = bise_json_new_object();
         put_real(y, "factor", r->factor);
         put_int(y, "original_max_position_embeddings",
@@ -207,7 +214,7 @@ static bise_json *native_params(const bise_config *g)
         put_real(y, "beta", r->beta_fast);
         put_real(y, "alpha", r->beta_slow);
         bise_json_set(y, "apply_scale",
-                      bise_json_new_bool(fabs(factor - 1) > 1e-9));
+                      bise_json_new_bool(scaled));
         bise_json_set(o, "yarn", y);
     }
     if (r->qscale_beta != 0) {

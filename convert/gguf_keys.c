@@ -256,33 +256,62 @@ static void yarn_keys(const keys *k, const bise_rope *r)
 /* The factor on cos and sin. The runtime computes g(F,1) / g(F,log_mul) from
  * the log multiplier, which the llama architecture does not read; what that
  * cannot express goes into attn_factor, which multiplies (mistral3.md 6.2). */
-static void yarn_factor_keys(const keys *k, const bise_config *g)
+static void dense_factor_keys(const keys *k, const bise_rope *r, double want)
 {
-    const bise_rope *r = &g->rope;
-    const int32_t n = g->qk_rope > 0 ? g->qk_rope : g->D;
-    double *freq = bise_alloc_array((size_t)n, sizeof *freq), want = 1;
-    if (!freq) {
-        k->m->failed = true;
-        return;
-    }
-    bise_rope_freqs(r, n, freq, &want);
-    bise_free(freq);
     const double full = r->factor > 1 ? 1 + 0.1 * log(r->factor) : 1;
     const bool reads = strcmp(k->arch, "llama") != 0;
-    const bool tenth = strcmp(k->arch, "mistral4") == 0 ||
-                       strcmp(k->arch, "deepseek2") == 0;
     double mul = 0;
     if (reads && fabs(want - 1) < 1e-6)
         mul = 1;                        /* no magnitude scaling */
     else if (reads && given(r->mscale_all_dim) && given(r->mscale))
         mul = r->mscale_all_dim;
     if (reads)
-        put_f32(k, "rope.scaling.yarn_log_multiplier", tenth ? 0.1 * mul : mul);
+        put_f32(k, "rope.scaling.yarn_log_multiplier", mul);
     const double gives =
         mul > 0 && r->factor > 1 ? full / (1 + 0.1 * mul * log(r->factor))
                                  : full;
     if (fabs(gives / want - 1) > 1e-6)
         put_f32(k, "rope.scaling.attn_factor", want / gives);
+}
+
+/* Latent attention has two: a on cos and sin, and k on q.k, squared. The
+ * runtime's deepseek2 graph takes k = a g(F, mul) and a from mul and
+ * attn_factor; it stores a tenth of mul. Large 3 has k = a = 1, which the
+ * reference converter does not write: it leaves k = g(F, 1) (3.5). */
+static void latent_factor_keys(const keys *k, const bise_config *g, double a)
+{
+    const bise_rope *r = &g->rope;
+    const double unit = r->factor > 1 ? 0.1 * log(r->factor) : 0;
+    const double alpha = bise_rope_mla_alpha(r, g->D);
+    const double want = sqrt(alpha * sqrt((double)g->D));
+    double mul = unit > 0 ? (want / a - 1) / unit : 0;
+    if (fabs(mul - rint(mul)) < 1e-9)
+        mul = rint(mul);
+    put_f32(k, "rope.scaling.yarn_log_multiplier", 0.1 * mul);
+    double base = 1;
+    if (mul == 0)
+        base = 1 + unit;
+    else if (strcmp(k->arch, "deepseek2") != 0 || mul == 1)
+        base = (1 + unit) / (1 + mul * unit);
+    if (fabs(a / base - 1) > 1e-6)
+        put_f32(k, "rope.scaling.attn_factor", a / base);
+}
+
+/* Both from what the configuration resolves to, not from its keys. */
+static void yarn_factor_keys(const keys *k, const bise_config *g)
+{
+    const int32_t n = g->qk_rope > 0 ? g->qk_rope : g->D;
+    double *freq = bise_alloc_array((size_t)n, sizeof *freq), factor = 1;
+    if (!freq) {
+        k->m->failed = true;
+        return;
+    }
+    bise_rope_freqs(&g->rope, n, freq, &factor);
+    bise_free(freq);
+    if (g->kv_lora > 0)
+        latent_factor_keys(k, g, factor);
+    else
+        dense_factor_keys(k, &g->rope, factor);
 }
 
 /* Latent attention: lengths are those of the compressed key and value, the
@@ -306,7 +335,7 @@ static void mla_keys(const keys *k, const bise_config *g)
     put_u32(k, "expert_group_count", 1);
     put_u32(k, "expert_group_used_count", 1);
     put_u32(k, "expert_gating_func", 1);        /* softmax */
-    if (strcmp(k->arch, "deepseek2") == 0 && g->rope.qscale_beta != 0)
+    if (g->rope.qscale_beta != 0)
         put_u32(k, "attention.temperature_length",
                 (int64_t)g->rope.original_max);
 }

@@ -2,8 +2,13 @@
 libbise_a_SOURCES += %D%/config_out.c %D%/convert.h %D%/gguf_keys.c \
   %D%/mmproj.c %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
 if HAVE_CHECK
-check_PROGRAMS += tests/check_convert tests/check_gguf_keys tests/check_weights
-TESTS += tests/check_convert tests/check_gguf_keys tests/check_weights
+check_PROGRAMS += tests/check_convert tests/check_gguf_keys tests/check_weights \
+  tests/check_latent
+TESTS += tests/check_convert tests/check_gguf_keys tests/check_weights \
+  tests/check_latent
+tests_check_latent_SOURCES = tests/check_latent.c
+tests_check_latent_CPPFLAGS = $(test_cppflags)
+tests_check_latent_LDADD = $(test_ldadd)
 tests_check_gguf_keys_SOURCES = tests/check_gguf_keys.c
 tests_check_gguf_keys_CPPFLAGS = $(test_cppflags)
 tests_check_gguf_keys_LDADD = $(test_ldadd)
@@ -15,9 +20,14 @@ tests_check_convert_CPPFLAGS = $(test_cppflags)
 tests_check_convert_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
-  tests/cli/wrapper.sh
+  tests/cli/wrapper.sh tests/cli/families.sh
 EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
-  tests/cli/wrapper.sh tests/judge_outputs.py tests/judge_wrapper.py
+  tests/cli/wrapper.sh tests/judge_outputs.py tests/judge_wrapper.py \
+  tests/cli/families.sh tests/judge_families.py tests/exact_engine.py \
+  tests/make_latent.py
+check_PROGRAMS += tests/logits_tool
+tests_logits_tool_SOURCES = tests/logits_tool.c
+tests_logits_tool_LDADD = libbise.a $(BISE_LIBS)
 # adapters between formats
 libbise_a_SOURCES += %D%/adapter.c %D%/adapter.h %D%/adapter_check.c \
   %D%/adapter_fold.c %D%/adapter_rules.def
@@ -28,4 +38,4 @@ tests_check_adapter_SOURCES = tests/check_adapter.c
 tests_check_adapter_CPPFLAGS = $(test_cppflags)
 tests_check_adapter_LDADD = $(test_ldadd)
 endif
-EXTRA_DIST += tests/golden/fp8 tests/golden/multimodal
+EXTRA_DIST += tests/golden/fp8 tests/golden/multimodal tests/golden/latent

@@ -15,13 +15,20 @@ struct bise_cache {
     int32_t L;
 };
 
+/* Floats of a key; latent attention keeps one short row for key and value. */
+static size_t row_floats(const bise_config *f)
+{
+    return f->kv_lora ? (size_t)(f->kv_lora + f->qk_rope)
+                      : (size_t)f->K * (size_t)f->D;
+}
+
 /* One block for all layers: K and V of layer l stand side by side. The size
- * is 2 L max_seq K D floats. */
+ * is 2 L max_seq K D floats, L max_seq (kv_lora + rope) in latent attention. */
 bise_status bise_cache_new(bise_cache **out, const bise_graph *g,
                            int32_t max_seq, bise_error *err)
 {
     const bise_config *f = g->f;
-    const size_t row = (size_t)f->K * (size_t)f->D;
+    const size_t row = row_floats(f), sides = f->kv_lora ? 1 : 2;
     if (max_seq < 1 || max_seq > g->o.max_seq)
         return bise_fail(err, BISE_EINVAL, "cache of %d tokens for a graph of "
                          "%d", max_seq, g->o.max_seq);
@@ -32,14 +39,14 @@ bise_status bise_cache_new(bise_cache **out, const bise_graph *g,
     c->L = f->L;
     c->kv = bise_alloc_array((size_t)f->L, sizeof *c->kv);
     const size_t per = row * (size_t)max_seq;
-    c->memory = bise_alloc_array(per * 2, (size_t)f->L * sizeof(float));
+    c->memory = bise_alloc_array(per * sides, (size_t)f->L * sizeof(float));
     if (!c->kv || !c->memory) {
         bise_cache_free(c);
         return bise_fail_nomem(err);
     }
     for (int32_t l = 0; l < f->L; l++) {
-        c->kv[l].k = c->memory + (size_t)l * 2 * per;
-        c->kv[l].v = c->kv[l].k + per;
+        c->kv[l].k = c->memory + (size_t)l * sides * per;
+        c->kv[l].v = c->kv[l].k + (sides - 1) * per;
     }
     *out = c;
     return BISE_OK;

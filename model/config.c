@@ -253,6 +253,7 @@ bise_status bise_config_from_hf(bise_config *c, const bise_json *config,
                          (int64_t)1 << 40, &longest, err);
     if (s == BISE_OK)
         s = bise_config_quant(c, bise_key_get(&k, "quantization_config"), err);
+    c->eps_latent = 1e-6;
     c->window = (int32_t)window;
     c->max_position = longest;
     c->tied = bise_json_bool(bise_key_get(&k, "tie_word_embeddings"), false);

@@ -44,6 +44,8 @@ typedef struct bise_config {
     int32_t q_lora, kv_lora, qk_nope, qk_rope, v_dim; /* MLA, else 0 */
     double routed_scale, router_aux_coef;
     double eps;
+    double eps_latent;               /* of the norms of q_a and kv_a: eps but
+                                        in HF files, whose class has 1e-6 */
     bise_rope rope;
     int32_t window;                  /* tokens a query sees, 0 = all */
     bool tied;
@@ -80,6 +82,9 @@ const char *bise_family_name(bise_family f);
  * n = rotated dims. */
 void bise_rope_freqs(const bise_rope *r, int32_t n, double *freq,
                      double *factor);
+/* The scale of q.k in latent attention with heads of D values: D^-1/2, times
+ * g(F, mscale_all_dim)^2 where magnitude scaling is on (mistral3.md 3.5). */
+double bise_rope_mla_alpha(const bise_rope *r, int32_t D);
 /* Query scale s(p) = 1 + beta ln(1 + floor(p / L0)) (mistral3.md 3.4). */
 double bise_rope_qscale(const bise_rope *r, int64_t position);
 

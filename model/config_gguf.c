@@ -183,8 +183,47 @@ static void read_dims(bise_config *c, keys *k)
                               (int)c->D, (int)v, (int)rot);
 }
 
-/* yarn_log_multiplier is mscale_all_dim, a tenth of it for the deepseek2 graph
- * (mistral3.md 6.2); the runtime's net factor is that of mscale 1. */
+/* The deepseek2 graph of the runtime has two factors, a on cos and sin and k on
+ * q.k, squared, with k = a g(F, mul); a tenth of mul is stored. Put in terms of
+ * Hugging Face: what Small 4 has, what Large 3 has, or numbers. */
+static void latent_magnitudes(bise_rope *r, const keys *k)
+{
+    const double unit = 0.1 * log(r->factor > 1 ? r->factor : 1);
+    const double mul = short_decimal(
+        get_num(k, "rope.scaling.yarn_log_multiplier", 0) * 10);
+    const bool deepseek = strcmp(k->arch, "deepseek2") == 0;
+    double a = get_num(k, "rope.scaling.attn_factor", 1);
+    if (!(fabs(mul) > 0))
+        a *= 1 + unit;
+    else if (!deepseek || mul == 1)
+        a *= (1 + unit) / (1 + mul * unit);
+    const double more = a * (1 + mul * unit) - 1;
+    if (!(unit > 0))
+        return;
+    if (fabs(more) > 1e-6)
+        r->mscale_all_dim = short_decimal(more / unit);
+    if (fabs(a - 1) < 1e-6 && r->mscale_all_dim == 1)
+        r->mscale = 1;
+    else
+        r->attention_factor = fabs(a - 1) < 1e-6 ? 1 : a;
+}
+
+/* yarn_log_multiplier is mscale_all_dim (mistral3.md 6.2); the runtime's net
+ * factor is that of mscale 1, times attn_factor. */
+static void dense_magnitudes(bise_rope *r, const keys *k)
+{
+    const double more = get_num(k, "rope.scaling.attn_factor", 1);
+    const double unit = 0.1 * log(r->factor > 1 ? r->factor : 1);
+    r->mscale = 1;
+    r->mscale_all_dim = get_num(k, "rope.scaling.yarn_log_multiplier", 0);
+    if (strcmp(k->arch, "llama") == 0)
+        r->mscale_all_dim = 0;          /* not read by that graph */
+    if (fabs(more - 1) > 1e-6)
+        r->attention_factor =
+            more * (1 + unit) / (1 + r->mscale_all_dim * unit);
+}
+
+/* Frequencies and scales; types other than YaRN do not occur. */
 static void read_rope(bise_config *c, keys *k)
 {
     bise_rope *r = &c->rope;
@@ -212,10 +251,10 @@ static void read_rope(bise_config *c, keys *k)
     r->yarn = true;
     r->beta_fast = get_num(k, "rope.scaling.yarn_beta_fast", 32);
     r->beta_slow = get_num(k, "rope.scaling.yarn_beta_slow", 1);
-    r->mscale = 1;
-    r->mscale_all_dim = get_num(k, "rope.scaling.yarn_log_multiplier", 0);
     if (c->family == BISE_FAMILY_MISTRAL4)
-        r->mscale_all_dim = short_decimal(r->mscale_all_dim * 10);
+        latent_magnitudes(r, k);
+    else
+        dense_magnitudes(r, k);
 }
 
 /* Some old files write 0xffffffff for "none". */
@@ -247,6 +286,7 @@ bise_status bise_config_from_gguf(bise_config *c, const bise_gguf_meta *m,
         return k.status;
     snprintf(c->architecture, sizeof c->architecture, "%s", arch);
     c->eps = get_num(&k, "attention.layer_norm_rms_epsilon", 0);
+    c->eps_latent = c->eps;
     /* No llama.cpp converter writes a window for these; bise's own key. */
     c->window = get_dim(&k, "attention.sliding_window", 0, false);
     c->max_position = (int64_t)get_num(&k, "context_length", 32768);

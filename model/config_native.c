@@ -90,7 +90,8 @@ static bise_status read_experts(bise_config *c, const bise_keys *k,
 
 /* yarn's beta and alpha are beta_fast and beta_slow; apply_scale true (or
  * absent, as vLLM reads it) gives cos and sin the factor 1 + 0.1 ln F, which
- * mscale_all_dim 0 expresses in Hugging Face terms. */
+ * mscale_all_dim 0 expresses in Hugging Face terms. Latent attention has the
+ * factor squared on q.k instead, and none on cos and sin (mistral3.md 3.5). */
 static bise_status read_rope(bise_config *c, const bise_keys *k,
                              bise_error *err)
 {
@@ -100,9 +101,14 @@ static bise_status read_rope(bise_config *c, const bise_keys *k,
     const bise_keys q = { bise_key_get(k, "llama_4_scaling"), NULL };
     if (s == BISE_OK && y.text) {
         r->yarn = true;
-        r->mscale = 1;
-        r->mscale_all_dim =
-            bise_json_bool(bise_key_get(&y, "apply_scale"), true) ? 0 : 1;
+        const bool scale =
+            bise_json_bool(bise_key_get(&y, "apply_scale"), true);
+        if (c->kv_lora && !scale)
+            r->attention_factor = 1;
+        else
+            r->mscale = 1;
+        if (!c->kv_lora || scale)
+            r->mscale_all_dim = !c->kv_lora && scale ? 0 : 1;
         s = bise_key_num(&y, "factor", true, 1, &r->factor, err);
         if (s == BISE_OK)
             s = bise_key_num(&y, "original_max_position_embeddings", true, 1,
@@ -190,6 +196,7 @@ bise_status bise_config_from_native(bise_config *c, const bise_json *params,
         s = bise_key_num(&k, "norm_eps", true, 0, &c->eps, err);
     if (s == BISE_OK)
         s = read_quant(c, &k, err);
+    c->eps_latent = c->eps;
     /* The length a model was made for; old files say nothing. */
     c->max_position = c->rope.yarn
         ? (int64_t)(c->rope.factor * c->rope.original_max) : 32768;

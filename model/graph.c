@@ -54,9 +54,9 @@ static void plan_acts(bise_graph *g, carver *c, graph_acts *a, int32_t l,
 {
     const bise_config *f = g->f;
     const uint64_t T = (uint64_t)g->o.max_tokens;
-    const uint64_t HD = (uint64_t)f->H * (uint64_t)f->D;
-    const uint64_t KD = (uint64_t)f->K * (uint64_t)f->D;
-    a->q = floats(c, T, HD);
+    const uint64_t D = f->kv_lora ? 0 : (uint64_t)f->D;
+    const uint64_t HD = (uint64_t)f->H * D, KD = (uint64_t)f->K * D;
+    a->q = floats(c, T, HD);          /* none of these in latent attention */
     a->k = floats(c, T, KD);
     a->v = floats(c, T, KD);
     a->o = floats(c, T, HD);
@@ -134,7 +134,9 @@ static void plan_moe(bise_graph *g, carver *c)
 {
     const bise_config *f = g->f;
     const uint64_t T = (uint64_t)g->o.max_tokens;
-    const uint64_t Fe = (uint64_t)(f->F_expert ? f->F_expert : f->F);
+    const uint64_t one = (uint64_t)(f->F_expert ? f->F_expert : f->F);
+    const uint64_t shared = (uint64_t)f->shared_experts;
+    const uint64_t Fe = shared > 1 ? shared * one : one;
     if (!f->E)
         return;
     g->moe_logits = floats(c, T, (uint64_t)f->E);
@@ -161,6 +163,8 @@ static uint16_t *plan_bf16(const bise_graph *g, carver *c)
     const bise_config *f = g->f;
     int32_t width = f->C > f->F ? f->C : f->F;
     width = f->H * f->D > width ? f->H * f->D : width;
+    width = f->H * f->v_dim > width ? f->H * f->v_dim : width;
+    width = f->q_lora > width ? f->q_lora : width;
     const uint64_t layer = (uint64_t)g->o.max_tokens * (uint64_t)(width + 32);
     const uint64_t head = (uint64_t)g->chunk * (uint64_t)(f->V + 32);
     return carve(c, layer > head ? layer : head, sizeof(uint16_t));
@@ -218,7 +222,8 @@ static uint64_t plan(bise_graph *g, void *base)
 {
     const bise_config *f = g->f;
     const uint64_t T = (uint64_t)g->o.max_tokens, C = (uint64_t)f->C;
-    const uint64_t S = (uint64_t)g->o.max_seq, half = (uint64_t)f->D / 2;
+    const uint64_t S = (uint64_t)g->o.max_seq;
+    const uint64_t half = (uint64_t)graph_rotated(f) / 2;
     carver c = { .base = base };
     /* One scratch area per worker, each starting at a cache line. */
     g->e.scratch = floats(&c, (uint64_t)bise_pool_threads(g->o.pool),
@@ -253,6 +258,7 @@ static uint64_t plan(bise_graph *g, void *base)
     if (g->o.train)
         plan_backward(g, &c);
     plan_moe(g, &c);
+    graph_plan_mla(g, floats(&c, 1, graph_plan_mla(g, NULL)));
     return c.at;
 }
 
@@ -260,10 +266,10 @@ static uint64_t plan(bise_graph *g, void *base)
 static void fill_tables(bise_graph *g)
 {
     const bise_config *f = g->f;
-    const int32_t half = f->D / 2;
+    const int32_t half = graph_rotated(f) / 2;
     double *freq = (double *)(void *)g->e.scratch, factor;
     /* YaRN changes the frequencies at every position, also in short text. */
-    bise_rope_freqs(&f->rope, f->D, freq, &factor);
+    bise_rope_freqs(&f->rope, 2 * half, freq, &factor);
     for (int32_t p = 0; p < g->o.max_seq; p++) {
         const size_t at = (size_t)p * (size_t)half;
         for (int32_t i = 0; i < half; i++) {
@@ -299,8 +305,8 @@ static bise_status need(const bise_weight **w, const bise_checkpoint *c,
 }
 
 /* Bind one matrix with its adapters, and make scratch large enough for it. */
-static bise_status bind(bise_graph *g, bise_linear *l, bise_role_kind kind,
-                        int32_t layer, bise_error *err)
+bise_status graph_bind(bise_graph *g, bise_linear *l, bise_role_kind kind,
+                       int32_t layer, bise_error *err)
 {
     const bise_role role = { kind, layer, -1 };
     /* The file's tensor is opened even when it is replaced: its shape is the
@@ -319,9 +325,9 @@ static bise_status bind(bise_graph *g, bise_linear *l, bise_role_kind kind,
     return s;
 }
 
-/* A vector [C] as float32, owned. */
-static bise_status bind_norm(bise_graph *g, float **out, bise_role_kind kind,
-                             int32_t layer, bise_error *err)
+/* A vector [n] as float32, owned. */
+bise_status graph_bind_norm(bise_graph *g, float **out, bise_role_kind kind,
+                            int32_t layer, int32_t n, bise_error *err)
 {
     const bise_weight *w = NULL;
     bise_linear row;
@@ -331,9 +337,9 @@ static bise_status bind_norm(bise_graph *g, float **out, bise_role_kind kind,
     if (s != BISE_OK)
         return s;
     /* A vector is a matrix of one row to the view. */
-    if (row.in != g->f->C)
+    if (row.in != n)
         return bise_fail(err, BISE_EFORMAT, "norm of %d values, the config "
-                         "needs %d", row.in, g->f->C);
+                         "needs %d", row.in, n);
     if (!(*out = bise_alloc_array((size_t)row.in, sizeof **out)))
         return bise_fail_nomem(err);
     bise_linear_row(&row, 0, *out);
@@ -353,14 +359,18 @@ static bise_status bind_layer(bise_graph *g, int32_t i, bise_error *err)
         { &l->up[0], BISE_ROLE_GATE }, { &l->up[1], BISE_ROLE_UP },
         { &l->down, BISE_ROLE_DOWN },
     };
-    bise_status s = bind_norm(g, &l->attn_norm, BISE_ROLE_ATTN_NORM, i, err);
+    bise_status s = graph_bind_norm(g, &l->attn_norm, BISE_ROLE_ATTN_NORM, i,
+                                    g->f->C, err);
     if (s == BISE_OK)
-        s = bind_norm(g, &l->ffn_norm, BISE_ROLE_FFN_NORM, i, err);
+        s = graph_bind_norm(g, &l->ffn_norm, BISE_ROLE_FFN_NORM, i, g->f->C,
+                            err);
     /* The first dense_layers of a mixed model have no experts. */
     l->moe = g->f->E > 0 && i >= g->f->dense_layers;
     const size_t n = l->moe ? 4 : sizeof dense / sizeof *dense;
-    for (size_t k = 0; s == BISE_OK && k < n; k++)
-        s = bind(g, dense[k].to, dense[k].kind, i, err);
+    if (s == BISE_OK && g->f->kv_lora)
+        s = graph_bind_mla(g, i, err);
+    for (size_t k = g->f->kv_lora ? 4 : 0; s == BISE_OK && k < n; k++)
+        s = graph_bind(g, dense[k].to, dense[k].kind, i, err);
     if (s == BISE_OK && l->moe)
         s = graph_bind_moe(g, i, err);
     for (int k = 0; k < 3; k++)
@@ -383,9 +393,9 @@ static bise_status bind_all(bise_graph *g, bise_error *err)
     g->layers = bise_alloc_array((size_t)f->L, sizeof *g->layers);
     if (!g->layers)
         return bise_fail_nomem(err);
-    bise_status s = bind(g, &g->embed, BISE_ROLE_EMBED, -1, err);
+    bise_status s = graph_bind(g, &g->embed, BISE_ROLE_EMBED, -1, err);
     if (s == BISE_OK)
-        s = bind_norm(g, &g->norm, BISE_ROLE_NORM, -1, err);
+        s = graph_bind_norm(g, &g->norm, BISE_ROLE_NORM, -1, f->C, err);
     if (s != BISE_OK)
         return s;
     /* GGUF leaves the head out when it is tied, without saying so. */
@@ -402,7 +412,7 @@ static bise_status bind_all(bise_graph *g, bise_error *err)
             bise_linear_init_f32(&g->head, role, saved, f->V, f->C);
         s = bise_linear_adapt(&g->head, g->o.loras, g->o.n_loras, err);
     } else {
-        s = bind(g, &g->head, BISE_ROLE_HEAD, -1, err);
+        s = graph_bind(g, &g->head, BISE_ROLE_HEAD, -1, err);
     }
     for (int32_t i = 0; s == BISE_OK && i < f->L; i++)
         s = bind_layer(g, i, err);
@@ -481,9 +491,9 @@ static bise_status check_options(const bise_graph *g, bise_error *err)
     if (g->o.compute != BISE_COMPUTE_F32 && g->o.compute != BISE_COMPUTE_BF16)
         return bise_fail(err, BISE_EUNSUPPORTED,
                          "int8 computation is not built");
-    if (f->kv_lora)
-        return bise_fail(err, BISE_EUNSUPPORTED, "family '%s' can be "
-                         "converted and quantized, not yet run",
+    if (f->kv_lora && g->o.train)
+        return bise_fail(err, BISE_EUNSUPPORTED, "training of %s models "
+                         "(latent attention) is not supported",
                          bise_family_name(f->family));
     return BISE_OK;
 }
@@ -580,6 +590,8 @@ static void free_layer(graph_layer *l, int32_t experts)
 {
     bise_free(l->attn_norm);
     bise_free(l->ffn_norm);
+    bise_free(l->q_norm);
+    bise_free(l->kv_norm);
     for (int i = 0; i < 3; i++)
         bise_linear_fini(&l->qkv[i]);
     bise_linear_fini(&l->o);

@@ -36,7 +36,8 @@ typedef struct bise_batch {
 } bise_batch;
 
 /* Called with the input rows of a linear layer: x is [T, in] float32. For
- * expert layers rows are those routed to role.expert. */
+ * expert layers rows are those routed to role.expert; latent attention asks
+ * for each head of k_b and v_b, with the head in role.expert. */
 typedef bise_status bise_tap_fn(void *ctx, bise_role role, const float *x,
                                 int32_t T, int32_t in, bise_error *err);
 

@@ -1,5 +1,5 @@
 /* graph_int.h - the inside of a graph, shared by graph.c (planning, entry
- * points), layers.c (forward), backprop.c, moe.c, loss.c and cache.c.
+ * points), layers.c (forward), backprop.c, mla.c, moe.c, loss.c and cache.c.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_GRAPH_INT_H
@@ -14,11 +14,13 @@ typedef enum { STAGE_QKV, STAGE_O, STAGE_UP, STAGE_DOWN, STAGE_COUNT } stage;
 
 typedef struct graph_layer {
     float *attn_norm, *ffn_norm;      /* [C] */
-    bise_linear qkv[3], o;
+    bise_linear qkv[3], o;            /* latent attention: q_a, kv_a, q_b */
+    bise_linear kv_b[2];              /* views of k_b, v_b or twice of kv_b */
+    float *q_norm, *kv_norm;          /* [q_lora], [kv_lora] */
     bise_linear up[2], down;          /* gate, up; dense or shared expert */
     bise_linear router;               /* MoE only from here */
     bise_linear *exp_up, *exp_down;   /* [2 E], [E] */
-    bool moe, shared;
+    bool moe, shared, kv_joined;
     int32_t rank[STAGE_COUNT];        /* adapter columns of each group */
 } graph_layer;
 
@@ -30,6 +32,18 @@ typedef struct graph_acts {
     float *gate, *up;                 /* [T, F] */
     float *h[STAGE_COUNT];            /* [T, rank]: x A^T of adapters */
 } graph_acts;
+
+/* Buffers of latent attention (mla.c), shared by all layers. A short row is
+ * [c | k_r] of kv_lora + rope values. */
+typedef struct graph_mla {
+    float *qa;                        /* [T, q_lora] */
+    float *q;                         /* [T, H D] */
+    float *kv;                        /* [T, kv_lora + rope] */
+    float *q_short;                   /* [T, H (kv_lora + rope)] */
+    float *o_short;                   /* [T, H kv_lora] */
+    float *o;                         /* [T, H v_dim] */
+    float *head;                      /* rows of one head, for the tap */
+} graph_mla;
 
 struct bise_graph {
     const bise_checkpoint *c;
@@ -54,6 +68,7 @@ struct bise_graph {
     float *moe_logits, *moe_x, *moe_gate, *moe_up, *moe_hidden, *moe_y;
     float *moe_w, *moe_dw, *moe_dy, *moe_dh, *moe_dx;
     int32_t *moe_expert, *moe_rows;
+    graph_mla mla;
     float *cos, *sin, *nsin, *qscale; /* [max_seq, D/2] ..., [max_seq] */
     int32_t *pos, *rows;              /* [T] */
     bise_attn_tile *tiles;            /* [T] */
@@ -68,7 +83,8 @@ struct bise_graph {
     const int32_t *seg;
 };
 
-/* Where one layer's attention takes keys from: NULL = the batch itself. */
+/* Where one layer's attention takes keys from: NULL = the batch itself. Latent
+ * attention keeps its short rows in k. */
 typedef struct graph_kv {
     float *k, *v;                     /* [max_seq, K D] of this layer */
     int32_t past;
@@ -111,6 +127,27 @@ bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
                      const graph_kv *kv);
 /* Gradients of all layers from dxf. */
 BISE_NODISCARD bise_status graph_backward(bise_graph *g, bise_error *err);
+/* Bind the matrix of a role with its adapters; the vector [n] of one, owned. */
+BISE_NODISCARD bise_status graph_bind(bise_graph *g, bise_linear *l,
+                                      bise_role_kind kind, int32_t layer,
+                                      bise_error *err);
+BISE_NODISCARD bise_status graph_bind_norm(bise_graph *g, float **out,
+                                           bise_role_kind kind, int32_t layer,
+                                           int32_t n, bise_error *err);
+/* Rotated dimensions of a head: all of them but in latent attention. */
+static inline int32_t graph_rotated(const bise_config *f)
+{
+    return f->kv_lora ? f->qk_rope : f->D;
+}
+/* Bind the latent attention of layer l. */
+BISE_NODISCARD bise_status graph_bind_mla(bise_graph *g, int32_t l,
+                                          bise_error *err);
+/* Floats of its buffers, 0 for other models; places them at p if given. */
+uint64_t graph_plan_mla(bise_graph *g, float *p);
+/* g->mla.o [T, H v_dim] of layer l from the normed rows. */
+BISE_NODISCARD bise_status graph_mla_forward(bise_graph *g, int32_t l,
+                                             const graph_kv *kv,
+                                             bise_error *err);
 /* Bind the router and experts of layer l. */
 BISE_NODISCARD bise_status graph_bind_moe(bise_graph *g, int32_t l,
                                           bise_error *err);

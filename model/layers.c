@@ -156,7 +156,7 @@ bise_status graph_tap(bise_graph *g, const bise_linear *l, int n,
     return s;
 }
 
-/* q k^T / sqrt(D); MLA models come with their own scale. */
+/* q k^T / sqrt(D); latent attention has its own in mla.c. */
 bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
                      const graph_kv *kv)
 {
@@ -177,6 +177,25 @@ static void copy_rows(float *to, const float *from, int32_t T, int32_t n)
 {
     if (to != from)
         memcpy(to, from, (size_t)T * (size_t)n * sizeof *to);
+}
+
+/* xm = x + attention over short rows. */
+static bise_status latent_part(bise_graph *g, int32_t l, const graph_kv *kv,
+                               bise_error *err)
+{
+    const bise_config *f = g->f;
+    graph_layer *w = &g->layers[l];
+    graph_acts *a = &g->acts[l];
+    graph_norm(g, g->normed, g->x[l], w->attn_norm, NULL, g->T, f->C, f->eps);
+    bise_status s = graph_mla_forward(g, l, kv, err);
+    if (s == BISE_OK)
+        s = graph_tap(g, &w->o, 1, g->mla.o, g->T, err);
+    if (s != BISE_OK)
+        return s;
+    copy_rows(a->xm, g->x[l], g->T, f->C);
+    bise_linears_forward(&g->e, &w->o, 1, &a->xm, g->mla.o, g->T,
+                         a->h[STAGE_O], true);
+    return BISE_OK;
 }
 
 /* xm = x + attention. */
@@ -218,7 +237,8 @@ bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
     graph_layer *w = &g->layers[l];
     graph_acts *a = &g->acts[l];
     const int32_t T = g->T;
-    bise_status s = attention_part(g, l, kv, err);
+    bise_status s = f->kv_lora ? latent_part(g, l, kv, err)
+                               : attention_part(g, l, kv, err);
     if (s != BISE_OK)
         return s;
     graph_norm(g, g->normed, a->xm, w->ffn_norm, NULL, T, f->C, f->eps);

@@ -42,6 +42,9 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
         .row_bytes = row_bytes, .scales = w->scales,
         .scale_block = w->scale_block,
     };
+    /* A stack has one scale, or one for each of its experts. */
+    if (expert > 0 && !w->scale_block && w->n_scales > 1)
+        l->scales += expert;
     if (w->scale_block)
         l->scale_cols = (int32_t)((in + w->scale_block - 1) / w->scale_block);
     /* Rows are put into half order when they are read, so everything above

@@ -10,7 +10,7 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
 libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/backprop.c \
   %D%/cache.c %D%/dora.c %D%/graph.c %D%/graph_int.h %D%/layers.c %D%/linear.c \
   %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/matmul.c \
-  %D%/matmul_panel.c %D%/moe.c \
+  %D%/matmul_panel.c %D%/mla.c %D%/moe.c \
   %D%/sampler.c %D%/score.c %D%/score.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_attention

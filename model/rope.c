@@ -66,6 +66,15 @@ void bise_rope_freqs(const bise_rope *r, int32_t n, double *freq,
     }
 }
 
+/* NaN, the absent key, fails the comparison like zero. */
+double bise_rope_mla_alpha(const bise_rope *r, int32_t D)
+{
+    double m = 1;
+    if (r->yarn && fabs(r->mscale_all_dim) > 0)
+        m = magnitude(r->factor, r->mscale_all_dim);
+    return m * m / sqrt((double)D);
+}
+
 /* A step function: 1 below the original length, then slowly growing. */
 double bise_rope_qscale(const bise_rope *r, int64_t position)
 {

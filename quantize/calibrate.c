@@ -116,6 +116,15 @@ static bise_status check_rows(const bise_collector *c, bise_role role,
     return s;
 }
 
+/* Matrices of the stack that a role is one of: experts, or the heads of latent
+ * attention's k_b and v_b. */
+static int32_t matrices(const bise_collector *c, bise_role role)
+{
+    if (role.kind == BISE_ROLE_K_B || role.kind == BISE_ROLE_V_B)
+        return c->config.H;
+    return role.expert >= 0 ? c->config.E : 1;
+}
+
 /* Called by the graph before each linear layer, on one thread. Experts
  * share an entry and have a slice each. */
 bise_status bise_collector_tap(void *ctx, bise_role role, const float *x,
@@ -128,7 +137,7 @@ bise_status bise_collector_tap(void *ctx, bise_role role, const float *x,
     if (s != BISE_OK)
         return s;
     entry *e = &c->entries[role.layer * BISE_ROLE_COUNT + (int)role.kind];
-    const int32_t n_mat = role.expert >= 0 ? c->config.E : 1;
+    const int32_t n_mat = matrices(c, role);
     if (!e->sums) {
         e->cols = in;
         e->n_mat = n_mat;
