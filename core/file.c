@@ -366,15 +366,20 @@ bise_status bise_out_resize(bise_out *o, uint64_t size, bise_error *err)
     return BISE_OK;
 }
 
-void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n)
+void bise_fd_settle(int fd, uint64_t offset, uint64_t n)
 {
 #ifdef SYNC_FILE_RANGE_WRITE
-    sync_file_range(o->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
+    sync_file_range(fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
 #else
-    (void)o;
+    (void)fd;
     (void)offset;
     (void)n;
 #endif
+}
+
+void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n)
+{
+    bise_fd_settle(o->fd, offset, n);
 }
 
 /* In blocks of a page, whatever the alignment. */

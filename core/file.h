@@ -74,6 +74,9 @@ BISE_NODISCARD bise_status bise_out_resize(bise_out *o, uint64_t size,
 /* Start writing a finished range to disk now, so that the final sync has less
  * left to wait for. A hint. */
 void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n);
+/* The same for a file that was opened in another way. A page that is still to
+ * be written to is better left out: the write would wait for the disk. */
+void bise_fd_settle(int fd, uint64_t offset, uint64_t n);
 /* Append zero bytes up to a multiple of align. */
 BISE_NODISCARD bise_status bise_out_pad(bise_out *o, uint64_t align,
                                         bise_error *err);

@@ -1,8 +1,8 @@
 /* archive_walk.c - see archive_walk.h. Two batches of units alternate: while
- * the workers unpack one, task 0 hashes and delivers the other in order.
- * The hash of a file can only be computed in order and by one thread at a
- * time; so one core hashes and writes while the others unpack, which on two
- * cores keeps both busy.
+ * the workers unpack one, task 0 hashes the other in order and task 1 hands it
+ * to the sink. The hash of a file can only be computed in order and by one
+ * thread at a time, and so can the file be written; beside each other they
+ * keep two cores busy.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -14,14 +14,14 @@
 #include "formats/crypto.h"
 
 #define MAX_UNITS 256
-#define BATCH (UINT64_C(16) << 20)
+#define BATCH (UINT64_C(24) << 20)
 
 /* One unit of a file, unpacked into the batch's buffer. */
 typedef struct unit {
     const bise_member *member;
     uint64_t k;
     size_t at, n;
-    bise_error err;      /* of unpacking */
+    bise_error err;      /* of unpacking; at the end of a file, of its hash */
 } unit;
 
 typedef struct batch {
@@ -37,86 +37,104 @@ typedef struct walk {
     batch half[2];
     int filling;               /* the half being unpacked into */
     bise_sha256 *hash;
-    bool damaged;              /* the file in hand has been reported */
-    bise_status status;        /* of delivering */
-    bise_error *err;
+    bise_error damage;         /* of the file in hand, the first one */
+    bool no_memory;            /* while hashing */
+    bise_error sink_error;     /* of delivering */
     uint64_t done;
 } walk;
 
-/* Report the file in hand as damaged, once. */
-static void report(walk *w, const bise_member *m, const bise_error *what)
+/* Does unit u end its file? */
+static bool is_last(const unit *u)
 {
-    if (!w->damaged)
-        w->status = w->sink->broken(w->sink->ctx, m, what, w->err);
-    w->damaged = true;
-}
-
-/* Compare the finished hash with the manifest. */
-static void check_hash(walk *w, const bise_member *m)
-{
-    uint8_t digest[32];
-    bise_error what;
-    bise_sha256_finish(w->hash, digest);
-    w->hash = NULL;
-    if (memcmp(digest, m->sha256, sizeof digest) == 0 || w->damaged)
-        return;
-    bise_error_init(&what);
-    if (bise_fail(&what, BISE_EFORMAT, "sha256 differs from the manifest"))
-        report(w, m, &what);
+    return u->k * BISE_ARCHIVE_UNIT + u->n == u->member->bytes;
 }
 
 /* One unit in file order: start the hash at the first, add the bytes, and
- * compare at the last. A unit that could not be unpacked is reported once
- * for its file; its bytes are zeros then and are still delivered, so that
- * sinks see every unit. */
-static void deliver_unit(walk *w, const unit *u, const uint8_t *data)
+ * compare at the last. */
+static void hash_unit(walk *w, unit *u, const uint8_t *data)
 {
-    const bise_member *m = u->member;
-    const bool first = u->k == 0;
-    const bool last = u->k * BISE_ARCHIVE_UNIT + u->n == m->bytes;
-    if (first) {
-        w->damaged = false;
+    uint8_t digest[32];
+    if (u->k == 0)
         w->hash = bise_sha256_new();
-    }
     if (!w->hash) {
-        w->status = bise_fail_nomem(w->err);
+        w->no_memory = true;
         return;
     }
-    if (u->err.status != BISE_OK)
-        report(w, m, &u->err);
-    else
-        bise_sha256_add(w->hash, data, u->n);
-    if (last && !bise_ends_with(m->path, "/"))
-        check_hash(w, m);
-    else if (last) {
-        bise_sha256_free(w->hash);
-        w->hash = NULL;
-    }
-    if (w->status == BISE_OK)
-        w->status = w->sink->data(w->sink->ctx, m, data, u->n, first, last,
-                                  w->err);
-    w->done += u->n;
+    bise_sha256_add(w->hash, data, u->n);
+    if (!is_last(u))
+        return;
+    bise_sha256_finish(w->hash, digest);
+    w->hash = NULL;
+    if (u->err.status == BISE_OK && !bise_ends_with(u->member->path, "/") &&
+        memcmp(digest, u->member->sha256, sizeof digest) != 0 &&
+        bise_fail(&u->err, BISE_EFORMAT, "sha256 differs from the manifest"))
+        return;
 }
 
-/* All units of the half that was unpacked in the round before, in order. */
-static void deliver(walk *w)
+/* Task 0: all units of the half that was unpacked in the round before. */
+static void hash_half(walk *w)
 {
     const batch *b = &w->half[!w->filling];
-    for (size_t i = 0; i < b->n && w->status == BISE_OK; i++)
-        deliver_unit(w, &b->units[i], b->buffer + b->units[i].at);
+    for (size_t i = 0; i < b->n && !w->no_memory; i++)
+        hash_unit(w, &b->units[i], b->buffer + b->units[i].at);
 }
 
-/* Task 0 delivers the full half, the others unpack one unit each into the
- * half being filled. The two halves never meet inside a round. */
+/* Task 1: the same units to the sink. One that could not be unpacked is zeros
+ * and is delivered too, so that sinks see every unit. */
+static void deliver_half(walk *w)
+{
+    const batch *b = &w->half[!w->filling];
+    for (size_t i = 0; i < b->n && w->sink_error.status == BISE_OK; i++) {
+        const unit *u = &b->units[i];
+        w->sink_error.status = w->sink->data(w->sink->ctx, u->member,
+                                             b->buffer + u->at, u->n,
+                                             u->k == 0, is_last(u),
+                                             &w->sink_error);
+    }
+}
+
+/* After the round: say which files have ended, whole or damaged. The first
+ * fault of a file is the one that is told. */
+static bise_status end_files(walk *w, bise_error *err)
+{
+    const batch *b = &w->half[!w->filling];
+    bise_status s = BISE_OK;
+    if (w->no_memory)
+        return bise_fail_nomem(err);
+    if (w->sink_error.status != BISE_OK) {
+        *err = w->sink_error;
+        return err->status;
+    }
+    for (size_t i = 0; i < b->n && s == BISE_OK; i++) {
+        const unit *u = &b->units[i];
+        if (u->k == 0)
+            bise_error_init(&w->damage);
+        if (w->damage.status == BISE_OK)
+            w->damage = u->err;
+        if (is_last(u))
+            s = w->sink->end(w->sink->ctx, u->member,
+                             w->damage.status ? &w->damage : NULL, err);
+        w->done += u->n;
+    }
+    return s;
+}
+
+/* The others unpack one unit each into the half being filled. The two halves
+ * never meet inside a round. */
 static void walk_task(void *ctx, size_t index, int worker)
 {
     walk *w = ctx;
     if (index == 0) {
-        deliver(w);
+        hash_half(w);
+        return;
+    }
+    if (index == 1) {
+        if (w->sink->data)
+            deliver_half(w);
         return;
     }
     batch *b = &w->half[w->filling];
-    unit *u = &b->units[index - 1];
+    unit *u = &b->units[index - 2];
     bise_error_init(&u->err);
     if (u->n && bise_archive_unit(w->a, u->member, u->k, b->buffer + u->at,
                                   w->unpackers[worker], &u->err) != BISE_OK)
@@ -186,18 +204,20 @@ bise_status bise_archive_walk(const bise_archive *a, const bise_walk_sink *sink,
                               const bise_progress *progress, bise_error *err)
 {
     const size_t workers = (size_t)bise_pool_threads(pool);
-    walk w = { .a = a, .sink = sink, .err = err };
+    walk w = { .a = a, .sink = sink };
     size_t member = 0;
     uint64_t k = 0, total = 0;
     for (size_t i = 0; i < a->n; i++)
         total += a->members[i].bytes;
+    bise_error_init(&w.sink_error);
+    bise_error_init(&w.damage);
     bise_status s = alloc_walk(&w, workers, err);
     while (s == BISE_OK) {
         const bool more = next_batch(&w, &member, &k);
         if (!more && !w.half[!w.filling].n)
             break;
-        bise_pool_run(pool, w.half[w.filling].n + 1, walk_task, &w);
-        s = w.status;
+        bise_pool_run(pool, w.half[w.filling].n + 2, walk_task, &w);
+        s = end_files(&w, err);
         w.half[!w.filling].n = 0;
         w.filling = !w.filling;
         if (s == BISE_OK)

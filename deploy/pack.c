@@ -18,7 +18,7 @@
 #include "formats/archive.h"
 #include "formats/crypto.h"
 
-#define SLAB (UINT64_C(8) << 20)
+#define SLAB ((uint64_t)BISE_ARCHIVE_BATCH)
 #define MAX_FILES 1000000
 #define MAX_DEPTH 64
 

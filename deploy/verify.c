@@ -77,42 +77,20 @@ static bise_status list_file(verify *v, const char *path, uint64_t bytes,
 }
 
 /* ------------------------------------------------------------- archives */
-/* Is the file in hand damaged? Kept between the callbacks of a walk. */
-typedef struct sink {
-    verify *v;
-    bool damaged;
-} sink;
-
-/* At a file's last unit it is listed, unless it was found damaged on the
- * way. The bytes themselves are not looked at: the walk hashes them. */
-static bise_status sink_data(void *ctx, const bise_member *m, const void *data,
-                             size_t n, bool first, bool last, bise_error *err)
+/* A whole file is listed; a damaged one becomes a problem under its name in
+ * the archive, and the walk goes on with the next. */
+static bise_status sink_end(void *ctx, const bise_member *m,
+                            const bise_error *what, bise_error *err)
 {
-    sink *k = ctx;
-    (void)data;
-    (void)n;
-    (void)first;
+    verify *v = ctx;
     (void)err;
-    if (!last)
+    if (!what && bise_ends_with(m->path, "/"))
         return BISE_OK;
-    const bool damaged = k->damaged;
-    k->damaged = false;
-    if (damaged || bise_ends_with(m->path, "/"))
-        return BISE_OK;
-    return list_file(k->v, m->path, m->bytes, m->sha256);
-}
-
-/* A damaged file becomes a problem under its name in the archive; the walk
- * goes on with the next one. */
-static bise_status sink_broken(void *ctx, const bise_member *m,
-                               const bise_error *what, bise_error *err)
-{
-    sink *k = ctx;
+    if (!what)
+        return list_file(v, m->path, m->bytes, m->sha256);
     bise_error e = *what;
-    (void)err;
     e.path[0] = 0;
-    k->damaged = true;
-    return problem(k->v, &e, m->path);
+    return problem(v, &e, m->path);
 }
 
 /* Seek table and manifest first, as everything else is found through them;
@@ -133,8 +111,7 @@ static bise_status check_archive(verify *v)
             s = problem(v, &e, a.members[i].path);
     }
     bise_unpacker_free(u);
-    sink k = { .v = v };
-    const bise_walk_sink walk = { sink_data, sink_broken, &k };
+    const bise_walk_sink walk = { .end = sink_end, .ctx = v };
     if (s == BISE_OK)
         s = bise_archive_walk(&a, &walk, "verify", v->o->pool, v->o->progress,
                               v->err);

@@ -1,7 +1,9 @@
 /* archive_write.c - the writing half of archive.h. Data is collected in slots
- * of at most 4 MiB; a batch of slots is hashed and compressed by the pool and
- * then written in order. The manifest stands first although the hashes in it
- * are known last: its frame is stored raw, has a fixed size, and is patched.
+ * of at most 4 MiB; whole units of large files are not copied but packed from
+ * the caller's memory. A batch of slots is hashed and packed by the pool while
+ * the batch before is written. The manifest stands first although the hashes
+ * in it are known last: its frame is stored raw, has a fixed size, and is
+ * patched.
  * Results do not depend on the number of threads: slots are cut by position
  * only, packed independently of each other and written in order.
  */
@@ -16,21 +18,29 @@
 #include "formats/archive.h"
 #include "formats/crypto.h"
 #include "formats/tarhead.h"
-#include "formats/xxh64.h"
 
 #define MAX_SLOTS 256
-#define BATCH (UINT64_C(24) << 20)  /* bytes of data in a batch */
+#define BATCH BISE_ARCHIVE_BATCH
 #define SLACK (64u << 10)           /* tar headers beside the data */
 
 /* One slot: [prefix | content | padding] of a frame, or of two when the low
  * plane is split off. Content is hashed as it is and may be reordered. */
 typedef struct slot {
-    size_t at, prefix, content, padding; /* in the batch's buffer */
+    const uint8_t *data;                 /* in the buffer, or the caller's */
+    size_t prefix, content, padding;
     size_t member;
     uint64_t file_at;                    /* position of content in its file */
     size_t out_at, out_n[2], in_n[2];    /* packed frames, bytes in them */
     uint32_t check[2];
 } slot;
+
+/* Slots that are packed together, and room for them packed. */
+typedef struct batch {
+    slot slots[MAX_SLOTS];
+    size_t n, bytes;        /* slots; content in them */
+    uint8_t *packed;
+    size_t packed_n;
+} batch;
 
 struct bise_archive_writer {
     bise_out *out;
@@ -41,10 +51,13 @@ struct bise_archive_writer {
     bise_pool *pool;
     bise_zcoder **coders;   /* one for each worker */
     uint8_t **scratch;      /* the same: a reordered chunk */
-    uint8_t *in, *packed;   /* batch buffers */
-    size_t in_n, in_cap, packed_n, packed_cap;
-    slot slots[MAX_SLOTS];
-    size_t n_slots;
+    uint8_t *in;            /* prefixes and what was copied of the batch */
+    size_t in_n, in_cap;
+    batch half[2];          /* one is being filled, the other was packed */
+    int cur;                /* the one being filled */
+    bool borrowed;          /* a slot of it points to the caller's memory */
+    bise_error write_error; /* of writing the other */
+    uint64_t settled;       /* bytes the disk was told to write */
     bise_sha256 *hash;      /* of the member being hashed */
     bise_frame *frames;
     size_t n_frames, cap_frames;
@@ -168,25 +181,26 @@ static bise_status write_stored(bise_archive_writer *w, const char *data,
         const size_t packed = bise_zframe_store(frame, data + at, k);
         s = bise_out_write(w->out, frame, packed, err);
         if (s == BISE_OK)
-            s = add_frame(w, packed, k, (uint32_t)bise_xxh64(data + at, k),
-                          err);
+            s = add_frame(w, packed, k, bise_zframe_check(frame, packed), err);
     }
     bise_free(frame);
     return s;
 }
 
-/* All memory of the writer, once: a batch of data, room for it packed (never
- * larger than its bound), one zstd state and one chunk for each worker. */
+/* All memory of the writer, once: a batch of data, room for two packed (never
+ * larger than their bound), one zstd state and one chunk for each worker. */
 static bise_status alloc_writer(bise_archive_writer *w, bise_error *err)
 {
     const size_t workers = (size_t)bise_pool_threads(w->pool);
     w->in_cap = (size_t)BATCH + BISE_ARCHIVE_UNIT + MAX_SLOTS * SLACK / 16;
-    w->packed_cap = w->in_cap + w->in_cap / 128 + MAX_SLOTS * 4096;
+    const size_t packed_cap = w->in_cap + w->in_cap / 128 + MAX_SLOTS * 4096;
     w->in = bise_alloc(w->in_cap);
-    w->packed = bise_alloc(w->packed_cap);
+    w->half[0].packed = bise_alloc(packed_cap);
+    w->half[1].packed = bise_alloc(packed_cap);
     w->coders = bise_alloc_array(workers, sizeof *w->coders);
     w->scratch = bise_alloc_array(workers, sizeof *w->scratch);
-    if (!w->in || !w->packed || !w->coders || !w->scratch)
+    if (!w->in || !w->half[0].packed || !w->half[1].packed || !w->coders ||
+        !w->scratch)
         return bise_fail_nomem(err);
     for (size_t i = 0; i < workers; i++) {
         w->coders[i] = bise_zcoder_new();
@@ -211,6 +225,7 @@ bise_status bise_archive_create(bise_archive_writer **out, const char *path,
     w->n = n;
     w->level = o->level ? o->level : 3;
     w->pool = o->pool;
+    bise_error_init(&w->write_error);
     w->mtime = getenv("SOURCE_DATE_EPOCH") ? bise_clock_epoch() : 0;
     if (w->mtime < 0)
         w->mtime = 0;
@@ -249,7 +264,8 @@ void bise_archive_abandon(bise_archive_writer *w)
     bise_free(w->coders);
     bise_free(w->scratch);
     bise_free(w->in);
-    bise_free(w->packed);
+    bise_free(w->half[0].packed);
+    bise_free(w->half[1].packed);
     bise_free(w->frames);
     bise_sha256_free(w->hash);
     bise_str_fini(&w->manifest);
@@ -259,8 +275,9 @@ void bise_archive_abandon(bise_archive_writer *w)
 /* Task 0 of a batch: hash the contents in order. */
 static void hash_slots(bise_archive_writer *w)
 {
-    for (size_t i = 0; i < w->n_slots; i++) {
-        const slot *s = &w->slots[i];
+    const batch *b = &w->half[w->cur];
+    for (size_t i = 0; i < b->n; i++) {
+        const slot *s = &b->slots[i];
         bise_member *m = &w->members[s->member];
         if (s->file_at == 0 && !w->hash)
             w->hash = bise_sha256_new();
@@ -268,7 +285,7 @@ static void hash_slots(bise_archive_writer *w)
             w->failed = true;
             return;
         }
-        bise_sha256_add(w->hash, w->in + s->at + s->prefix, s->content);
+        bise_sha256_add(w->hash, s->data + s->prefix, s->content);
         if (s->content == m->bytes - s->file_at) {
             bise_sha256_finish(w->hash, m->sha256);
             w->hash = NULL;
@@ -276,17 +293,38 @@ static void hash_slots(bise_archive_writer *w)
     }
 }
 
+/* Task 1: write what was packed in the round before, and have the disk start
+ * on it, so that the sync at the end has little left to wait for. The page
+ * that the next write goes on in is left out: it would have to wait. */
+static void write_slots(bise_archive_writer *w)
+{
+    batch *b = &w->half[!w->cur];
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < b->n && s == BISE_OK; i++) {
+        const slot *sl = &b->slots[i];
+        s = bise_out_write(w->out, b->packed + sl->out_at,
+                           sl->out_n[0] + sl->out_n[1], &w->write_error);
+    }
+    b->n = b->bytes = b->packed_n = 0;
+    const uint64_t end = bise_out_tell(w->out) & ~UINT64_C(0xfffff);
+    if (end > w->settled) {
+        bise_out_settle(w->out, w->settled, end - w->settled);
+        w->settled = end;
+    }
+}
+
 /* Pack one piece of a slot as its frame number f; adds to the packed size. */
 static void pack_piece(bise_archive_writer *w, slot *s, int f,
                        const uint8_t *data, size_t n, int level, int worker)
 {
-    uint8_t *to = w->packed + s->out_at + (f ? s->out_n[0] : 0);
+    uint8_t *to = w->half[w->cur].packed + s->out_at + (f ? s->out_n[0] : 0);
     s->in_n[f] = n;
-    s->check[f] = (uint32_t)bise_xxh64(data, n);
     s->out_n[f] = level ? bise_zframe_pack(w->coders[worker], to, data, n,
                                            level) :
         bise_zframe_store(to, data, n);
-    if (!s->out_n[f])
+    if (s->out_n[f])
+        s->check[f] = bise_zframe_check(to, s->out_n[f]);
+    else
         w->failed = true;
 }
 
@@ -296,108 +334,96 @@ static void pack_slot(bise_archive_writer *w, slot *s, int worker)
 {
     const bise_member *m = &w->members[s->member];
     const size_t total = s->prefix + s->content + s->padding;
-    uint8_t *in = w->in + s->at, *tmp = w->scratch[worker];
+    uint8_t *tmp = w->scratch[worker];
     if (!m->planes || !s->content) {
-        pack_piece(w, s, 0, in, total, w->level, worker);
+        pack_piece(w, s, 0, s->data, total, w->level, worker);
         return;
     }
-    memcpy(tmp, in, s->prefix);
+    if (s->prefix)
+        memcpy(tmp, s->data, s->prefix);
     const size_t head = s->prefix +
-        bise_planes_split(tmp + s->prefix, in + s->prefix, s->content,
+        bise_planes_split(tmp + s->prefix, s->data + s->prefix, s->content,
                           s->file_at, &m->map);
-    memcpy(tmp + s->prefix + s->content, in + s->prefix + s->content,
-           s->padding);
+    memset(tmp + s->prefix + s->content, 0, s->padding);
     pack_piece(w, s, 0, tmp, head,
                w->level > 3 ? w->level : BISE_ZFRAME_SYMBOLS, worker);
     if (total > head)
         pack_piece(w, s, 1, tmp + head, total - head, 0, worker);
 }
 
-/* Task 0 hashes, which must happen in order; the others pack a slot each. */
+/* Hashing and writing must happen in order, each by one thread; the other
+ * tasks pack a slot each. */
 static void batch_task(void *ctx, size_t index, int worker)
 {
     bise_archive_writer *w = ctx;
     if (index == 0)
         hash_slots(w);
+    else if (index == 1)
+        write_slots(w);
     else
-        pack_slot(w, &w->slots[index - 1], worker);
+        pack_slot(w, &w->half[w->cur].slots[index - 2], worker);
 }
 
-/* Hash, pack and write the slots collected so far. */
+/* Hash and pack the slots collected so far, and write those of the last
+ * time. */
 static bise_status flush(bise_archive_writer *w, bise_error *err)
 {
-    if (!w->n_slots)
+    const batch *b = &w->half[w->cur];
+    if (!b->n && !w->half[!w->cur].n)
         return BISE_OK;
-    bise_pool_run(w->pool, w->n_slots + 1, batch_task, w);
+    bise_pool_run(w->pool, b->n + 2, batch_task, w);
     if (w->failed)
         return bise_fail_nomem(err);
-    bise_status s = BISE_OK;
-    for (size_t i = 0; i < w->n_slots && s == BISE_OK; i++) {
-        const slot *sl = &w->slots[i];
-        s = bise_out_write(w->out, w->packed + sl->out_at,
-                           sl->out_n[0] + sl->out_n[1], err);
-        for (int f = 0; f < 2 && s == BISE_OK; f++)
-            if (sl->out_n[f])
-                s = add_frame(w, sl->out_n[f], sl->in_n[f], sl->check[f],
-                              err);
+    if (w->write_error.status != BISE_OK) {
+        *err = w->write_error;
+        return err->status;
     }
-    w->n_slots = w->in_n = w->packed_n = 0;
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < b->n; i++)
+        for (int f = 0; f < 2 && s == BISE_OK; f++)
+            if (b->slots[i].out_n[f])
+                s = add_frame(w, b->slots[i].out_n[f], b->slots[i].in_n[f],
+                              b->slots[i].check[f], err);
+    w->cur = !w->cur;
+    w->in_n = 0;
+    w->borrowed = false;
     return s;
 }
 
-/* Open a slot for the next piece of the current member: its header alone when
- * the member is large, else header and data together. */
-static bise_status open_slot(bise_archive_writer *w, slot **out,
-                             bise_error *err)
+/* Content of the slot that comes next, and what follows it in the tar. */
+static size_t next_piece(const bise_archive_writer *w, size_t *padding)
 {
     const bise_member *m = &w->members[w->member];
-    const bool large = m->bytes > BISE_ARCHIVE_UNIT;
-    bise_str prefix = { 0 };
-    if (w->member_at == 0)
-        put_prefix(&prefix, m, w->mtime);
     const uint64_t left = m->bytes - w->member_at;
-    const size_t room = prefix.len + BISE_ARCHIVE_UNIT + 512;
-    bise_status s = bise_str_ok(&prefix) ? BISE_OK : bise_fail_nomem(err);
-    if (s == BISE_OK && prefix.len > w->in_cap - BISE_ARCHIVE_UNIT - 512)
-        s = bise_fail(err, BISE_EUNSUPPORTED, "header of '%s' is too long",
-                      m->path);
-    if (s == BISE_OK && (w->n_slots + 2 > MAX_SLOTS ||
-                         w->in_n + room > w->in_cap || w->in_n > BATCH))
-        s = flush(w, err);
-    if (s == BISE_OK && large && w->member_at == 0) {
-        /* the header of a large member is a frame of its own */
-        slot *h = &w->slots[w->n_slots++];
-        *h = (slot){ .at = w->in_n, .prefix = prefix.len, .member = w->member,
-                     .out_at = w->packed_n };
-        memcpy(w->in + w->in_n, prefix.data, prefix.len);
-        w->in_n += prefix.len;
-        w->packed_n += bise_zframe_bound(prefix.len) + 64;
-        prefix.len = 0;
-    }
-    if (s == BISE_OK) {
-        slot *n = &w->slots[w->n_slots++];
-        *n = (slot){ .at = w->in_n, .prefix = prefix.len,
-                     .member = w->member, .file_at = w->member_at,
-                     .out_at = w->packed_n };
-        n->content = left < BISE_ARCHIVE_UNIT ? (size_t)left :
-            BISE_ARCHIVE_UNIT;
-        if (n->content == left)
-            n->padding = (size_t)bise_tar_padding(m->stored);
-        if (prefix.len)
-            memcpy(w->in + n->at, prefix.data, prefix.len);
-        memset(w->in + n->at + n->prefix + n->content, 0, n->padding);
-        *out = n;
-    }
-    bise_str_fini(&prefix);
+    *padding = left > BISE_ARCHIVE_UNIT ? 0 :
+        (size_t)bise_tar_padding(m->stored);
+    return left < BISE_ARCHIVE_UNIT ? (size_t)left : BISE_ARCHIVE_UNIT;
+}
+
+/* A new slot whose bytes begin with a prefix in the buffer, or are the
+ * caller's. */
+static slot *add_slot(bise_archive_writer *w, const bise_str *prefix,
+                      const uint8_t *data)
+{
+    batch *b = &w->half[w->cur];
+    slot *s = &b->slots[b->n++];
+    *s = (slot){ .data = data ? data : w->in + w->in_n, .prefix = prefix->len,
+                 .member = w->member, .file_at = w->member_at,
+                 .out_at = b->packed_n };
+    if (prefix->len)
+        memcpy(w->in + w->in_n, prefix->data, prefix->len);
     return s;
 }
 
-/* Close the slot whose content is complete. */
+/* Account for a slot whose content is complete. */
 static void close_slot(bise_archive_writer *w, const slot *s)
 {
+    batch *b = &w->half[w->cur];
     const size_t total = s->prefix + s->content + s->padding;
-    w->in_n += total;
-    w->packed_n += bise_zframe_bound(total) + 64;
+    if (s->data == w->in + w->in_n)
+        w->in_n += total;
+    b->bytes += total;
+    b->packed_n += bise_zframe_bound(total) + 64;
     w->member_at += s->content;
     if (w->member_at == w->members[w->member].bytes) {
         w->member++;
@@ -405,12 +431,46 @@ static void close_slot(bise_archive_writer *w, const slot *s)
     }
 }
 
+/* Open a slot for the next piece of the current member: its header alone when
+ * the member is large, else header and data together. data: the whole piece,
+ * to be packed from there; NULL when it will be copied. */
+static bise_status open_slot(bise_archive_writer *w, const uint8_t *data,
+                             slot **out, bise_error *err)
+{
+    const bise_member *m = &w->members[w->member];
+    const batch *b = &w->half[w->cur];
+    bise_str prefix = { 0 };
+    if (w->member_at == 0)
+        put_prefix(&prefix, m, w->mtime);
+    const size_t room = prefix.len + BISE_ARCHIVE_UNIT + 512;
+    bise_status s = bise_str_ok(&prefix) ? BISE_OK : bise_fail_nomem(err);
+    if (s == BISE_OK && room > w->in_cap)
+        s = bise_fail(err, BISE_EUNSUPPORTED, "header of '%s' is too long",
+                      m->path);
+    if (s == BISE_OK && (b->n + 2 > MAX_SLOTS || w->in_n + room > w->in_cap ||
+                         b->bytes + prefix.len > BATCH))
+        s = flush(w, err);
+    if (s == BISE_OK && prefix.len && m->bytes > BISE_ARCHIVE_UNIT) {
+        close_slot(w, add_slot(w, &prefix, NULL));
+        prefix.len = 0;
+    }
+    if (s == BISE_OK) {
+        slot *n = add_slot(w, &prefix, data);
+        n->content = next_piece(w, &n->padding);
+        if (!data)
+            memset(w->in + w->in_n + n->prefix + n->content, 0, n->padding);
+        *out = n;
+    }
+    bise_str_fini(&prefix);
+    return s;
+}
+
 /* Members without data (empty files, folders) need no write call. */
 static bise_status put_empty(bise_archive_writer *w, bise_error *err)
 {
     while (w->member < w->n && w->members[w->member].bytes == 0) {
         slot *s = NULL;
-        const bise_status st = open_slot(w, &s, err);
+        const bise_status st = open_slot(w, NULL, &s, err);
         if (st != BISE_OK)
             return st;
         close_slot(w, s);
@@ -418,28 +478,59 @@ static bise_status put_empty(bise_archive_writer *w, bise_error *err)
     return BISE_OK;
 }
 
+/* Can the next n bytes be packed from where they are? A slot must be one
+ * piece of memory: not when something stands before or after its content. */
+static bool can_borrow(const bise_archive_writer *w, size_t n)
+{
+    size_t padding;
+    return w->members[w->member].bytes > BISE_ARCHIVE_UNIT &&
+           next_piece(w, &padding) <= n && !padding;
+}
+
+/* Open the slot for what comes next; *from is moved on when the caller's
+ * memory serves as it is. */
+static bise_status next_slot(bise_archive_writer *w, const uint8_t **from,
+                             size_t *n, bise_error *err)
+{
+    slot *s = NULL;
+    bise_status st = put_empty(w, err);
+    if (st == BISE_OK && w->member == w->n)
+        return bise_fail(err, BISE_EINVAL, "%zu bytes after the last member "
+                         "of an archive", *n);
+    const bool borrow = st == BISE_OK && can_borrow(w, *n);
+    if (st == BISE_OK && !borrow && w->borrowed)
+        st = flush(w, err);                 /* it will be filled later */
+    if (st == BISE_OK)
+        st = open_slot(w, borrow ? *from : NULL, &s, err);
+    w->open = st == BISE_OK && !borrow;
+    w->filled = 0;
+    if (st == BISE_OK && borrow) {
+        w->borrowed = true;
+        *from += s->content;
+        *n -= s->content;
+        close_slot(w, s);
+    }
+    return st;
+}
+
 /* Copy into the open slot until it is full, then close it and open the next
- * one; a full batch is packed when the next slot is opened. */
+ * one; a full batch is packed when the next slot is opened. The caller's
+ * memory is not looked at after the return. */
 bise_status bise_archive_write(bise_archive_writer *w, const void *data,
                                size_t n, bise_error *err)
 {
     const uint8_t *p = data;
     while (n) {
-        slot *s = NULL;
-        bise_status st = w->open ? BISE_OK : put_empty(w, err);
-        if (st == BISE_OK && w->member == w->n)
-            st = bise_fail(err, BISE_EINVAL, "%zu bytes after the last member "
-                           "of an archive", n);
-        if (st == BISE_OK && !w->open) {
-            st = open_slot(w, &s, err);
-            w->open = st == BISE_OK;
-            w->filled = 0;
+        if (!w->open) {
+            const bise_status st = next_slot(w, &p, &n, err);
+            if (st != BISE_OK)
+                return st;
+            continue;
         }
-        if (st != BISE_OK)
-            return st;
-        s = &w->slots[w->n_slots - 1];
+        const batch *b = &w->half[w->cur];
+        const slot *s = &b->slots[b->n - 1];
         const size_t room = s->content - w->filled, k = n < room ? n : room;
-        memcpy(w->in + s->at + s->prefix + w->filled, p, k);
+        memcpy(w->in + w->in_n + s->prefix + w->filled, p, k);
         w->filled += k;
         p += k;
         n -= k;
@@ -448,7 +539,7 @@ bise_status bise_archive_write(bise_archive_writer *w, const void *data,
             w->open = false;
         }
     }
-    return BISE_OK;
+    return w->borrowed ? flush(w, err) : BISE_OK;
 }
 
 /* The manifest again, now with the hashes, over the first one. */
@@ -466,7 +557,7 @@ static bise_status patch_manifest(bise_archive_writer *w, bise_error *err)
          at += BISE_ARCHIVE_UNIT, i++) {
         const size_t k = w->frames[i].bytes;
         const size_t packed = bise_zframe_store(frame, text.data + at, k);
-        w->frames[i].check = (uint32_t)bise_xxh64(text.data + at, k);
+        w->frames[i].check = bise_zframe_check(frame, packed);
         s = bise_out_patch(w->out, to, frame, packed, err);
         to += packed;
     }
@@ -485,8 +576,8 @@ bise_status bise_archive_finish(bise_archive_writer *w, bise_error *err)
     if (s == BISE_OK && w->member < w->n)
         s = bise_fail(err, BISE_EINVAL, "data of '%s' is missing",
                       w->members[w->member].path);
-    if (s == BISE_OK)
-        s = flush(w, err);
+    for (int i = 0; i < 2 && s == BISE_OK; i++)
+        s = flush(w, err);                      /* pack, then write */
     if (s == BISE_OK)
         s = write_stored(w, end, sizeof end, err);
     if (s == BISE_OK)

@@ -179,29 +179,64 @@ static size_t count_weights(const bise_planes *p, uint64_t at, size_t n)
     return weights;
 }
 
+/* Weights handled together: loops of a fixed length become vector code. */
+#define STEP 64
+/* A 16-bit word of the file as a number of this machine, and back. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define HOST16(v) ((uint16_t)((v) << 8 | (v) >> 8))
+#else
+#define HOST16(v) (v)
+#endif
+
 /* Rotating a bfloat16 left by one puts its sign to the other end: the high
  * byte is then the exponent alone, which takes few values. */
-static void split_weights(uint8_t *restrict high, uint8_t *restrict low,
-                          const uint8_t *restrict in, size_t n, int rotate)
+static void split_step(uint8_t *restrict high, uint8_t *restrict low,
+                       const uint8_t *restrict in, size_t n, unsigned left)
 {
+    uint16_t w[STEP];
+    memcpy(w, in, 2 * n);
     for (size_t i = 0; i < n; i++) {
-        const unsigned v = (unsigned)in[2 * i] | (unsigned)in[2 * i + 1] << 8;
-        const unsigned w = rotate ? (v << 1 | v >> 15) & 0xffff : v;
-        high[i] = (uint8_t)(w >> 8);
-        low[i] = (uint8_t)w;
+        const unsigned v = HOST16(w[i]);
+        w[i] = (uint16_t)(v << left | (v >> 15 & left));
     }
+    for (size_t i = 0; i < n; i++)
+        high[i] = (uint8_t)(w[i] >> 8);
+    for (size_t i = 0; i < n; i++)
+        low[i] = (uint8_t)w[i];
 }
 
-/* The exact reverse, bit for bit, of split_weights. */
-static void join_weights(uint8_t *restrict out, const uint8_t *restrict high,
-                         const uint8_t *restrict low, size_t n, int rotate)
+/* left: 1 for bfloat16, else 0. The calls have a constant length inside. */
+static void split_weights(uint8_t *restrict high, uint8_t *restrict low,
+                          const uint8_t *restrict in, size_t n, unsigned left)
 {
+    size_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        split_step(high + i, low + i, in + 2 * i, STEP, left);
+    split_step(high + i, low + i, in + 2 * i, n - i, left);
+}
+
+/* The exact reverse, bit for bit, of split_step. */
+static void join_step(uint8_t *restrict out, const uint8_t *restrict high,
+                      const uint8_t *restrict low, size_t n, unsigned right)
+{
+    uint16_t v[STEP];
     for (size_t i = 0; i < n; i++) {
         const unsigned w = (unsigned)low[i] | (unsigned)high[i] << 8;
-        const unsigned v = rotate ? (w >> 1 | w << 15) & 0xffff : w;
-        out[2 * i] = (uint8_t)v;
-        out[2 * i + 1] = (uint8_t)(v >> 8);
+        v[i] = (uint16_t)(w >> right | (w & right) << 15);
+        v[i] = HOST16(v[i]);
     }
+    memcpy(out, v, 2 * n);
+}
+
+/* The reverse of split_weights. */
+static void join_weights(uint8_t *restrict out, const uint8_t *restrict high,
+                         const uint8_t *restrict low, size_t n,
+                         unsigned right)
+{
+    size_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        join_step(out + 2 * i, high + i, low + i, STEP, right);
+    join_step(out + 2 * i, high + i, low + i, n - i, right);
 }
 
 /* Three streams fill out side by side: bytes outside of ranges, high bytes,

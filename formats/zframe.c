@@ -11,6 +11,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode */
 #include <zstd.h>
 
 #include "core/bytes.h"
@@ -109,21 +110,31 @@ static bool promising(bise_zcoder *z, const uint8_t *data, size_t n)
     return packed * 50 <= 2 * SAMPLE * (size_t)49;
 }
 
+/* BISE_ZFRAME_SYMBOLS: long steps between attempts to find a match, and the
+ * entropy coder on what is left. zstd would switch that off at such a speed;
+ * a libzstd that cannot be told otherwise keeps short steps. */
+static void set_symbols(ZSTD_CCtx *c)
+{
+    ZSTD_CCtx_setParameter(c, ZSTD_c_minMatch, 7);
+    ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, 6);
+    if (!ZSTD_isError(ZSTD_CCtx_setParameter(
+            c, ZSTD_c_literalCompressionMode, 1)))  /* always */
+        ZSTD_CCtx_setParameter(c, ZSTD_c_targetLength, 4096);
+}
+
 /* Samples first: on quantized weights a full attempt would cost most of the
  * time and gain nothing. A frame that gained less than 2 % is stored raw,
  * because it unpacks at the speed of memory. */
 size_t bise_zframe_pack(bise_zcoder *z, void *out, const void *data, size_t n,
                         int level)
 {
-    if (n && promising(z, data, n)) {
+    const bool symbols = level == BISE_ZFRAME_SYMBOLS;
+    if (n && (symbols || promising(z, data, n))) {
         ZSTD_CCtx_reset(z->c, ZSTD_reset_session_and_parameters);
-        const bool symbols = level == BISE_ZFRAME_SYMBOLS;
         ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel,
                                symbols ? 1 : level);
-        if (symbols) {
-            ZSTD_CCtx_setParameter(z->c, ZSTD_c_minMatch, 7);
-            ZSTD_CCtx_setParameter(z->c, ZSTD_c_hashLog, 6);
-        }
+        if (symbols)
+            set_symbols(z->c);
         ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1);
         const size_t r = ZSTD_compress2(z->c, out, bise_zframe_bound(n), data,
                                         n);
@@ -133,6 +144,12 @@ size_t bise_zframe_pack(bise_zcoder *z, void *out, const void *data, size_t n,
             return r;
     }
     return bise_zframe_store(out, data, n);
+}
+
+/* Computing it once is enough. */
+uint32_t bise_zframe_check(const void *frame, size_t packed)
+{
+    return bise_load_le32((const uint8_t *)frame + packed - 4);
 }
 
 /* Exactly one frame, exactly n bytes, the checksum right. */

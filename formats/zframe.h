@@ -36,6 +36,8 @@ size_t bise_zframe_store(void *out, const void *data, size_t n);
  * Returns the frame's size, 0 when zstd failed (memory). */
 size_t bise_zframe_pack(bise_zcoder *z, void *out, const void *data, size_t n,
                         int level);
+/* Low half of the XXH64 of what a frame of ours holds: it ends with that. */
+uint32_t bise_zframe_check(const void *frame, size_t packed);
 /* Unpack the frame at data into exactly n bytes; false when it is damaged. */
 bool bise_zframe_unpack(bise_zcoder *z, void *out, size_t n, const void *data,
                         size_t packed);

@@ -257,7 +257,7 @@ END_TEST
 /* ------------------------------------------------------------- the walk */
 typedef struct seen {
     uint64_t bytes;
-    int firsts, lasts, broken;
+    int firsts, lasts, broken, ended;
     bise_status stop_with;
 } seen;
 
@@ -273,14 +273,14 @@ static bise_status seen_data(void *ctx, const bise_member *m, const void *data,
     return s->stop_with ? bise_fail(err, s->stop_with, "stopped") : BISE_OK;
 }
 
-static bise_status seen_broken(void *ctx, const bise_member *m,
+static bise_status seen_end(void *ctx, const bise_member *m,
                                const bise_error *what, bise_error *err)
 {
     seen *s = ctx;
     (void)m;
-    (void)what;
     (void)err;
-    s->broken++;
+    s->broken += what != NULL;
+    s->ended++;
     return BISE_OK;
 }
 
@@ -314,7 +314,7 @@ START_TEST(walk_delivers_every_file_whole_and_in_order)
     bise_error err;
     bise_archive a;
     seen s = { 0 };
-    const bise_walk_sink sink = { seen_data, seen_broken, &s };
+    const bise_walk_sink sink = { seen_data, seen_end, &s };
     bise_pool *pool = NULL;
     pack_many();
     ck_ok(bise_pool_new(&pool, 3, &err));
@@ -327,6 +327,7 @@ START_TEST(walk_delivers_every_file_whole_and_in_order)
     ck_assert_int_eq(s.firsts, 301);
     ck_assert_int_eq(s.lasts, 301);
     ck_assert_int_eq(s.broken, 0);
+    ck_assert_int_eq(s.ended, 301);
     /* a digest that is wrong is reported once, the walk goes on */
     a.members[5].sha256[0] ^= 1;
     s = (seen){ 0 };
@@ -346,7 +347,7 @@ START_TEST(walk_stops_when_the_user_does)
     bise_error err;
     bise_archive a;
     seen s = { 0 };
-    const bise_walk_sink sink = { seen_data, seen_broken, &s };
+    const bise_walk_sink sink = { seen_data, seen_end, &s };
     const volatile sig_atomic_t cancel = 1;
     const bise_progress p = { .cancel = &cancel };
     pack_many();

@@ -126,6 +126,31 @@ START_TEST(slices_may_span_members)
 }
 END_TEST
 
+/* Large slices are packed from the caller's memory, small ones are copied:
+ * the archive is the same. */
+START_TEST(slices_do_not_show_in_the_archive)
+{
+    static const uint64_t unit = BISE_ARCHIVE_UNIT;
+    static const uint64_t sizes[] = { 3, 9 * unit + 17, unit, 3 * unit, 0, 5 };
+    static const size_t slices[] = { 100003, BISE_ARCHIVE_UNIT + 512,
+                                     7 * BISE_ARCHIVE_UNIT + 11,
+                                     14 * BISE_ARCHIVE_UNIT };
+    bise_error err;
+    bise_str first = { 0 }, other = { 0 };
+    for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
+        bise_str *text = i ? &other : &first;
+        remove(at("a.tar.zst"));
+        round_trip(sizes, sizeof sizes / sizeof *sizes, slices[i],
+                   1 + (int)i % 3);
+        ck_ok(bise_file_read(text, at("a.tar.zst"), &err));
+        ck_assert_uint_eq(text->len, first.len);
+        ck_assert_int_eq(memcmp(text->data, first.data, first.len), 0);
+        bise_str_fini(&other);
+    }
+    bise_str_fini(&first);
+}
+END_TEST
+
 START_TEST(more_members_than_a_batch_has_slots)
 {
     uint64_t sizes[1000];
@@ -504,6 +529,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, sizes_around_every_border_come_back);
     tcase_add_loop_test(t, slices_may_span_members, 0, 4);
+    tcase_add_test(t, slices_do_not_show_in_the_archive);
     tcase_add_test(t, more_members_than_a_batch_has_slots);
     tcase_add_test(t, data_must_be_exactly_what_was_announced);
     tcase_add_test(t, an_archive_may_be_empty);
