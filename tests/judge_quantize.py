@@ -19,6 +19,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import ggml_oracle
+import make_latent
 
 BISE, SRC, WORK = sys.argv[1:4]
 FULL = "--full" in sys.argv
@@ -195,6 +196,41 @@ def make_model(folder, layers, heads, kv, head_dim, hidden, ffn, vocab, tied, fa
     return view
 
 
+LATENT = [("embed_tokens", "token_embd"), ("lm_head", "output"), ("input_layernorm", "attn_norm"), ("q_a_proj", "attn_q_a"),
+          ("q_a_layernorm", "attn_q_a_norm"), ("q_b_proj", "attn_q_b"), ("kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+          ("kv_a_layernorm", "attn_kv_a_norm"), ("o_proj", "attn_output"), ("post_attention_layernorm", "ffn_norm"),
+          ("gate_proj", "ffn_gate"), ("up_proj", "ffn_up"), ("down_proj", "ffn_down")]
+
+
+def make_latent_model(folder, native, m):
+    """Latent attention with shared experts, as Small 4 or Large 3 has it on disk; kv_b is split here in numpy."""
+    w = make_latent.weights(m, 64, 6)
+    view = {"output_norm.weight": w["model.norm.weight"]}
+    for name, x in w.items():
+        parts = name.split(".")
+        kind = parts[-2]
+        to = dict(LATENT).get(kind)
+        b = "blk.%s." % parts[2] if parts[1] == "layers" else ""
+        if kind == "kv_b_proj":
+            x = x.reshape(m["H"], m["nope"] + m["v"], m["kv_lora"])
+            view[b + "attn_k_b.weight"] = np.ascontiguousarray(x[:, :m["nope"]].swapaxes(1, 2))
+            view[b + "attn_v_b.weight"] = np.ascontiguousarray(x[:, m["nope"]:])
+        elif kind == "gate":
+            view[b + "ffn_gate_inp.weight"] = x
+        elif "experts" in parts:
+            if parts[5] == "0":
+                view[b + to + "_exps.weight"] = np.stack([w[name.replace("experts.0.", "experts.%d." % e)] for e in range(m["E"])])
+        elif to:
+            view[b + to + ("_shexp" if "shared_experts" in parts else "") + ".weight"] = x
+    if native:
+        make_latent.save(folder, "consolidated.safetensors", "params.json", make_latent.params(m, 64, False),
+                         make_latent.plain({make_latent.native_name(k): v for k, v in w.items()}), None)
+    else:
+        make_latent.save(folder, "model.safetensors", "config.json", make_latent.hf_config(m, 64, True),
+                         make_latent.plain(make_latent.stacked(w, m)), None)
+    return view
+
+
 def write_dat(path, view, rng):
     """An old-style imatrix with one entry for each matrix of the blocks."""
     weights = {}
@@ -274,6 +310,19 @@ def main():
                 check_file(folder, view, mixture, args)
             if FULL or mixture == "Q4_K_M":
                 check_file(folder, view, mixture, args, imatrix, weights)
+    for name, native, m in (("small4", False, dict(make_latent.WIDE, E=4, L=5)), ("large3", True, make_latent.WIDE),
+                            ("latent-narrow", False, make_latent.NARROW)):
+        folder = os.path.join(WORK, name)
+        view = make_latent_model(folder, native, m)
+        imatrix = os.path.join(WORK, name + ".dat")
+        weights = write_dat(imatrix, view, rng)
+        args = dict(layers=m["L"], heads=m["H"], kv_heads=1, experts=m["E"], llama=False)
+        for mixture in mixtures:
+            if name == "latent-narrow" and mixture in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"):
+                continue                                    # keys of 16 columns: no fallback
+            if mixture != "Q2_K_S":
+                check_file(folder, view, mixture, args)
+            check_file(folder, view, mixture, args, imatrix, weights)
     print("%d checks, %d failures" % (checks, failures))
     sys.exit(1 if failures else 0)
 
