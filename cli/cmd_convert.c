@@ -73,6 +73,18 @@ static bise_status write_mmproj(bise_job *j, bise_context *ctx,
     return s;
 }
 
+/* GGUF has no float8 type: what was to be kept is BF16 there, and is said. */
+static void note_float8(const bise_context *ctx, const bise_job *j,
+                        const bise_convert_options *o)
+{
+    bool float8 = false;
+    for (size_t i = 0; i < j->model.n; i++)
+        float8 |= j->model.weights[i].scales != NULL;
+    if (float8 && o->keep_fp8 && o->to == BISE_TO_GGUF)
+        bise_progress_say(ctx->progress, "note: GGUF has no FP8, the weights "
+                          "become BF16");
+}
+
 /* F16 is measured, because values may become zero in it; other types only
  * copy or round. */
 static bise_status run(bise_context *ctx, bise_error *err)
@@ -97,6 +109,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
         o.loras = j.list;
         o.n_loras = j.n_loras;
         o.to = settle(o.to, &j, path);
+        note_float8(ctx, &j, &o);
         s = bise_convert_plan(&j.plan, &j.model, &o, err);
     }
     if (s == BISE_OK)
@@ -122,7 +135,9 @@ const bise_command bise_cmd_convert = {
     .details = "MODEL is a Hugging Face directory, a native directory, a .gguf "
                "or an archive. Adapters are merged in float32 and rounded "
                "once. Without --dtype every weight keeps its type, except that "
-               "FP8 becomes BF16; --dtype keep leaves FP8 as it is.",
+               "FP8 becomes BF16; --dtype keep leaves FP8 as it is, with its "
+               "scales under the names of the output's layout. Vision towers "
+               "go along to directories; --mmproj writes them for a .gguf.",
     .options = options,
     .min_args = 1,
     .max_args = 1,

@@ -9,7 +9,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "convert/config_parts.h"
 #include "convert/convert.h"
+#include "convert/vision.h"
 
 /* Setting takes the value; memory running out shows when the text is
  * dumped. */
@@ -258,12 +260,20 @@ bise_status bise_convert_config(bise_str *out, const bise_checkpoint *c,
                                 bool keep_fp8, bise_error *err)
 {
     bise_json *o;
-    if (to == bise_convert_layout_of(c) && c->config.json)
+    const bool other = to != bise_convert_layout_of(c) || !c->config.json;
+    if (!other)
         o = updated(c, to, dtype, keep_fp8);
-    else if (to == BISE_TO_HF)
-        o = hf_config(&c->config, dtype);
     else
-        o = native_params(&c->config);
+        o = to == BISE_TO_HF ? hf_config(&c->config, dtype)
+                             : native_params(&c->config);
+    if (o && other && bise_vision_stored(c)) {
+        if (to == BISE_TO_HF)
+            o = bise_config_wrap(o, c);
+        else
+            bise_config_unwrap(o, c);
+    }
+    if (o && other && keep_fp8)
+        bise_config_float8(o, c, to == BISE_TO_HF);
     if (!o)
         return bise_fail_nomem(err);
     bise_json_dump(out, o, 2, false);

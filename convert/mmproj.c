@@ -1,84 +1,14 @@
 /* mmproj.c - the plan of a vision file: tower and projector of a multimodal
  * checkpoint as a GGUF of architecture "clip" (mistral3.md 6.5), which the
- * runtime loads beside the text model. One table maps the Hugging Face and the
- * native names to those of the file.
+ * runtime loads beside the text model. Names come from the table of vision.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "convert/convert.h"
-
-/* {i} is the layer. NULL: the layout has no such tensor. */
-static const struct vision_row {
-    const char *hf, *native, *gguf;
-    bool rotated;  /* rows of q and k: permuted when the source is HF */
-    bool wide;     /* stays F32 unless F16 is asked for */
-} vision_rows[] = {
-    { "vision_tower.patch_conv.weight", "vision_encoder.patch_conv.weight",
-      "v.patch_embd.weight", false, true },
-    { "vision_tower.ln_pre.weight", "vision_encoder.ln_pre.weight",
-      "v.pre_ln.weight", false, false },
-#define HF_LAYER "vision_tower.transformer.layers.{i}."
-#define NA_LAYER "vision_encoder.transformer.layers.{i}."
-    { HF_LAYER "attention.q_proj.weight", NA_LAYER "attention.wq.weight",
-      "v.blk.{i}.attn_q.weight", true, false },
-    { HF_LAYER "attention.k_proj.weight", NA_LAYER "attention.wk.weight",
-      "v.blk.{i}.attn_k.weight", true, false },
-    { HF_LAYER "attention.v_proj.weight", NA_LAYER "attention.wv.weight",
-      "v.blk.{i}.attn_v.weight", false, false },
-    { HF_LAYER "attention.o_proj.weight", NA_LAYER "attention.wo.weight",
-      "v.blk.{i}.attn_out.weight", false, false },
-    { HF_LAYER "attention_norm.weight", NA_LAYER "attention_norm.weight",
-      "v.blk.{i}.ln1.weight", false, false },
-    { HF_LAYER "ffn_norm.weight", NA_LAYER "ffn_norm.weight",
-      "v.blk.{i}.ln2.weight", false, false },
-    { HF_LAYER "feed_forward.gate_proj.weight",
-      NA_LAYER "feed_forward.w1.weight", "v.blk.{i}.ffn_gate.weight", false,
-      false },
-    { HF_LAYER "feed_forward.up_proj.weight", NA_LAYER "feed_forward.w3.weight",
-      "v.blk.{i}.ffn_up.weight", false, false },
-    { HF_LAYER "feed_forward.down_proj.weight",
-      NA_LAYER "feed_forward.w2.weight", "v.blk.{i}.ffn_down.weight", false,
-      false },
-#undef HF_LAYER
-#undef NA_LAYER
-    { "multi_modal_projector.norm.weight", "pre_mm_projector_norm.weight",
-      "mm.input_norm.weight", false, false },
-    { "multi_modal_projector.patch_merger.merging_layer.weight",
-      "patch_merger.merging_layer.weight", "mm.patch_merger.weight", false,
-      true },
-    { "multi_modal_projector.linear_1.weight",
-      "vision_language_adapter.w_in.weight", "mm.1.weight", false, false },
-    { "multi_modal_projector.linear_1.bias",
-      "vision_language_adapter.w_in.bias", "mm.1.bias", false, false },
-    { "multi_modal_projector.linear_2.weight",
-      "vision_language_adapter.w_out.weight", "mm.2.weight", false, false },
-    { "multi_modal_projector.linear_2.bias",
-      "vision_language_adapter.w_out.bias", "mm.2.bias", false, false },
-};
-
-#define VISION_ROWS (sizeof vision_rows / sizeof *vision_rows)
-
-/* Does name follow the pattern? *layer gets the number at {i}, -1 without. */
-static bool follows(const char *name, const char *pattern, int *layer)
-{
-    const char *hole = strstr(pattern, "{i}");
-    *layer = -1;
-    if (!hole)
-        return strcmp(name, pattern) == 0;
-    const size_t n = (size_t)(hole - pattern);
-    char *end = NULL;
-    if (strncmp(name, pattern, n) != 0)
-        return false;
-    const long v = strtol(name + n, &end, 10);
-    *layer = (int)v;
-    return end != name + n && v >= 0 && v < 1 << 16 &&
-           strcmp(end, hole + 3) == 0;
-}
+#include "convert/vision.h"
 
 /* What the configuration says of the vision part, from either layout. */
 typedef struct vision {
@@ -86,22 +16,24 @@ typedef struct vision {
     const bise_json *root;
     bool native;
     int32_t heads, layers;
+    const char *act;        /* "silu" or "gelu" */
     int64_t break_id;       /* token whose embedding ends a row of patches */
 } vision;
 
+/* A number of the tower's block. */
 static int64_t key(const vision *v, const char *hf, int64_t other)
 {
-    int64_t n;
-    return bise_json_integer(bise_json_get(v->keys, hf), &n) ? n : other;
+    return bise_vision_number(v->keys, hf, other);
 }
 
+/* The block and what is needed of it more than once. */
 static bise_status read_vision(vision *v, const bise_checkpoint *c,
                                bise_error *err)
 {
     v->root = c->config.json;
     v->native = c->names == BISE_NAMES_NATIVE;
-    v->keys = bise_json_get(v->root, v->native ? "vision_encoder"
-                                               : "vision_config");
+    v->keys = bise_vision_config(c);
+    v->act = bise_vision_act(c);
     if (!v->keys) {
         bise_status s = bise_fail(err, BISE_EUNSUPPORTED, "the model has no "
                                   "vision part");
@@ -114,7 +46,11 @@ static bise_status read_vision(vision *v, const bise_checkpoint *c,
     v->break_id = key(v, "image_break_token_id", 12);
     if (v->break_id < 0)    /* "look it up": 12 in every released file */
         v->break_id = 12;
-    return BISE_OK;
+    if (strcmp(v->act, "silu") == 0 || strcmp(v->act, "gelu") == 0)
+        return BISE_OK;
+    err->status = bise_fail(err, BISE_EUNSUPPORTED, "hidden_act '%s' of the "
+                            "vision tower is not silu or gelu", v->act);
+    return bise_error_in(err, bise_store_path(c->store), NULL);
 }
 
 /* Means and deviations of the pixel channels: the processor's, else CLIP's. */
@@ -174,14 +110,16 @@ static bise_status vision_keys(bise_plan *p, bise_checkpoint *c,
     bise_gguf_set_f32(m, "clip.vision.attention.layer_norm_epsilon", 1e-5f);
     bise_gguf_set_u32(m, "clip.vision.spatial_merge_size", (uint32_t)merge);
     pixel_keys(m, processor);
-    bise_gguf_set_bool(m, "clip.use_silu", true);
+    bise_gguf_set_bool(m, "clip.use_silu", strcmp(v->act, "silu") == 0);
+    if (strcmp(v->act, "gelu") == 0)
+        bise_gguf_set_bool(m, "clip.use_gelu", true);
     bise_gguf_set_u32(m, "general.quantization_version", 2);
     bise_json_free(processor);
     return s == BISE_OK && m->failed ? bise_fail_nomem(err) : s;
 }
 
 /* Vectors are F32, convolution and merger too unless F16 is asked for. */
-static bise_dtype vision_type(const bise_tensor *t, const struct vision_row *r,
+static bise_dtype vision_type(const bise_tensor *t, const bise_vision_row *r,
                               bise_dtype want)
 {
     if (t->n_dims < 2)
@@ -198,33 +136,23 @@ static bise_status add_vision(bise_plan *p, bise_checkpoint *c,
                               const vision *v, const bise_tensor *t,
                               bise_dtype want, size_t *n, bise_error *err)
 {
-    const char *name = bise_starts_with(t->name, "model.") ? t->name + 6
-                                                           : t->name;
-    for (size_t i = 0; i < VISION_ROWS; i++) {
-        const struct vision_row *r = &vision_rows[i];
-        int layer;
-        char out[96];
-        if (!follows(name, v->native ? r->native : r->hf, &layer))
-            continue;
-        const char *hole = strstr(r->gguf, "{i}");
-        if (hole)
-            snprintf(out, sizeof out, "%.*s%d%s", (int)(hole - r->gguf),
-                     r->gguf, layer, hole + 3);
-        else
-            snprintf(out, sizeof out, "%s", r->gguf);
-        bise_plan_tensor x = { .name = out, .n_dims = t->n_dims,
-                               .dtype = vision_type(t, r, want),
-                               .role = { BISE_ROLE_OPAQUE, layer, -1 } };
-        memcpy(x.dims, t->dims, sizeof x.dims);
-        x.stream = bise_stream_tensor(&p->arena, c->store, t);
-        if (r->rotated && !v->native)
-            x.stream = bise_stream_permute(&p->arena, x.stream, v->heads,
-                                           BISE_ROWS_HALF,
-                                           BISE_ROWS_INTERLEAVED);
-        (*n)++;
-        return bise_plan_add(p, &x, err);
-    }
-    return BISE_OK;
+    int layer;
+    char out[128];
+    const bise_vision_row *r = bise_vision_find(t->name, c->names, &layer);
+    if (!r)
+        return BISE_OK;
+    bise_vision_name(out, r, BISE_NAMES_GGUF, layer);
+    bise_plan_tensor x = { .name = out, .n_dims = t->n_dims,
+                           .dtype = vision_type(t, r, want),
+                           .role = { BISE_ROLE_OPAQUE, layer, -1 } };
+    memcpy(x.dims, t->dims, sizeof x.dims);
+    x.stream = bise_stream_tensor(&p->arena, c->store, t);
+    if (r->rotated && !v->native)
+        x.stream = bise_stream_permute(&p->arena, x.stream, v->heads,
+                                       BISE_ROWS_HALF,
+                                       BISE_ROWS_INTERLEAVED);
+    (*n)++;
+    return bise_plan_add(p, &x, err);
 }
 
 /* The embedding of [IMG_BREAK], a row of the text model's table. */

@@ -1,16 +1,20 @@
 /* plan_dir.c - the plan of a directory output, Hugging Face or native. When
  * the layout stays, every tensor keeps its name, order, prefix and (unless
  * asked otherwise) type, vision and unknown tensors included; otherwise the
- * tensors of the text model are written in the order of a forward pass. Side
+ * tensors of the model, its vision tower among them, are written under the
+ * names of the other layout, in the order of the safetensors library. Side
  * files go along; configuration is brought up to date.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "convert/convert.h"
+#include "convert/float8.h"
+#include "convert/vision.h"
 #include "convert/weights.h"
 
 /* Names tell the layout: a directory and an archive of it are the same. */
@@ -98,13 +102,41 @@ static bise_status add_same(bise_plan *p, const bise_weights *w,
     return s;
 }
 
+/* The name of a role in the output. A wrapper's text model has the prefix that
+ * the files of the Hub have (mistral3.md 2.3). */
+static bool name_in(char out[256], const bise_checkpoint *c, bise_role role,
+                    bise_names names)
+{
+    if (names == BISE_NAMES_HF)
+        return bise_role_name_prefixed(out, role, c->config.family,
+                                       bise_vision_stored(c)
+                                           ? "language_model." : "");
+    char name[192];
+    if (!bise_role_name_in(name, role, names, c->config.family))
+        return false;
+    snprintf(out, 256, "%s", name);
+    return true;
+}
+
+/* Stacked and fused experts have other scales than experts one by one. */
+static bise_status refuse_keep(const bise_checkpoint *c, const char *name,
+                               bise_error *err)
+{
+    err->status = bise_fail(err, BISE_EUNSUPPORTED, "'%s' is put together from "
+                            "float8 tensors with scales of their own: float8 "
+                            "cannot be kept in this layout", name);
+    err->status = bise_error_hint(err, "leave out --dtype keep: they become "
+                                  "BF16");
+    return bise_error_in(err, bise_store_path(c->store), name);
+}
+
 /* A role in another layout. Experts are written one by one, except for the
  * families whose HF files stack them, gate and up of each fused. */
 static bise_status add_role(bise_plan *p, const bise_weights *w,
                             bise_role role, bise_names names,
                             const bise_convert_options *o, bise_error *err)
 {
-    char name[192];
+    char name[256];
     const bise_config *g = &w->c->config;
     const bise_rows order =
         names == BISE_NAMES_HF ? BISE_ROWS_HALF : BISE_ROWS_INTERLEAVED;
@@ -127,11 +159,16 @@ static bise_status add_role(bise_plan *p, const bise_weights *w,
         }
         return s;
     }
-    if (!bise_role_name_in(name, role, names, g->family))
+    if (!name_in(name, w->c, role, names))
         return bise_fail(err, BISE_EUNSUPPORTED, "a tensor of kind %d has no "
                          "name in the output's layout", (int)role.kind);
+    const bise_weight *q = bise_checkpoint_find(w->c, role);
+    if (o->keep_fp8 && q && q->scales)
+        return bise_float8_add(p, w->c, q, name, names, err);
     bise_weight_rows rows;
     bise_status s = bise_weights_get(&rows, w, role, order, err);
+    if (s == BISE_OK && o->keep_fp8 && rows.stored == BISE_DTYPE_F8_E4M3)
+        return refuse_keep(w->c, name, err);
     if (s == BISE_OK)
         s = add_tensor(p, name, role, &rows, type_for(rows.stored, o), err);
     return s;
@@ -152,6 +189,58 @@ static bise_status add_roles(bise_plan *p, const bise_weights *w,
     for (size_t i = 0; i < n && s == BISE_OK; i++)
         s = add_role(p, w, roles[i], names, o, err);
     bise_free(roles);
+    return s;
+}
+
+/* Native files say nothing of the tower's activation, it is SiLU there. */
+static bise_status check_act(const bise_checkpoint *c, bise_names names,
+                             bise_error *err)
+{
+    const char *act = bise_vision_act(c);
+    if (names != BISE_NAMES_NATIVE || strcmp(act, "silu") == 0)
+        return BISE_OK;
+    err->status = bise_fail(err, BISE_EUNSUPPORTED, "the vision tower's "
+                            "hidden_act is '%s', native files can only have "
+                            "silu", act);
+    return bise_error_in(err, bise_store_path(c->store), NULL);
+}
+
+/* Tower and projector under their names in the other layout, in their types;
+ * q and k have the row orders of the text model's. */
+static bise_status add_vision(bise_plan *p, const bise_weights *w,
+                              bise_names names, bise_error *err)
+{
+    const bise_checkpoint *c = w->c;
+    if (!bise_vision_stored(c))
+        return BISE_OK;
+    const int32_t heads = (int32_t)bise_vision_number(
+        bise_vision_config(c), "num_attention_heads", 16);
+    bise_status s = check_act(c, names, err);
+    for (size_t i = 0; i < c->n && s == BISE_OK; i++) {
+        const bise_tensor *t = c->weights[i].tensor;
+        char name[128];
+        int layer;
+        if (c->weights[i].role.kind != BISE_ROLE_OPAQUE)
+            continue;
+        const bise_vision_row *r = bise_vision_find(t->name, c->names, &layer);
+        if (!r || t->dtype == BISE_DTYPE_F8_E4M3) {
+            s = bise_fail(err, BISE_EUNSUPPORTED, "'%s' (%s) of the vision "
+                          "part has no place in the output's layout", t->name,
+                          bise_dtype_get(t->dtype)->name);
+            return bise_error_in(err, bise_store_path(c->store), t->name);
+        }
+        bise_vision_name(name, r, names, layer);
+        bise_weight_rows rows = { .stored = t->dtype, .n_dims = t->n_dims };
+        memcpy(rows.dims, t->dims, sizeof rows.dims);
+        rows.stream = bise_stream_tensor(&p->arena, c->store, t);
+        const bool hf = names == BISE_NAMES_HF;
+        if (r->rotated)
+            rows.stream = bise_stream_permute(
+                &p->arena, rows.stream, heads,
+                hf ? BISE_ROWS_INTERLEAVED : BISE_ROWS_HALF,
+                hf ? BISE_ROWS_HALF : BISE_ROWS_INTERLEAVED);
+        s = add_tensor(p, name, c->weights[i].role, &rows, t->dtype, err);
+    }
     return s;
 }
 
@@ -219,21 +308,6 @@ static int by_name(const void *a, const void *b)
     return bx != by ? (bx > by ? -1 : 1) : strcmp(x->name, y->name);
 }
 
-/* Float8 codes are kept only where their scale tensors keep their names. */
-static bise_status check_keep(const bise_checkpoint *c,
-                              const bise_convert_options *o, bise_error *err)
-{
-    for (size_t i = 0; o->keep_fp8 && i < c->n; i++) {
-        if (c->weights[i].tensor->dtype != BISE_DTYPE_F8_E4M3)
-            continue;
-        bise_status s = bise_fail(err, BISE_EUNSUPPORTED, "float8 weights are "
-                                  "not kept in another layout");
-        s = bise_error_hint(err, "leave out --dtype keep: they become BF16");
-        return s;
-    }
-    return BISE_OK;
-}
-
 /* Same layout: tensor by tensor, nothing lost. Another layout: role by
  * role, in the order that the safetensors library would write. */
 bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
@@ -250,14 +324,18 @@ bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
     const bise_weights w = { .c = c, .loras = o->loras, .n_loras = o->n_loras,
                              .arena = &p->arena };
     const bool same = o->to == bise_convert_layout_of(c);
-    bise_status s = same ? BISE_OK : check_keep(c, o, err);
+    const bise_names names = o->to == BISE_TO_HF ? BISE_NAMES_HF
+                                                 : BISE_NAMES_NATIVE;
+    bise_status s = o->keep_fp8 ? bise_float8_check(c, o->n_loras, err)
+                                : BISE_OK;
     if (s != BISE_OK)
         return s;
     if (same)
         s = add_same(p, &w, o, err);
     else
-        s = add_roles(p, &w, o->to == BISE_TO_HF ? BISE_NAMES_HF
-                                                 : BISE_NAMES_NATIVE, o, err);
+        s = add_roles(p, &w, names, o, err);
+    if (s == BISE_OK && !same)
+        s = add_vision(p, &w, names, err);
     if (s == BISE_OK && !same)
         qsort(p->tensors, p->n, sizeof *p->tensors, by_name);
     if (s == BISE_OK)

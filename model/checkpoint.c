@@ -175,12 +175,21 @@ static float scale_value(const bise_tensor *t, const void *data, uint64_t i)
     return bise_bf16_to_f32(bise_load_le16(p + 2 * i));
 }
 
-/* Block length of the scales: from the config, else 128 as all releases. */
+/* Block length of the scales: from the config, either as transformers or as
+ * compressed-tensors say it, else 128 as all releases. */
 static int32_t block_of(const bise_config *c)
 {
     const bise_json *q = bise_json_get(c->json, "quantization_config");
     int64_t v = 0;
+    if (!q)
+        q = bise_json_get(bise_json_get(c->json, "text_config"),
+                          "quantization_config");
     const bise_json *b = bise_json_at(bise_json_get(q, "weight_block_size"), 0);
+    const bise_json *groups = bise_json_get(q, "config_groups");
+    void *first = bise_json_iter(groups, NULL);
+    if (!b && first)
+        b = bise_json_at(bise_json_get(bise_json_get(
+            bise_json_iter_value(first), "weights"), "block_structure"), 0);
     return bise_json_integer(b, &v) && v > 0 && v < 1 << 16 ? (int32_t)v : 128;
 }
 

@@ -349,6 +349,40 @@ START_TEST(float8_goes_through_native_and_gguf)
 END_TEST
 
 /* Blocks of 2 x 2 scales over a 3 x 5 matrix of ones. */
+/* Two files with the same bytes. */
+static void same_file(const char *x, const char *y)
+{
+    bise_str a = { 0 }, b = { 0 };
+    ck_ok(bise_file_read(&a, x, &err));
+    ck_ok(bise_file_read(&b, y, &err));
+    ck_assert_uint_eq(a.len, b.len);
+    ck_assert_mem_eq(a.data, b.data, a.len);
+    bise_str_fini(&a);
+    bise_str_fini(&b);
+}
+
+START_TEST(float8_codes_go_through_native_unchanged)
+{
+    bise_json *params = NULL;
+    bise_st st;
+    convert(GOLDEN "fp8", "native", BISE_TO_NATIVE, BISE_DTYPE_NONE, true);
+    convert(at("native"), "hf", BISE_TO_HF, BISE_DTYPE_NONE, true);
+    same_weights(GOLDEN "fp8/model.safetensors", at("hf/model.safetensors"));
+    ck_ok(bise_json_load(&params, at("native/params.json"), &err));
+    ck_assert_str_eq(bise_json_string(bise_json_get(bise_json_get(
+        params, "quantization"), "qscheme_act"), NULL), "TENSOR");
+    bise_json_free(params);
+    ck_ok(bise_st_open(&st, at("native/consolidated.safetensors"), &err));
+    static const char *const want[] = {
+        "layers.0.attention.wq.weight", "layers.0.attention.wq.qscale_weight",
+        "layers.1.feed_forward.w2.qscale_act" };
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_ptr_nonnull(bise_st_find(&st, want[i]));
+    ck_assert_int_eq(bise_st_find(&st, want[0])->dtype, BISE_DTYPE_F8_E4M3);
+    bise_st_close(&st);
+}
+END_TEST
+
 START_TEST(block_scales_follow_rows_and_columns)
 {
     uint8_t codes[15];
@@ -426,6 +460,58 @@ START_TEST(a_wrapper_keeps_every_tensor)
     ck_assert_mem_eq(a.data, b.data, a.len);
     bise_str_fini(&a);
     bise_str_fini(&b);
+}
+END_TEST
+
+/* The golden wrapper with the activation that native towers have. */
+static void silu_wrapper(const char *name)
+{
+    char file[300];
+    bise_str bytes = { 0 };
+    bise_json *config = NULL;
+    ck_ok(bise_mkdir(at(name), &err));
+    ck_ok(bise_file_read(&bytes, GOLDEN "multimodal/model.safetensors", &err));
+    snprintf(file, sizeof file, "%s/model.safetensors", at(name));
+    ck_ok(bise_file_write(file, bytes.data, bytes.len, &err));
+    ck_ok(bise_json_load(&config, GOLDEN "multimodal/config.json", &err));
+    bise_json_set(bise_json_get(config, "vision_config"), "hidden_act",
+                  bise_json_new_string("silu"));
+    bise_str_clear(&bytes);
+    bise_json_dump(&bytes, config, 0, false);
+    snprintf(file, sizeof file, "%s/config.json", at(name));
+    ck_ok(bise_file_write(file, bytes.data, bytes.len, &err));
+    bise_json_free(config);
+    bise_str_fini(&bytes);
+}
+
+START_TEST(vision_goes_through_native_unchanged)
+{
+    bise_json *config = NULL;
+    silu_wrapper("silu");
+    convert(at("silu"), "native", BISE_TO_NATIVE, BISE_DTYPE_NONE, false);
+    convert(at("native"), "hf", BISE_TO_HF, BISE_DTYPE_NONE, false);
+    same_file(GOLDEN "multimodal/model.safetensors",
+              at("hf/model.safetensors"));
+    ck_ok(bise_json_load(&config, at("hf/config.json"), &err));
+    ck_assert_str_eq(bise_json_string(bise_json_get(config, "model_type"),
+                                      NULL), "mistral3");
+    ck_assert_str_eq(bise_json_string(bise_json_get(bise_json_get(
+        config, "vision_config"), "hidden_act"), NULL), "silu");
+    bise_json_free(config);
+}
+END_TEST
+
+/* A native file has no key for it: the tower would compute something else. */
+START_TEST(a_gelu_tower_has_no_native_form)
+{
+    bise_checkpoint c;
+    bise_plan p;
+    const bise_convert_options o = { .to = BISE_TO_NATIVE };
+    ck_ok(bise_checkpoint_open(&c, GOLDEN "multimodal", NULL, &err));
+    ck_assert_int_eq(bise_convert_plan(&p, &c, &o, &err), BISE_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "'gelu'"));
+    bise_plan_fini(&p);
+    bise_checkpoint_close(&c);
 }
 END_TEST
 
@@ -599,6 +685,7 @@ static Suite *suite(void)
     tcase_add_test(t, float8_becomes_the_expected_bf16);
     tcase_add_test(t, float8_is_kept_on_request);
     tcase_add_test(t, float8_goes_through_native_and_gguf);
+    tcase_add_test(t, float8_codes_go_through_native_unchanged);
     tcase_add_test(t, block_scales_follow_rows_and_columns);
     tcase_add_test(t, each_expert_of_a_stack_has_its_scale);
     suite_add_tcase(s, t);
@@ -606,6 +693,8 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);   /* a busy disk syncs slowly */
     tcase_add_test(t, a_wrapper_keeps_every_tensor);
+    tcase_add_test(t, vision_goes_through_native_unchanged);
+    tcase_add_test(t, a_gelu_tower_has_no_native_form);
     tcase_add_test(t, vision_keeps_its_type_when_text_changes);
     tcase_add_test(t, the_text_model_of_a_wrapper_becomes_gguf);
     tcase_add_test(t, the_vision_file_has_every_tensor_and_key);

@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""judge_across.py BISE SRCDIR WORKDIR: what travels with the text model from layout to layout.
+
+Vision towers and float8 codes go Hugging Face -> native -> Hugging Face and come back byte for byte; transformers gives the
+same logits for text and for an image, and for float8 in both schemes; the names, rows and configuration of the native
+files are held against mistral3.md 2.6 and 2.7 in numpy. Run by tests/cli/across.sh.
+"""
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+BISE, SRC, WORK = sys.argv[1:4]
+GOLDEN = os.path.join(SRC, "tests/golden")
+failures = 0
+
+
+def run(*args):
+    return subprocess.run([BISE, "--quiet", "--force", *args], capture_output=True, text=True)
+
+
+def bise(*args):
+    r = run(*args)
+    if r.returncode:
+        sys.exit("bise %s: %s" % (" ".join(args), r.stderr))
+
+
+def refused(what, *args, says):
+    r = run(*args)
+    claim(r.returncode == 1 and all(s in r.stderr for s in says), "%s: refused, naming %s" % (what, ", ".join(says)))
+    if r.returncode != 1:
+        print(r.stderr)
+
+
+def claim(ok, what):
+    global failures
+    failures += not ok
+    print("%s %s" % ("ok  " if ok else "FAIL", what), flush=True)
+
+
+def path(*name):
+    return os.path.join(WORK, *name)
+
+
+def read(*name):
+    with open(path(*name), "rb") as f:
+        return f.read()
+
+
+def config(folder, name="config.json"):
+    with open(os.path.join(folder, name), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def variant(source, name, change=lambda c: None, tensors=lambda t: t):
+    """A copy of a checkpoint with another config and other tensors."""
+    os.makedirs(path(name), exist_ok=True)
+    c = config(source)
+    change(c)
+    with open(path(name, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(c, f)
+    save_file({k: v.contiguous() for k, v in tensors(load_file(source + "/model.safetensors")).items()},
+              path(name, "model.safetensors"), {"format": "pt"})
+    return path(name)
+
+
+def equal(a, b):
+    """The same names, types, shapes and bytes."""
+    a, b = (load_file(os.path.join(f, "model.safetensors")) for f in (a, b))
+    return sorted(a) == sorted(b) and all(
+        a[k].dtype == b[k].dtype and a[k].shape == b[k].shape and
+        torch.equal(a[k].contiguous().view(-1).view(torch.uint8), b[k].contiguous().view(-1).view(torch.uint8)) for k in a)
+
+
+# ---- the vision tower ----
+
+def see(folder):
+    """Logits for a text with an image in it: 2 x 2 patches of 28 pixels, merged to one token of each row and break."""
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    g = torch.Generator().manual_seed(7)
+    pixels = torch.randn(1, 3, 56, 56, generator=g)
+    # 56 / 14 = 4 patches a side, merged 2 x 2: four image tokens
+    ids = torch.tensor([[1, 20, 10, 10, 10, 10, 30, 40]])
+    with torch.no_grad():
+        return model(input_ids=ids, pixel_values=pixels, image_sizes=torch.tensor([[56, 56]])).logits[0].numpy()
+
+
+def silu(c):
+    c["vision_config"]["hidden_act"] = "silu"
+    # rope_type as the files of the Hub have it
+    c["vision_config"]["rope_parameters"] = {"rope_theta": 10000.0, "rope_type": "default"}
+
+
+def newer(tensors):
+    """The names of transformers 5's module tree."""
+    return {k.replace("language_model.model.", "model.language_model.").replace("language_model.lm_head", "lm_head")
+             .replace("vision_tower.", "model.vision_tower.")
+             .replace("multi_modal_projector.", "model.multi_modal_projector."): v for k, v in tensors.items()}
+
+
+def check_vision():
+    hf = variant(GOLDEN + "/multimodal", "vision", silu)
+    want = see(hf)
+    bise("convert", hf, "-o", path("vnat"), "--to", "native")
+    native = load_file(path("vnat", "consolidated.safetensors"))
+    params = config(path("vnat"), "params.json")
+    claim(len(native) == len(load_file(hf + "/model.safetensors")), "vision: every tensor is in the native file")
+    v = params["vision_encoder"]
+    claim((v["hidden_size"], v["num_attention_heads"], v["patch_size"], v["image_size"], v["spatial_merge_size"],
+           v["image_token_id"], v["adapter_bias"], v["mm_projector_id"], v["add_pre_mm_projector_layer_norm"]) ==
+          (32, 2, 14, 56, 2, 10, False, "patch_merge", True), "vision: params.json describes the tower")
+    # rows of q: native row h D + 2 i + b is Hugging Face row h D + b D/2 + i
+    q = load_file(hf + "/model.safetensors")["vision_tower.transformer.layers.0.attention.q_proj.weight"]
+    wq = native["vision_encoder.transformer.layers.0.attention.wq.weight"]
+    claim(torch.equal(wq, q.view(2, 2, 8, 32).transpose(1, 2).reshape(32, 32)), "vision: rows of q are interleaved")
+    bise("convert", path("vnat"), "-o", path("vback"), "--to", "hf")
+    claim(read("vback", "model.safetensors") == read("vision", "model.safetensors"),
+          "vision: HF -> native -> HF is equal byte for byte")
+    got = see(path("vback"))
+    claim(np.abs(got - want).max() <= 1e-5, "vision: logits with an image within %.2g" % np.abs(got - want).max())
+    bise("convert", path("vback"), "-o", path("vnat2"), "--to", "native")
+    claim(read("vnat2", "consolidated.safetensors") == read("vnat", "consolidated.safetensors"),
+          "vision: native -> HF -> native is equal byte for byte")
+    claim(config(path("vnat2"), "params.json") == params, "vision: and so is params.json")
+    # the newer names give the same native file
+    bise("convert", variant(hf, "vnew", tensors=newer), "-o", path("vnat3"), "--to", "native")
+    claim(read("vnat3", "consolidated.safetensors") == read("vnat", "consolidated.safetensors"),
+          "vision: both prefix schemes give one native file")
+    # the vision file is the same from either layout
+    for name in "vision", "vnat":
+        bise("convert", path(name), "-o", path(name + ".gguf"), "--mmproj", path(name + "-mm.gguf"))
+    a, b = (gguf.GGUFReader(path(n + "-mm.gguf")) for n in ("vision", "vnat"))
+    data = [{t.name: t.data.tobytes() for t in r.tensors} for r in (a, b)]
+    claim(data[0] == data[1] and len(data[0]) == 16, "vision: HF and native give the same %d tensors of mmproj" % len(data[0]))
+    claim(bool(a.fields["clip.use_silu"].contents()) and "clip.use_gelu" not in a.fields, "vision: silu is said in mmproj")
+    bise("convert", GOLDEN + "/multimodal", "-o", path("g.gguf"), "--mmproj", path("g-mm.gguf"))
+    g = gguf.GGUFReader(path("g-mm.gguf"))
+    claim(not g.fields["clip.use_silu"].contents() and bool(g.fields["clip.use_gelu"].contents()), "vision: gelu is said in mmproj")
+    refused("vision: gelu to native", "convert", GOLDEN + "/multimodal", "-o", path("no"), "--to", "native",
+            says=["hidden_act", "gelu", "silu"])
+
+
+# ---- float8 ----
+
+def logits(folder, **more):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **more)
+    with torch.no_grad():
+        return model(torch.arange(3, 60).unsqueeze(0)).logits[0].float().numpy()
+
+
+def blocks(tensors, size):
+    """The golden bf16 weights again as float8 with a scale for each block."""
+    out = {}
+    for k, w in tensors.items():
+        if "_proj.weight" not in k:
+            out[k] = w
+            continue
+        rows, cols = w.shape
+        nr, nc = -(-rows // size), -(-cols // size)
+        scale = torch.empty(nr, nc)
+        codes = torch.empty(rows, cols, dtype=torch.float8_e4m3fn)
+        for i in range(nr):
+            for j in range(nc):
+                b = w[i * size:(i + 1) * size, j * size:(j + 1) * size].float()
+                scale[i, j] = b.abs().max() / 448
+                codes[i * size:(i + 1) * size, j * size:(j + 1) * size] = (b / scale[i, j]).to(torch.float8_e4m3fn)
+        out[k] = codes
+        out[k.replace(".weight", ".weight_scale_inv")] = scale
+    return out
+
+
+def released():
+    """A random model with the sizes that releases have where blocks meet heads: 128 and 128."""
+    torch.manual_seed(5)
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(
+        "ministral3", vocab_size=160, hidden_size=256, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=128, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+        rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=4.0, beta_fast=32.0, beta_slow=1.0, mscale=1.0,
+                             mscale_all_dim=1.0, original_max_position_embeddings=64, llama_4_scaling_beta=0.1)))
+    model.to(torch.bfloat16).save_pretrained(path("released"))
+    c = config(path("released"))
+    c["quantization_config"] = dict(quant_method="fp8", modules_to_not_convert=["lm_head"])
+    with open(path("released", "config.json"), "w", encoding="utf-8") as f:
+        json.dump(c, f)
+    return path("released")
+
+
+def float8_trip(name, hf, ends, loads=True):
+    """HF -> native -> HF with the codes kept, and the decoded values of every stop."""
+    bise("convert", hf, "-o", path(name + "-n"), "--to", "native", "--dtype", "keep")
+    bise("convert", path(name + "-n"), "-o", path(name + "-b"), "--to", "hf", "--dtype", "keep")
+    claim(equal(hf, path(name + "-b")), "%s: HF -> native -> HF keeps every byte" % name)
+    native = load_file(path(name + "-n", "consolidated.safetensors"))
+    given = load_file(hf + "/model.safetensors")
+    codes = [k for k, v in native.items() if v.dtype == torch.float8_e4m3fn]
+    claim(len(codes) == sum(v.dtype == torch.float8_e4m3fn for v in given.values()) and all(
+        k.replace(".weight", e) in native for k in codes for e in ends), "%s: native names end in %s" % (name, " ".join(ends)))
+    bise("convert", path(name + "-n"), "-o", path(name + "-n2"), "--dtype", "keep")
+    claim(read(name + "-n2", "consolidated.safetensors") == read(name + "-n", "consolidated.safetensors"),
+          "%s: native -> native keeps every byte" % name)
+    bise("convert", path(name + "-n"), "-o", path(name + "-x"), "--to", "hf")
+    bise("convert", hf, "-o", path(name + "-y"))
+    claim(equal(path(name + "-x"), path(name + "-y")), "%s: both layouts decode to the same bf16" % name)
+    if not loads:
+        return native, given
+    want = logits(hf)
+    got = logits(path(name + "-b"))
+    claim(np.abs(got - want).max() <= 1e-5, "%s: transformers loads the kept codes, within %.2g of the input" %
+          (name, np.abs(got - want).max()))
+    return native, given
+
+
+def check_float8():
+    hf = GOLDEN + "/fp8"
+    native, given = float8_trip("tensor", hf, [".qscale_weight", ".qscale_act"])
+    claim(config(path("tensor-n"), "params.json")["quantization"] == {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"},
+          "tensor: params.json says how")
+    q = config(path("tensor-b"))["quantization_config"]
+    claim((q["quant_method"], q["activation_scheme"], q["weight_block_size"]) == ("fp8", "static", None),
+          "tensor: config.json says how")
+    k = given["model.layers.0.self_attn.k_proj.weight"].view(torch.uint8)
+    wk = native["layers.0.attention.wk.weight"].view(torch.uint8)
+    claim(torch.equal(wk, k.view(2, 2, 12, 64).transpose(1, 2).reshape(48, 64)), "tensor: codes of k are interleaved")
+
+    def block_config(size):
+        def change(c):
+            c["quantization_config"].update(weight_block_size=[size, size], activation_scheme="dynamic")
+        return change
+    plain = {k: v for k, v in load_file(hf + "/expected-bf16.safetensors").items()}
+    for size in 24, 128:
+        if size == 24:  # ragged: transformers wants whole blocks
+            b = variant(hf, "hf-block24", block_config(24), lambda t: blocks(plain, 24))
+        else:
+            b = variant(released(), "hf-block128", block_config(128), lambda t: blocks(t, 128))
+        float8_trip("block%d" % size, b, [".weight_scale"], size == 128)
+        c = config(path("block%d-n" % size), "params.json")["quantization_config"]
+        w = c["config_groups"]["group_0"]["weights"]
+        claim((c["quant_method"], c["format"], w["strategy"], w["block_structure"]) ==
+              ("compressed-tensors", "float-quantized", "block", [size, size]), "block%d: params.json says how" % size)
+        claim(config(path("block%d-b" % size))["quantization_config"]["weight_block_size"] == [size, size],
+              "block%d: config.json says how" % size)
+    b = variant(hf, "hf-block16", block_config(16), lambda t: blocks(plain, 16))
+    refused("block16: heads of 24 in blocks of 16", "convert", b, "-o", path("no"), "--to", "native", "--dtype", "keep",
+            says=["model.layers.0.self_attn", "another scale", "leave out --dtype keep"])
+    refused("float8 kept and an adapter", "convert", hf, "-o", path("no"), "--dtype", "keep", "--adapter",
+            GOLDEN + "/lora/plain", says=["float8", "adapters cannot be merged"])
+
+
+def main():
+    check_vision()
+    check_float8()
+    shutil.rmtree(WORK, ignore_errors=True)
+    sys.exit(1 if failures else 0)
+
+
+main()
