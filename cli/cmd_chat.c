@@ -26,7 +26,7 @@ static bise_status turn(bise_generator *g, bise_json *messages,
 {
     bise_ids prompt = { 0 };
     bise_add_message(messages, "user", bise_json_new_stringn(line, n));
-    bise_status s = bise_prompt_chat(&prompt, g->model.tok, messages, err);
+    bise_status s = bise_prompt_chat(&prompt, g, messages, err);
     const int32_t most = (int32_t)bise_opt_int(g->ctx->args, "tokens", 512);
     if (s == BISE_OK)
         s = bise_generator_run(g, &prompt, most, err);

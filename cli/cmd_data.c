@@ -36,6 +36,10 @@ static const bise_option options[] = {
       "which tokens carry the loss", "assistant", 0 },
     { "chat-format", BISE_OPT_STRING, "NAME",
       "v1, v2, v3, ... in place of the tokenizer's own", NULL, 0 },
+    { "reasoning-effort", BISE_OPT_STRING, "E",
+      "effort of rows that say none, for v15: none, ..., max", NULL, 0 },
+    { "line", BISE_OPT_INT, "N", "show: begin with the row in this line", "1",
+      0 },
     { "batch", BISE_OPT_STRING, "N",
       "data of a step, as in finetune, for the estimate", "8", 0 },
     { "epochs", BISE_OPT_FLOAT, "N", "passes over the data, for the estimate",
@@ -100,6 +104,7 @@ static bise_status job_init(data_job *j, bise_context *ctx, bise_error *err)
         .files = j->files, .n_files = n, .tokenizer = j->tokenizer,
         .chat = j->chat, .pool = ctx->pool, .progress = ctx->progress,
         .max_len = (int32_t)bise_opt_int(a, "max-len", 2048),
+        .effort = bise_opt_str(a, "reasoning-effort", NULL),
         .too_long = (bise_too_long)choice(a, "too-long", "cut", "drop"),
         .train_on =
             (bise_train_on)choice(a, "train-on", "assistant", "all"),
@@ -217,6 +222,22 @@ static void print_lengths(bise_context *ctx, const bise_audit *a)
                  a->n_longest, "tokens");
 }
 
+/* Columns that training would not see: one of them may be the answer. */
+static void print_ignored(bise_context *ctx, const bise_audit *a)
+{
+    char number[32];
+    bise_str name = { 0 };
+    for (int32_t i = 0; i < a->n_ignored; i++) {
+        bise_str_clear(&name);
+        bise_data_safe(&name, a->ignored[i].name,
+                       strlen(a->ignored[i].name));
+        bise_print(ctx, "%-18s %-24s in %s rows\n",
+                   i ? "" : "keys not used", bise_str_get(&name),
+                   bise_data_number(number, a->ignored[i].rows));
+    }
+    bise_str_fini(&name);
+}
+
 /* Steps, and the time in the unit that fits it. */
 static void print_time(bise_context *ctx, const run_estimate *e)
 {
@@ -267,7 +288,11 @@ static void print_audit(const data_job *j, const bise_audit *a,
                  a->short_answers, a->n_short, "trained tokens");
     print_places(ctx, a, "repeated rows", a->duplicates, a->repeated,
                  a->n_repeated, "repeats");
-    print_time(ctx, e);
+    print_ignored(ctx, a);
+    if (st->samples)
+        print_time(ctx, e);
+    else
+        bise_print(ctx, "%-18s no row has anything to train\n", "problem");
     if (bise_opt_given(ctx->args, "write"))
         bise_print(ctx, "%-18s %s rows in %s\n", "written",
                    bise_data_number(n1, a->written),
@@ -298,6 +323,11 @@ static void set_result(data_job *j, const bise_audit *a, const run_estimate *e)
     set_int(ctx, "no_target", st->no_target);
     set_int(ctx, "near_empty", a->near_empty);
     set_int(ctx, "duplicates", a->duplicates);
+    bise_json *ignored = bise_json_new_object();
+    for (int32_t i = 0; i < a->n_ignored; i++)
+        (void)bise_json_set(ignored, a->ignored[i].name, bise_json_new_int(
+            (int64_t)a->ignored[i].rows));
+    bise_result_set(ctx, "ignored_keys", ignored);
     set_int(ctx, "steps", e->steps);
     bise_result_set(ctx, "estimated_seconds", bise_json_new_real(e->seconds));
     if (bise_opt_given(ctx->args, "write"))
@@ -322,7 +352,7 @@ static bise_status run_check(data_job *j, bise_error *err)
         print_audit(j, &a, &e);
         set_result(j, &a, &e);
         /* the result stands, but a script must notice */
-        ctx->problems = a.stats.bad > 0 && !o.write;
+        ctx->problems = (a.stats.bad > 0 && !o.write) || !a.stats.samples;
     }
     bise_audit_fini(&a);
     return s;
@@ -365,12 +395,16 @@ static void show_sample(data_job *j, const bise_scan_row *row,
     bise_str_fini(&text);
 }
 
-/* Show samples until there are enough; then stop the scan by cancelling it. */
+/* Show samples until there are enough; then stop the scan by cancelling it. A
+ * bad row is told and passed over: the good ones are what one came to see. */
 static bise_status on_row(void *ctx, const bise_scan_row *row, bise_error *err)
 {
     data_job *j = ctx;
+    if ((int64_t)row->raw->line < bise_opt_int(j->ctx->args, "line", 1))
+        return BISE_OK;
     if (row->reason)
-        return bise_scan_fail(row, row->reason, err);
+        bise_progress_say(j->ctx->progress, "%s:%llu: %s", row->file,
+                          (unsigned long long)row->raw->line, row->reason);
     for (size_t i = 0; i < row->n && j->left > 0; i++, j->left--) {
         bise_row s = bise_scan_sample(row, i);
         if (j->o.max_len > 0 && s.n > j->o.max_len)
@@ -395,6 +429,10 @@ static bise_status run_show(data_job *j, bise_error *err)
     if (s == BISE_ECANCEL && j->left == 0) {
         bise_error_init(err);
         s = BISE_OK;
+    }
+    if (s == BISE_OK && !bise_json_size(j->list)) {
+        s = bise_fail(err, BISE_EFORMAT, "no row to show");
+        s = bise_error_in(err, j->files[0], NULL);
     }
     bise_result_set(j->ctx, "samples", bise_json_ref(j->list));
     bise_sources_fini(&sources);
@@ -422,13 +460,15 @@ const bise_command bise_cmd_data = {
     .name = "data",
     .args = "check|show F... --model M",
     .help = "check training rows, or show them as the trainer sees them",
-    .details = "F is JSONL (or a JSON array, .gz or .zst of both) or a "
-               "directory with train.jsonl. Accepted rows: messages, "
-               "conversations, alpaca, prompt/completion, input/output, "
-               "question/answer, text, preference pairs. check lists every "
-               "bad row and exits with 1 when there is one; --write saves "
-               "the good rows without repetitions. show marks the trained "
-               "part by color, or by [[ ]] in a pipe.",
+    .details = "F is JSONL (or a JSON array, or objects over several lines; "
+               ".gz or .zst of them) or a directory with train.jsonl. "
+               "Accepted rows: messages, conversations, instruction + output "
+               "(or response), prompt + completion, input + output, question "
+               "+ answer, prefix + suffix + middle, segments, text, "
+               "preference pairs. check lists every bad row and exits with 1 "
+               "when there is one or nothing to train; --write saves the "
+               "good rows without repetitions. show marks the trained part "
+               "by color, or by [[ ]] in a pipe, and passes over bad rows.",
     .options = options,
     .min_args = 2,
     .max_args = -1,

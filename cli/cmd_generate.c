@@ -186,15 +186,19 @@ static const bise_option options[] = {
 };
 
 /* The conversation in the format of the tokenizer's version. */
-bise_status bise_prompt_chat(bise_ids *out, const bise_tokenizer *tok,
+bise_status bise_prompt_chat(bise_ids *out, bise_generator *g,
                              const bise_json *messages, bise_error *err)
 {
+    const bise_tokenizer *tok = g->model.tok;
+    const bise_chat_request r = {
+        .messages = messages,
+        .effort = bise_opt_str(g->ctx->args, "reasoning-effort", NULL),
+    };
     const bise_chat *chat = NULL;
     bise_sample sample = { 0 };
     bise_status s = bise_chat_for(&chat, tok, NULL, err);
     if (s == BISE_OK)
-        s = bise_chat_encode(chat, tok, messages, NULL, BISE_TRAIN_ASSISTANT,
-                             &sample, err);
+        s = bise_chat_encode_request(chat, tok, &r, &sample, err);
     for (size_t i = 0; s == BISE_OK && i < sample.ids.n; i++)
         if (bise_ids_push(out, sample.ids.v[i]) < 0)
             s = bise_fail_nomem(err);
@@ -237,7 +241,7 @@ static bise_status make_prompt(bise_generator *g, bise_ids *ids,
         bise_add_message(messages, "user",
                          bise_json_new_stringn(bise_str_get(&text),
                                                text.len));
-        s = bise_prompt_chat(ids, g->model.tok, messages, err);
+        s = bise_prompt_chat(ids, g, messages, err);
         bise_json_free(messages);
     }
     bise_str_fini(&text);

@@ -27,6 +27,11 @@ static const bise_option options[] = {
     { "chat-format", BISE_OPT_STRING, "NAME",
       "v1 v2 v3 v3-tekken v7 v7-tekken v11 v13 v15 (default: the tokenizer's)",
       NULL, 0 },
+    { "reasoning-effort", BISE_OPT_STRING, "E",
+      "effort of a --chat that says none, for v15: none, ..., max", NULL, 0 },
+    { "suffix", BISE_OPT_STRING, "TEXT",
+      "fill in the middle: TEXT follows the gap, the text precedes it", NULL,
+      0 },
     { "train-on", BISE_OPT_CHOICE, "assistant|all|last",
       "what the mask of --chat marks", "assistant", 0 },
     { "decode", BISE_OPT_FLAG, NULL, "the text is ids; print their text", NULL,
@@ -129,11 +134,16 @@ static bise_status encode_chat(bise_sample *out, bise_context *ctx,
     if (s != BISE_OK)
         return s;
     const bise_json *messages = bise_json_get(root, "messages");
-    s = bise_chat_encode(chat, t, messages ? messages : root,
-                         bise_json_get(root, "tools"),
-                         !strcmp(on, "all") ? BISE_TRAIN_ALL :
-                         !strcmp(on, "last") ? BISE_TRAIN_LAST :
-                         BISE_TRAIN_ASSISTANT, out, err);
+    const bise_chat_request r = {
+        .messages = messages ? messages : root,
+        .tools = bise_json_get(root, "tools"),
+        .options = messages ? root : NULL,
+        .effort = bise_opt_str(ctx->args, "reasoning-effort", NULL),
+        .train_on = !strcmp(on, "all") ? BISE_TRAIN_ALL :
+                    !strcmp(on, "last") ? BISE_TRAIN_LAST :
+                    BISE_TRAIN_ASSISTANT,
+    };
+    s = bise_chat_encode_request(chat, t, &r, out, err);
     bise_json_free(root);
     return s == BISE_OK ? s : bise_error_in(err, path, NULL);
 }
@@ -217,6 +227,9 @@ static bise_status make_tokens(bise_sample *out, bise_context *ctx,
     bise_status s = read_text(&text, ctx, err);
     if (s == BISE_OK && bise_opt_given(a, "decode"))
         s = read_ids(&out->ids, bise_str_get(&text), err);
+    else if (s == BISE_OK && bise_opt_given(a, "suffix"))
+        s = bise_chat_fim(t, bise_str_get(&text),
+                          bise_opt_str(a, "suffix", ""), out, err);
     else if (s == BISE_OK)
         s = bise_tokenizer_encode(t, bise_str_get(&text), text.len, flags,
                                   &out->ids, err);

@@ -1,4 +1,5 @@
-/* data_print.c - called by cmd_data.c: histogram and samples of `bise data`; see data_print.h.
+/* data_print.c - called by cmd_data.c: histogram and samples of `bise data`;
+ * see data_print.h.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -89,8 +90,8 @@ void bise_data_histogram(bise_str *out, const bise_audit *a)
     }
 }
 
-/* Text of a sample: a terminal must not obey what stands in a data file. */
-static void put_safe(bise_str *out, const char *text, size_t n)
+/* Line ends and tabs stay. */
+void bise_data_safe(bise_str *out, const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const unsigned char c = (unsigned char)text[i];
@@ -117,7 +118,7 @@ void bise_data_render(bise_str *out, const bise_row *row,
         size_t n = name ? strlen(name) : 0;
         if (!name)
             name = bise_tokenizer_piece(t, row->ids[i], &n);
-        put_safe(out, name, n);
+        bise_data_safe(out, name, n);
     }
     if (trained)
         bise_str_puts(out, off);

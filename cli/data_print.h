@@ -18,6 +18,9 @@ void bise_data_histogram(bise_str *out, const bise_audit *a);
  * with color, else between [[ and ]]. Control characters are spelled out. */
 void bise_data_render(bise_str *out, const bise_row *row,
                       const bise_tokenizer *t, bool color);
+/* Append text with control characters spelled out: a terminal must not obey
+ * what stands in a data file. */
+void bise_data_safe(bise_str *out, const char *text, size_t n);
 /* Number with commas between groups of three: "12,345". Returns out. */
 char *bise_data_number(char out[32], uint64_t n);
 

@@ -20,6 +20,8 @@
     { "seed", BISE_OPT_INT, "S", "seed of the choice", "0", 0 }, \
     { "compute", BISE_OPT_CHOICE, "f32|bf16", \
       "precision of matrix products", "f32", 0 }, \
+    { "reasoning-effort", BISE_OPT_STRING, "E", \
+      "effort of thinking in a chat, for v15: none, ..., max", NULL, 0 }, \
     { "adapter", BISE_OPT_LIST, "A[:SCALE]", "LoRA adapter on MODEL", NULL, \
       0 }
 
@@ -55,9 +57,9 @@ bise_json *bise_generator_text(const bise_generator *g);
 /* Append {role, content} to messages; takes content. */
 void bise_add_message(bise_json *messages, const char *role,
                       bise_json *content);
-/* Ids of a conversation in the tokenizer's chat format. */
-BISE_NODISCARD bise_status bise_prompt_chat(bise_ids *out,
-                                            const bise_tokenizer *tok,
+/* Ids of a conversation in the tokenizer's chat format, with the effort of
+ * --reasoning-effort. */
+BISE_NODISCARD bise_status bise_prompt_chat(bise_ids *out, bise_generator *g,
                                             const bise_json *messages,
                                             bise_error *err);
 

@@ -29,7 +29,8 @@ static int choice(const char *text, const char *choices)
     return 0;
 }
 
-/* Open a list of files as a dataset. */
+/* Open a list of files as a dataset. A resumed run finds its tokens where it
+ * left them (train_loop.c). */
 static bise_status open_data(bise_dataset **out, const bise_finetune *f,
                              const bise_chat *chat, const bise_json *list,
                              const char *split, bise_error *err)
@@ -40,16 +41,24 @@ static bise_status open_data(bise_dataset **out, const bise_finetune *f,
         return bise_fail_nomem(err);
     for (size_t i = 0; i < n; i++)
         files[i] = bise_json_string(bise_json_at(list, i), NULL);
+    char *cache = f->o.resume && f->s->output ?
+                  bise_path_join(f->s->output, ".cache") : NULL;
+    if (cache && !bise_is_dir(cache)) {
+        bise_free(cache);
+        cache = NULL;
+    }
     const bise_dataset_options o = {
         .files = files, .n_files = (int32_t)n, .split = split,
         .tokenizer = f->tokenizer, .chat = chat,
         .train_on = (bise_train_on)choice(f->s->train_on,
                                           "assistant|all|last"),
+        .effort = f->s->reasoning_effort, .cache_dir = cache,
         .max_len = (int32_t)f->s->max_len,
         .too_long = (bise_too_long)choice(f->s->too_long, "cut|drop|error"),
         .pool = f->o.pool, .progress = f->o.progress,
     };
     const bise_status s = bise_dataset_open(out, &o, err);
+    bise_free(cache);
     bise_free(files);
     return s;
 }
@@ -88,7 +97,7 @@ static bise_status open_inputs(bise_finetune *f, bise_error *err)
                    ? bise_error_hint(err, "--data FILE.jsonl") : BISE_OK;
     if (bise_checkpoint_open(&f->base, s->model, f->o.progress, err) ||
         bise_tokenizer_open(&f->tokenizer, f->base.store, f->o.progress, err) ||
-        bise_chat_for(&chat, f->tokenizer, NULL, err) ||
+        bise_chat_for(&chat, f->tokenizer, s->chat_format, err) ||
         open_data(&f->train, f, chat, s->data, "train", err))
         return err->status;
     tell_data(f, "training data", f->train);

@@ -24,6 +24,7 @@
 static const char *const products[] = {
     "adapter_model.safetensors", "adapter_config.json", "README.md",
     "report.html", "loss.svg", "log.jsonl", "run.yaml", "checkpoints",
+    ".cache",
 };
 
 /* Only what a run makes: a file the user put there stays. */

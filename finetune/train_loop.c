@@ -311,6 +311,25 @@ static bise_status train(loop *l, bise_error *err)
     return err->status;
 }
 
+/* Tokens stay in a hidden folder of the run, so that a resumed run does not
+ * tokenize again. A full disk is no reason to stop: they can be made anew. */
+static void keep_tokens(const loop *l)
+{
+    const bise_dataset *const sets[] = { l->f->train, l->f->eval };
+    char *dir = bise_path_join(l->f->s->output, ".cache");
+    bise_error ignored;
+    bise_error_init(&ignored);
+    bise_status s = dir ? bise_mkdir(dir, &ignored) :
+                          bise_fail_nomem(&ignored);
+    for (int i = 0; s == BISE_OK && i < 2; i++)
+        if (sets[i])
+            s = bise_dataset_keep(sets[i], dir, &ignored);
+    if (s != BISE_OK)
+        bise_progress_say(l->f->o.progress, "tokens are not kept: %s",
+                          ignored.text);
+    bise_free(dir);
+}
+
 /* Everything is released on every path; the log is closed last of the writers
  * and its error counts only when nothing failed before. */
 bise_status bise_finetune_train(bise_finetune *f, bise_train_state *state,
@@ -323,6 +342,7 @@ bise_status bise_finetune_train(bise_finetune *f, bise_train_state *state,
                    ? bise_error_hint(err, "-o DIR") : BISE_OK;
     if (bise_rundir_open(&l.dir, f->s->output, f->o.resume, f->o.force, err))
         return err->status;
+    keep_tokens(&l);
     bise_status s = train(&l, err);
     *state = l.trainer.state;
     bise_error_init(&second);

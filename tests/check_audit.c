@@ -106,6 +106,30 @@ END_TEST
 
 /* More rows than one slice of hashes would need is too slow to write here;
  * many rows with few different contents still cross every branch. */
+/* A column that no format reads may be the one that matters. */
+START_TEST(keys_that_nobody_reads_are_told)
+{
+    bise_error err;
+    bise_audit a;
+    bise_str bad = { 0 };
+    char *path = fixture_file("keys.jsonl",
+        "{\"prompt\":\"q\",\"completion\":\"a\",\"id\":7,\"why\":\"x\"}\n"
+        "{\"prompt\":\"q\",\"completion\":\"b\",\"id\":8,\"why\":null}\n"
+        "{\"prompt\":\"q\",\"completion\":\"c\",\"id\":9,\"why\":\"\","
+        "\"system\":\"s\"}\n{\"bad\":1}\n");
+    const char *files[] = { path };
+    ck_ok(audit(&a, files, 1, NULL, &bad, &err));
+    ck_assert_int_eq(a.n_ignored, 2);
+    ck_assert_str_eq(a.ignored[0].name, "id");
+    ck_assert_uint_eq(a.ignored[0].rows, 3);
+    ck_assert_str_eq(a.ignored[1].name, "why");
+    ck_assert_uint_eq(a.ignored[1].rows, 1);
+    bise_audit_fini(&a);
+    bise_str_fini(&bad);
+    bise_free(path);
+}
+END_TEST
+
 START_TEST(counts_many_repetitions)
 {
     bise_error err;
@@ -346,6 +370,7 @@ static Suite *suite(void)
     tcase_add_unchecked_fixture(c, fixture_tokenizer, fixture_no_tokenizer);
     tcase_add_checked_fixture(c, fixture_folder, fixture_no_folder);
     tcase_add_test(c, finds_what_is_odd);
+    tcase_add_test(c, keys_that_nobody_reads_are_told);
     tcase_add_test(c, counts_many_repetitions);
     tcase_add_test(c, long_rows_follow_the_rule);
     tcase_add_test(c, counts_agree_with_the_dataset);

@@ -341,6 +341,125 @@ START_TEST(errors_name_message_and_reason)
 }
 END_TEST
 
+/* The embedded tokenizer as a v15 file with these rules; NULL rules for none.
+ * The failure of the reader is left in err. */
+static bise_tokenizer *make_v15(const char *rules)
+{
+    bise_json *root = NULL, *v = NULL;
+    bise_tokenizer *t = NULL;
+    bise_str text = { 0 };
+    ck_ok(bise_json_load(&root, BISE_SRCDIR
+                         "/examples/tiny-mistral3/tekken.json", &err));
+    bise_json *list = bise_json_get(root, "special_tokens");
+    ck_assert(!bise_json_set(bise_json_get(root, "config"), "version",
+                             bise_json_new_string("v15")));
+    ck_assert(!bise_json_set(bise_json_at(list, 30), "token_str",
+                             bise_json_new_string("[MODEL_SETTINGS]")));
+    ck_assert(!bise_json_set(bise_json_at(list, 31), "token_str",
+                             bise_json_new_string("[/MODEL_SETTINGS]")));
+    if (rules) {
+        ck_ok(bise_json_parse(&v, rules, strlen(rules), &err));
+        ck_assert(!bise_json_set(root, "model_settings_builder", v));
+    }
+    bise_json_dump(&text, root, 0, false);
+    bise_error_init(&err);
+    if (bise_tokenizer_parse(&t, "tekken.json", bise_str_get(&text), text.len,
+                             &err) != BISE_OK)
+        t = NULL;
+    bise_str_fini(&text);
+    bise_json_free(root);
+    return t;
+}
+
+#define EFFORT "\"reasoning_effort\":{\"type\":\"enum\",\"values\":[\"none\"," \
+               "\"high\"],\"accepts_none\":true,\"default\":\"high\"}"
+#define SCHEMA "\"json_schema\":{\"type\":\"json_schema\"}"
+
+/* What stands before [INST], or what the refusal says. */
+static const struct { const char *rules, *options, *effort, *want; } asked[] =
+{
+    { "{" EFFORT "}", NULL, NULL, "{\"reasoning_effort\": \"high\"}" },
+    { "{" EFFORT "}", "{\"reasoning_effort\":\"none\"}", "high",
+      "{\"reasoning_effort\": \"none\"}" },
+    { "{" EFFORT "}", "{\"reasoning_effort\":null}", "none",
+      "{\"reasoning_effort\": \"none\"}" },
+    { "{" EFFORT "}", "{\"reasoning_effort\":\"low\"}", NULL,
+      "!does not have" },
+    { "{" EFFORT "}", "{\"reasoning_effort\":\"huge\"}", NULL, "!'huge'" },
+    { "{" EFFORT "}", "{\"reasoning_effort\":1}", NULL, "!not a string" },
+    { "{" EFFORT "}", "{\"response_format\":{\"type\":\"json_object\"}}", NULL,
+      "{\"reasoning_effort\": \"high\"}" },
+    { "{" EFFORT "," SCHEMA "}",
+      "{\"response_format\":{\"type\":\"json_object\"}}", NULL,
+      "{\"json_schema\": {\"anyOf\": [{\"type\": \"object\"}, {\"type\": "
+      "\"array\"}]}, \"reasoning_effort\": \"high\"}" },
+    { "{" SCHEMA "}", "{\"response_format\":{\"type\":\"json_schema\","
+      "\"json_schema\":{\"name\":\"n\",\"schema\":{\"type\":\"object\"}}}}",
+      NULL, "{\"json_schema\": {\"type\": \"object\"}}" },
+    { "{" SCHEMA "}", "{\"response_format\":{\"type\":\"text\"}}", NULL, "" },
+    { "{" SCHEMA "}", "{\"response_format\":{\"type\":\"json_schema\"}}",
+      NULL, "!'json_schema.schema'" },
+    /* a vocabulary without the rules: what the row says, or nothing */
+    { NULL, NULL, NULL, "" },
+    { NULL, "{\"reasoning_effort\":\"low\"}", NULL,
+      "{\"reasoning_effort\": \"low\"}" },
+};
+
+START_TEST(v15_says_its_settings)
+{
+    static const char user[] = "[{\"role\":\"user\",\"content\":\"a\"}]";
+    bise_tokenizer *t = make_v15(asked[_i].rules);
+    bise_json *messages = NULL, *options = NULL;
+    const bise_chat *chat = NULL;
+    const char *o = asked[_i].options, *want = asked[_i].want;
+    bise_sample s = { 0 };
+    bise_str text = { 0 }, all = { 0 };
+    ck_ok(bise_json_parse(&messages, user, strlen(user), &err));
+    if (o)
+        ck_ok(bise_json_parse(&options, o, strlen(o), &err));
+    ck_ok(bise_chat_for(&chat, t, NULL, &err));
+    const bise_chat_request r = { .messages = messages, .options = options,
+                                  .effort = asked[_i].effort };
+    bise_error_init(&err);
+    const bise_status rc = bise_chat_encode_request(chat, t, &r, &s, &err);
+    if (*want == '!') {
+        ck_assert(rc != BISE_OK && s.ids.n == 0);
+        ck_assert_msg(strstr(err.text, want + 1) != NULL, "%s", err.text);
+    } else {
+        ck_assert_msg(rc == BISE_OK, "%s", err.text);
+        if (*want)
+            bise_str_printf(&all, "[MODEL_SETTINGS]%s[/MODEL_SETTINGS]", want);
+        show(t, &s, &text);
+        bise_str_printf(&all, "[INST]a[/INST]");
+        ck_assert_str_eq(bise_str_get(&text) + strlen("<s>"),
+                         bise_str_get(&all));
+    }
+    bise_str_fini(&text);
+    bise_str_fini(&all);
+    bise_sample_fini(&s);
+    bise_json_free(options);
+    bise_json_free(messages);
+    bise_tokenizer_free(t);
+}
+END_TEST
+
+static const struct { const char *rules, *field; } bad_rules[] = {
+    { "[]", "'model_settings_builder'" },
+    { "{\"reasoning_effort\":{\"default\":\"high\"}}", "values'" },
+    { "{\"reasoning_effort\":{\"values\":[\"none\"]}}", "default' is absent" },
+    { "{\"reasoning_effort\":{\"values\":[\"none\"],\"default\":\"max\"}}",
+      "default' is max" },
+};
+
+START_TEST(bad_rules_are_named)
+{
+    bise_tokenizer *t = make_v15(bad_rules[_i].rules);
+    ck_assert_ptr_null(t);
+    ck_assert_msg(strstr(err.text, bad_rules[_i].field) != NULL, "%s",
+                  err.text);
+}
+END_TEST
+
 START_TEST(formats_are_chosen_and_refused)
 {
     bise_tokenizer *t = tiny();
@@ -397,6 +516,10 @@ static Suite *suite(void)
                         (int)(sizeof masks / sizeof *masks));
     tcase_add_loop_test(t, errors_name_message_and_reason, 0,
                         (int)(sizeof faults / sizeof *faults));
+    tcase_add_loop_test(t, v15_says_its_settings, 0,
+                        sizeof asked / sizeof *asked);
+    tcase_add_loop_test(t, bad_rules_are_named, 0,
+                        sizeof bad_rules / sizeof *bad_rules);
     tcase_add_test(t, formats_are_chosen_and_refused);
     tcase_add_loop_test(t, json_is_rewritten_as_python_does, 0,
                         (int)(sizeof json / sizeof *json));

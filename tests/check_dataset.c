@@ -581,6 +581,37 @@ START_TEST(key_follows_content_and_settings)
 }
 END_TEST
 
+/* What a run keeps is what a resumed one finds, under the same key. */
+START_TEST(kept_tokens_are_found_again)
+{
+    bise_error err;
+    bise_dataset *d = NULL;
+    char *path = fixture_file("keep.jsonl", "{\"text\":\"one two\"}\n");
+    char *dir = bise_path_join(fixture_dir, "kept"), name[64];
+    bise_dataset_options o = {
+        .files = (const char *const[]){ path }, .n_files = 1,
+        .tokenizer = fixture_tok, .chat = fixture_chat,
+    };
+    ck_ok(bise_mkdir(dir, &err));
+    ck_ok(bise_dataset_open(&d, &o, &err));
+    ck_ok(bise_dataset_keep(d, dir, &err));
+    ck_ok(bise_dataset_keep(d, dir, &err));     /* twice is fine */
+    snprintf(name, sizeof name, "tokens-%.16s.bin", bise_dataset_digest(d));
+    char *kept = bise_path_join(dir, name);
+    const uint64_t size = bise_file_size(kept);
+    ck_assert_uint_gt(size, 256);
+    bise_dataset_close(d);
+    o.cache_dir = dir;
+    ck_ok(bise_dataset_open(&d, &o, &err));
+    ck_assert_uint_eq(bise_dataset_count(d), 1);
+    ck_assert_uint_eq(bise_file_size(kept), size);
+    bise_dataset_close(d);
+    bise_free(kept);
+    bise_free(dir);
+    bise_free(path);
+}
+END_TEST
+
 START_TEST(sources_take_weights_and_directories)
 {
     bise_error err;
@@ -677,6 +708,7 @@ static Suite *suite(void)
     tcase_add_test(c, cache_is_reused_and_checked);
     tcase_add_test(c, cache_with_consistent_checksum_is_still_checked);
     tcase_add_test(c, key_follows_content_and_settings);
+    tcase_add_test(c, kept_tokens_are_found_again);
     tcase_add_test(c, sources_take_weights_and_directories);
     tcase_add_test(c, directory_without_train_gives_all_files);
     tcase_add_test(c, spool_gives_back_what_it_took);

@@ -61,6 +61,15 @@ static const struct { const char *text, *rows; } cuts[] = {
     { "[1", "1!the array is not closed at the end of the file|" },
     { "[", "1!the array is not closed at the end of the file|" },
     { "[1]\n\n x", "1@1:1|3!text after the end of the array|" },
+    /* objects over several lines, one after another */
+    { "{\n \"a\": [1]\n}\n", "1@0:{\n \"a\": [1]\n}|" },
+    { "\n{ \r\n \"a\": \"}\"\n}\n{\n}{\"b\":2}\n",
+      "2@1:{ \r\n \"a\": \"}\"\n}|5@17:{\n}|6@20:{\"b\":2}|" },
+    { "{\n \"a\": 1\n", "1!the object is not closed at the end of the file|" },
+    { "{\n}, x", "1@0:{\n}|2@3:,|2@5:x|" },
+    /* not JSON at all */
+    { "\xff\xfe{", "1!the file is UTF-16, not UTF-8|" },
+    { "PAR1xxxx", "1!a Parquet file, not JSON lines|" },
     { "[\"a]\n", "1!the array is not closed at the end of the file|" },
 };
 
@@ -106,6 +115,40 @@ START_TEST(rows_cross_buffers)
             ck_assert_ptr_null(v[i].fault);
             ck_assert_int_eq(memcmp(text.data + v[i].offset, v[i].text,
                                     v[i].n), 0);
+        }
+    }
+    ck_assert_int_eq(seen, rows);
+    bise_rows_close(r);
+    bise_str_fini(&text);
+}
+END_TEST
+
+/* The same for objects of three lines each. */
+START_TEST(objects_cross_buffers)
+{
+    const int rows = 100000;
+    bise_str text = { 0 };
+    bise_error err;
+    bise_inflate *in = NULL;
+    bise_row_reader *r = NULL;
+    for (int i = 0; i < rows; i++)
+        bise_str_printf(&text, "{\n\"n\":%d,\"pad\":\"%*s\"\n}\n", i, i % 97, "");
+    ck_assert_uint_gt(text.len, 4u << 20);
+    ck_ok(bise_inflate_memory(&in, text.data, text.len, &err));
+    ck_ok(bise_rows_new_take(&r, in, &err));
+    int seen = 0;
+    for (;;) {
+        const bise_raw_row *v;
+        size_t n;
+        ck_ok(bise_rows_batch(r, &v, &n, &err));
+        if (!n)
+            break;
+        for (size_t i = 0; i < n; i++, seen++) {
+            char want[32];
+            const int len = snprintf(want, sizeof want, "{\n\"n\":%d,", seen);
+            ck_assert_int_eq(memcmp(v[i].text, want, (size_t)len), 0);
+            ck_assert_int_eq((int)v[i].line, seen * 3 + 1);
+            ck_assert_int_eq(v[i].text[v[i].n - 1], '}');
         }
     }
     ck_assert_int_eq(seen, rows);
@@ -226,6 +269,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, cuts_lines_and_arrays, 0,
                         sizeof cuts / sizeof *cuts);
     tcase_add_loop_test(c, rows_cross_buffers, 0, 2);
+    tcase_add_test(c, objects_cross_buffers);
     tcase_add_loop_test(c, long_rows_grow_the_buffer, 0, 2);
     tcase_add_loop_test(c, compressed_files_read_the_same, 0, 2);
     tcase_add_test(c, absent_file_is_named);

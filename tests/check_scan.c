@@ -63,9 +63,17 @@ static const struct { const char *text, *want; } logs[] = {
     { "{\"text\":1}\n{\"text\":\"a\"}",
       "1 text 0 'text' is not a string\n2 text 1\n" },
     { "{}\n7\n{\"text\":\"a\"}",
-      "1 - 0 no known format: none of messages, conversations, instruction + "
-      "output, prompt + completion, input + output, question + answer, text\n"
+      "1 - 0 no known format in the keys (none): needed are messages, "
+      "conversations, instruction + output, prompt + completion, "
+      "input + output, question + answer, text, chosen + rejected, ...\n"
       "2 - 0 the row is not an object\n3 text 1\n" },
+    { "{\"data\":[],\"n\":1}",
+      "1 - 0 no known format in the keys 'data', 'n': needed are messages, "
+      "conversations, instruction + output, prompt + completion, "
+      "input + output, question + answer, text, chosen + rejected, ...\n" },
+    { "a,b,c\n\xc3\x28\n",
+      "1 - 0 not JSON: the line begins with 'a,b,c', not with '{'\n"
+      "2 - 0 not JSON: the line begins with '', not with '{'\n" },
     /* the first good row decides about mixtures, not the first row */
     { "{\"text\":1}\n{\"input_ids\":[1,2]}\n{\"text\":\"a\"}\n",
       "1 text 0 'text' is not a string\n2 tokens 1\n"

@@ -96,6 +96,23 @@ static const struct { const char *row, *name; bool pair; } kinds[] = {
     { "{\"messages\":0,\"chosen\":1,\"rejected\":2}", "preference", true },
     { "{\"preferred_output\":1,\"non_preferred_output\":2}", "preference",
       true },
+    { "{\"instruction\":1,\"response\":2,\"context\":3}", "dolly", false },
+    { "{\"system_prompt\":0,\"question\":1,\"response\":2}",
+      "question/response", false },
+    { "{\"query\":1,\"response\":2}", "query/response", false },
+    { "{\"prompt\":1,\"response\":2}", "prompt/response", false },
+    { "{\"problem\":1,\"solution\":2}", "problem/solution", false },
+    { "{\"inputs\":1,\"targets\":2}", "inputs/targets", false },
+    { "{\"segments\":[]}", "segments", false },
+    { "{\"prefix\":1,\"suffix\":2,\"middle\":3}", "fim", false },
+    { "{\"prompt\":1,\"suffix\":\"x\",\"completion\":3}", "fim", false },
+    { "{\"prompt\":1,\"suffix\":null,\"completion\":3}",
+      "prompt/completion", false },
+    { "{\"prompt\":1,\"completion\":2,\"label\":true}", "kto", false },
+    { "{\"prompt\":1,\"completion\":2,\"label\":\"x\"}",
+      "prompt/completion", false },
+    { "{\"messages\":1,\"kto_tag\":false}", "kto", false },
+    { "{\"conversations\":1,\"kto_tag\":false}", "kto", false },
     { "{\"prompt\":1}", NULL, false },
     { "{\"completion\":1}", NULL, false },
     { "{\"instruction\":1}", NULL, false },
@@ -117,7 +134,8 @@ START_TEST(keys_decide_the_format)
     } else {
         ck_assert_ptr_nonnull(f);
         ck_assert_str_eq(bise_schema_name(f), kinds[_i].name);
-        ck_assert_int_eq(bise_schema_is_pair(f), kinds[_i].pair);
+        ck_assert_int_eq(bise_schema_use_of(f) == BISE_FOR_PAIRS,
+                         kinds[_i].pair);
     }
     bise_json_free(v);
 }
@@ -134,7 +152,7 @@ static const struct { const char *row, *text; } becomes[] = {
     { "{\"prompt\":\"q\",\"completion\":\"a\"}",
       "<s>[INST]q[/INST]{a</s>}" },
     { "{\"prompt\":\"q\",\"completion\":\"a\",\"system\":\"s\"}",
-      "<s>[INST]q[/INST]{a</s>}" },
+      "<s>[SYSTEM_PROMPT]s[/SYSTEM_PROMPT][INST]q[/INST]{a</s>}" },
     { "{\"question\":\"q\",\"answer\":\"a\",\"system\":\"s\"}",
       "<s>[SYSTEM_PROMPT]s[/SYSTEM_PROMPT][INST]q[/INST]{a</s>}" },
     { "{\"input\":\"q\",\"output\":\"a\"}", "<s>[INST]q[/INST]{a</s>}" },
@@ -210,6 +228,91 @@ static const struct { const char *row, *text; } becomes[] = {
       "<s>[INST]do\nit[/INST]{a</s>}\n<s>[INST]do\nit[/INST]{b</s>}" },
     { "{\"question\":\"q\",\"chosen\":\"a\",\"rejected\":\"b\"}",
       "<s>[INST]q[/INST]{a</s>}\n<s>[INST]q[/INST]{b</s>}" },
+    /* a question with a context, below it as alpaca's input is */
+    { "{\"question\":\"q\",\"context\":\"c\",\"answer\":\"a\"}",
+      "<s>[INST]q\nc[/INST]{a</s>}" },
+    { "{\"instruction\":\"do\",\"context\":\"it\",\"response\":\"a\",\"categ"
+      "ory\":\"x\"}",
+      "<s>[INST]do\nit[/INST]{a</s>}" },
+    { "{\"instruction\":\"do\",\"context\":\"\",\"response\":\"a\"}",
+      "<s>[INST]do[/INST]{a</s>}" },
+    { "{\"system_prompt\":\"s\",\"question\":\"q\",\"response\":\"a\"}",
+      "<s>[SYSTEM_PROMPT]s[/SYSTEM_PROMPT][INST]q[/INST]{a</s>}" },
+    { "{\"system\":\"\",\"question\":\"q\",\"response\":\"a\"}",
+      "<s>[INST]q[/INST]{a</s>}" },
+    /* columns of a table that are null in this row */
+    { "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"tool_calls\":nu"
+      "ll,\"tool_call_id\":null,\"weight\":null},{\"role\":\"assistant\",\"c"
+      "ontent\":\"a\",\"tool_calls\":null,\"name\":null}],\"tools\":null,\"s"
+      "ystem\":null}",
+      "<s>[INST]q[/INST]{a</s>}" },
+    /* a system text beside the messages, unless they have one */
+    { "{\"system\":\"s\",\"messages\":[{\"role\":\"user\",\"content\":\"q\"}"
+      ",{\"role\":\"assistant\",\"content\":\"a\"}]}",
+      "<s>[SYSTEM_PROMPT]s[/SYSTEM_PROMPT][INST]q[/INST]{a</s>}" },
+    { "{\"system\":\"s\",\"messages\":[{\"role\":\"system\",\"content\":\"t"
+      "\"},{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"c"
+      "ontent\":\"a\"}]}",
+      "<s>[SYSTEM_PROMPT]t[/SYSTEM_PROMPT][INST]q[/INST]{a</s>}" },
+    /* other ways to mask a turn */
+    { "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assi"
+      "stant\",\"content\":\"a\",\"train\":false},{\"role\":\"user\",\"conte"
+      "nt\":\"r\"},{\"role\":\"assistant\",\"content\":\"b\",\"train\":true}"
+      "]}",
+      "<s>[INST]q[/INST]a</s>[INST]r[/INST]{b</s>}" },
+    { "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\""
+      "gpt\",\"value\":\"a\",\"loss\":false},{\"from\":\"human\",\"value\":"
+      "\"r\"},{\"from\":\"gpt\",\"value\":\"b\",\"weight\":1}]}",
+      "<s>[INST]q[/INST]a</s>[INST]r[/INST]{b</s>}" },
+    { "{\"messages\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\""
+      ",\"value\":\"a\"}]}",
+      "<s>[INST]q[/INST]{a</s>}" },
+    /* calls and results without ids belong together in order */
+    { "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assi"
+      "stant\",\"content\":null,\"tool_calls\":[{\"type\":\"function\",\"fun"
+      "ction\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}},{\"type\":"
+      "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":"
+      "1}\"}}]},{\"role\":\"tool\",\"content\":\"1\"},{\"role\":\"tool\",\"c"
+      "ontent\":\"2\"},{\"role\":\"assistant\",\"content\":\"a\"}]}",
+      "<s>[INST]q[/INST]{[TOOL_CALLS]f[ARGS]{\"x\": 1}[TOOL_CALLS]f[ARGS]{\""
+      "x\": 1}</s>}[TOOL_RESULTS]1[/TOOL_RESULTS][TOOL_RESULTS]2[/TOOL_RESUL"
+      "TS]{a</s>}" },
+    /* OpenAI's older form */
+    { "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assi"
+      "stant\",\"content\":null,\"function_call\":{\"name\":\"f\",\"argument"
+      "s\":\"{}\"}},{\"role\":\"function\",\"name\":\"f\",\"content\":\"1\"}"
+      ",{\"role\":\"assistant\",\"content\":\"a\"}]}",
+      "<s>[INST]q[/INST]{[TOOL_CALLS]f[ARGS]{}</s>}[TOOL_RESULTS]1[/TOOL_RES"
+      "ULTS]{a</s>}" },
+    { "{\"only_last\":true,\"messages\":[{\"role\":\"user\",\"content\":\"q"
+      "\"},{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type"
+      "\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\"
+      "\":1}\"},\"id\":\"call_1\"}]}]}",
+      "<s>[INST]q[/INST]{[TOOL_CALLS]f[ARGS]{\"x\": 1}</s>}" },
+    /* answers that are whole conversations */
+    { "{\"prompt\":\"q\",\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{"
+      "\"role\":\"assistant\",\"content\":\"a\"}],\"rejected\":[{\"role\":\""
+      "user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"b\"}]"
+      "}",
+      "<s>[INST]q[/INST]{a</s>}\n<s>[INST]q[/INST]{b</s>}" },
+    { "{\"system\":\"s\",\"question\":\"q\",\"chosen\":\"a\",\"rejected\":\""
+      "b\"}",
+      "<s>[SYSTEM_PROMPT]s[/SYSTEM_PROMPT][INST]q[/INST]{a</s>}\n<s>[SYSTEM_"
+      "PROMPT]s[/SYSTEM_PROMPT][INST]q[/INST]{b</s>}" },
+    /* a text with a gap */
+    { "{\"prefix\":\"p\",\"suffix\":\"s\",\"middle\":\"m\"}",
+      "<s>[SUFFIX]s[PREFIX]p{m</s>}" },
+    { "{\"prompt\":\"p\",\"suffix\":\"s\",\"completion\":\"\"}",
+      "<s>[SUFFIX]s[PREFIX]p{</s>}" },
+    /* parts with the special tokens written out */
+    { "{\"segments\":[{\"label\":false,\"text\":\"<s>[INST]q[/INST]\"},{\"la"
+      "bel\":true,\"text\":\"a</s>\"}]}",
+      "<s>[INST]q[/INST]{a</s>}" },
+    { "{\"segments\":[{\"label\":true,\"text\":\"q\"},{\"label\":false,\"tex"
+      "t\":\"a\"}]}",
+      "<s>{q}a" },
+    { "{\"prompt\":\"q\",\"completion\":\"a\",\"label\":false}",
+      "<s>[INST]q[/INST]{a</s>}" },
 };
 
 START_TEST(rows_become_conversations)
@@ -342,6 +445,17 @@ static const struct { const char *row, *words; } wrong[] = {
     { "{\"chosen\":\"a\",\"rejected\":\"b\"}", "message 1 is the assistant's" },
     { "{\"prompt\":\"x\",\"chosen\":\"a\",\"rejected\":5}",
       "the assistant's part is neither" },
+    { "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assi"
+      "stant\",\"content\":\"a\"}],\"tools\":\"{}\"}",
+      "'tools' is not an array" },
+    { "{\"segments\":[]}",
+      "'segments' has no elements" },
+    { "{\"segments\":[{\"text\":\"x\"}]}",
+      "segment 1 is not a 'text'" },
+    { "{\"prefix\":\"p\",\"suffix\":\"s\",\"middle\":3}",
+      "'middle' is not a plain string" },
+    { "{\"prefix\":\"p\\u0000q\",\"suffix\":\"s\",\"middle\":\"m\"}",
+      "'prefix' is not a plain string" },
 };
 
 START_TEST(faults_are_named)
@@ -353,6 +467,39 @@ START_TEST(faults_are_named)
     ck_assert_msg(strstr(err.text, wrong[_i].words) != NULL,
                   "'%s' is not in '%s'", wrong[_i].words, err.text);
     bise_samples_fini(&s);
+}
+END_TEST
+
+/* Only v15 has an effort to say; the formats before it refuse the wish. */
+START_TEST(effort_is_refused_before_v15)
+{
+    bise_error err;
+    bise_samples s = { 0 };
+    ck_assert_int_eq(encode("{\"reasoning_effort\":\"high\",\"messages\":["
+                            U "," A "]}", &s, &err), BISE_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "cannot be expressed in v13"));
+    bise_samples_fini(&s);
+}
+END_TEST
+
+/* Ids of other engines become Mistral's where they are part of the text, and
+ * the id of the trained call is not learnt. */
+START_TEST(call_ids_fit_the_version)
+{
+    static const char row[] =
+        "{\"messages\":[" U ",{\"role\":\"assistant\",\"tool_calls\":[{\"id\":"
+        "\"call_AbCdEfGh123\",\"function\":{\"name\":\"f\"}}]},{\"role\":"
+        "\"tool\",\"tool_call_id\":\"call_AbCdEfGh123\",\"content\":\"1\"},"
+        "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"abcdefghi\","
+        "\"function\":{\"name\":\"g\"}}]}]}";
+    bise_error err;
+    bise_dataset_options o = plain();
+    ck_ok(bise_chat_for(&o.chat, fixture_tok, "v3-tekken", &err));
+    check_text(row, &o, "<s>[INST]x[/INST]{[TOOL_CALLS][{\"name\": \"f\", "
+               "\"arguments\": {}, \"id\": \"call00001\"}]</s>}"
+               "[TOOL_RESULTS]{\"content\": 1, \"call_id\": \"call00001\"}"
+               "[/TOOL_RESULTS]{[TOOL_CALLS][{\"name\": \"g\", "
+               "\"arguments\": {}}]</s>}");
 }
 END_TEST
 
@@ -419,6 +566,8 @@ static Suite *suite(void)
                         sizeof becomes / sizeof *becomes);
     tcase_add_test(c, train_on_selects_the_tokens);
     tcase_add_test(c, tools_follow_the_version);
+    tcase_add_test(c, effort_is_refused_before_v15);
+    tcase_add_test(c, call_ids_fit_the_version);
     tcase_add_loop_test(c, faults_are_named, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(c, truncation_forgets_a_failed_row);
     tcase_add_test(c, rows_are_not_changed);

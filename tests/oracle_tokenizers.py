@@ -4,13 +4,15 @@
   oracle_tokenizers.py TOKENIZE_TOOL [--texts 1000] [--chats 1000] [--seed 1]
 
 Texts of all scripts, emoji, control characters, invalid UTF-8, long blanks,
-numbers, code; conversations of every version with tools, nested JSON,
-thoughts, and faults. Every id must be equal, and where mistral-common refuses
+numbers, code, long runs without a boundary; what ids decode to;
+conversations of every version with tools, nested JSON, thoughts, model
+settings, and faults. Every id must be equal, and where mistral-common refuses
 a conversation bise must too. Exits 77 ("skipped") without the packages or the
 real tokenizer files.
 SPDX-License-Identifier: Apache-2.0
 """
 import argparse
+import codecs
 import gzip
 import json
 import os
@@ -192,6 +194,50 @@ def tools(r):
             "required": ["p"]}}} for _ in range(r.randrange(1, 3))]
 
 
+def settings(r):
+    """Model settings of a request, now and then ones that are refused."""
+    out = {}
+    if r.randrange(3) == 0:
+        out["reasoning_effort"] = r.choice(
+            ["none", "high", "high", None, "low", "huge"])
+    if r.randrange(4) == 0:
+        schema = {"type": "object", "properties": {
+            text(r, 8): {"type": "string", "description": text(r, 12)}}}
+        out["response_format"] = r.choice([
+            {"type": "text"}, {"type": "json_object"},
+            {"type": "json_schema", "json_schema": {
+                "name": "s", "schema": schema, "strict": True}}])
+    return out
+
+
+def run_of(r):
+    """A long text without a place to cut it: windows of merges meet."""
+    n = r.randrange(20000, 60000)
+    kind = r.randrange(8)
+    if kind == 0:
+        return "".join(r.choice("abcdefghijklmnopqrstuvwxyz")
+                       for _ in range(n))
+    if kind == 1:
+        return r.choice(["a", "!", " ", "é", "的", "=", "ab", "-="]) * n
+    if kind == 2:
+        return "".join(r.choice("the and of in to is it he was".split())
+                       for _ in range(n // 3))
+    if kind == 3:
+        lo, hi = r.choice(RANGES)
+        some = [c for c in map(chr, range(lo, hi))
+                if unicodedata.category(c) not in ("Cn", "Cs")]
+        return "".join(r.choice(some) for _ in range(n))
+    if kind == 4:
+        return "".join(r.choice("!#$%&()*+,-./:;<=>?@[]^_{|}~")
+                       for _ in range(n))
+    if kind == 5:
+        return r.choice(WORDS[:20]).replace(" ", "") * (n // 4)
+    if kind == 6:
+        return " " * n + "x" + "\n" * n
+    return "".join(r.choice("aeiou") * r.randrange(1, 40)
+                   for _ in range(n // 20))
+
+
 def ask(tool, tokenizer, lines):
     text_in = "".join(json.dumps(l) + "\n" for l in lines)
     out = subprocess.run([tool, tokenizer], input=text_in.encode(),
@@ -226,9 +272,10 @@ def write_tekken(folder, version):
         data["config"]["version"] = "v15"
         for i, n in ((37, "[MODEL_SETTINGS]"), (38, "[/MODEL_SETTINGS]")):
             data["special_tokens"][i]["token_str"] = n
-        data["model_settings_builder"] = {"reasoning_effort": {
-            "type": "enum", "values": ["none", "high"], "accepts_none": True,
-            "default": "high"}}
+        data["model_settings_builder"] = {
+            "reasoning_effort": {"type": "enum", "values": ["none", "high"],
+                                 "accepts_none": True, "default": "high"},
+            "json_schema": {"type": "json_schema"}}
     path = os.path.join(folder, "tekken_%s.json" % version)
     with open(path, "w", encoding="utf-8") as f:
         json.dump(data, f, ensure_ascii=False)
@@ -267,6 +314,41 @@ def compare_texts(tool, files, folder, texts, faults):
           strings, faults)
 
 
+codecs.register_error("each", lambda e: (
+    "\ufffd" * (e.end - e.start), e.end))
+
+
+def compare_decoding(tool, files, r, n, faults):
+    """Bytes of random ids: those of tekken and of SentencePiece models."""
+    import sentencepiece
+    from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+    for label in ("tekken v13", "spm v1", "spm v3"):
+        path = files[label]
+        spm = label.startswith("spm")
+        t = sentencepiece.SentencePieceProcessor(model_file=path) if spm \
+            else Tekkenizer.from_file(path)
+        low, high = (3, 32000) if spm else (1000, 131072)
+        if label == "spm v3":
+            low, high = 771, 32768
+        lines, want = [], []
+        for _ in range(n):
+            ids = [r.randrange(low, r.choice((low + 256, high)))
+                   for _ in range(r.randrange(1, 12))]
+            lines.append({"ids": ids, "back": True})
+            want.append(t.decode(ids) if spm else
+                        t.decode(ids, SpecialTokenPolicy.IGNORE))
+        # sentencepiece replaces byte by byte, Python run by run
+        errors = "each" if spm else "replace"
+        got = [bytes.fromhex(g.split(" = ")[1]).decode("utf-8", errors)
+               if " = " in g else g for g in ask(tool, path, lines)]
+        for g, w, line in zip(got, want, lines):
+            if g != w:
+                faults.append("decode %s: %r\n  bise  %r\n  judge %r" % (
+                    label, line["ids"], g, w))
+        print("%-34s %5d decoded" % (label, n), flush=True)
+
+
 def compare_chats(tool, files, r, n, faults):
     from mistral_common.protocol.fim.request import FIMRequest
     from mistral_common.protocol.instruct.request import ChatCompletionRequest
@@ -279,6 +361,7 @@ def compare_chats(tool, files, r, n, faults):
         lines, want = [], []
         for _ in range(each):
             line = {"messages": chat(r), "tools": tools(r)}
+            line.update(settings(r))
             trains = line["messages"][-1]["role"] == "assistant"
             try:
                 t = mc[ValidationMode.finetuning if trains else
@@ -306,6 +389,8 @@ def main():
     ap.add_argument("tool")
     ap.add_argument("--texts", type=int, default=1000)
     ap.add_argument("--chats", type=int, default=1000)
+    ap.add_argument("--runs", type=int, default=24,
+                    help="texts of some 50 KB without a boundary")
     ap.add_argument("--seed", type=int, default=1)
     a = ap.parse_args()
     try:
@@ -332,6 +417,9 @@ def main():
             files["tekken " + v] = write_tekken(folder, v)
         texts = [raw(r) for _ in range(a.texts)]
         compare_texts(a.tool, files, folder, texts, faults)
+        longs = [run_of(r).encode() for _ in range(a.runs)]
+        compare_texts(a.tool, files, folder, longs, faults)
+        compare_decoding(a.tool, files, r, a.texts, faults)
         compare_chats(a.tool, files, r, a.chats, faults)
     for f in faults[:20]:
         print("FAIL", f)

@@ -1,8 +1,9 @@
 /* tokenize_tool.c - ids for a stream of inputs, for oracle_tokenizers.py:
  *   tokenize_tool TOKENIZER < LINES
  * Each line is a JSON object: {"hex": bytes} or {"messages", "tools",
- * "format"?} or {"prefix", "suffix"}. Prints the ids of each on a line, or
- * "error: why". With "back": true also what the ids decode to, in hex.
+ * "format"?, "reasoning_effort"?, "response_format"?} or {"prefix", "suffix"}
+ * or {"ids"}. Prints the ids of each on a line, or "error: why". With "back":
+ * true also what the ids decode to, in hex.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -30,8 +31,15 @@ static bise_status encode(const bise_tokenizer *t, const bise_json *line,
     const char *prefix = bise_json_string(bise_json_get(line, "prefix"), NULL);
     const bise_json *format = bise_json_get(line, "format");
     const bise_chat *chat = NULL;
+    const bise_json *ids = bise_json_get(line, "ids");
     bise_str text = { 0 };
     bise_status s;
+    for (size_t i = 0; i < bise_json_size(ids); i++)
+        if (bise_ids_push(&out->ids, (int32_t)bise_json_number(
+                              bise_json_at(ids, i), -1)))
+            return bise_fail_nomem(err);
+    if (ids)
+        return BISE_OK;
     if (hex) {
         unhex(&text, hex);
         s = bise_tokenizer_encode(t, bise_str_get(&text), text.len, 0,
@@ -46,9 +54,11 @@ static bise_status encode(const bise_tokenizer *t, const bise_json *line,
     s = bise_chat_for(&chat, t, bise_json_string(format, NULL), err);
     if (s != BISE_OK)
         return s;
-    return bise_chat_encode(chat, t, bise_json_get(line, "messages"),
-                            bise_json_get(line, "tools"),
-                            BISE_TRAIN_ASSISTANT, out, err);
+    const bise_chat_request r = {
+        .messages = bise_json_get(line, "messages"),
+        .tools = bise_json_get(line, "tools"), .options = line,
+    };
+    return bise_chat_encode_request(chat, t, &r, out, err);
 }
 
 static void answer(const bise_tokenizer *t, const bise_json *line)

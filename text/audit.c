@@ -115,6 +115,30 @@ static bool count_sample(auditor *t, bise_row s, bise_audit_place where)
     return true;
 }
 
+/* Count the keys that nobody reads; beyond the first few names they are left
+ * out. */
+static bise_status note_ignored(bise_audit *a, const char *keys,
+                                bise_error *err)
+{
+    while (keys && *keys) {
+        const size_t n = strcspn(keys, "\n");
+        int32_t i = 0;
+        while (i < a->n_ignored && (strncmp(a->ignored[i].name, keys, n) != 0 ||
+                                    a->ignored[i].name[n]))
+            i++;
+        if (i == a->n_ignored && i < BISE_AUDIT_KEYS) {
+            char *name = bise_strndup(keys, n);
+            if (!name)
+                return bise_fail_nomem(err);
+            a->ignored[a->n_ignored++].name = name;
+        }
+        if (i < a->n_ignored)
+            a->ignored[i].rows++;
+        keys += n + (keys[n] == '\n');
+    }
+    return BISE_OK;
+}
+
 /* The scan's callback: count a row and spool its hash, or note it as bad. */
 static bise_status audit_row(void *ctx, const bise_scan_row *row,
                              bise_error *err)
@@ -135,7 +159,9 @@ static bise_status audit_row(void *ctx, const bise_scan_row *row,
     for (size_t i = 0; i < row->n; i++)
         kept |= count_sample(t, bise_scan_sample(row, i), where);
     t->n_marks++;
-    bise_status s = bise_spool_add(t->marks, &m, sizeof m, err);
+    bise_status s = note_ignored(a, row->ignored, err);
+    if (s == BISE_OK)
+        s = bise_spool_add(t->marks, &m, sizeof m, err);
     return s == BISE_OK && !kept ? drop_row(t, m.row, err) : s;
 }
 
@@ -341,6 +367,8 @@ void bise_audit_fini(bise_audit *a)
 {
     for (int32_t i = 0; i < a->n_files; i++)
         bise_free(a->files[i]);
+    for (int32_t i = 0; i < a->n_ignored; i++)
+        bise_free(a->ignored[i].name);
     bise_free(a->files);
     bise_free(a->lengths);
     *a = (bise_audit) { 0 };

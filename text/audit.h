@@ -15,6 +15,7 @@
 
 #define BISE_AUDIT_LENGTHS 65536 /* lengths counted one by one */
 #define BISE_AUDIT_PLACES 5      /* examples kept of each finding */
+#define BISE_AUDIT_KEYS 16       /* ignored keys told apart */
 #define BISE_AUDIT_NEAR_EMPTY 3  /* fewer trained tokens, the end included */
 
 /* Where a row stands, and a figure about it. */
@@ -24,6 +25,12 @@ typedef struct bise_audit_place {
     int64_t value;   /* tokens; for a duplicate the line it repeats */
     int32_t other;   /* for a duplicate the file it repeats */
 } bise_audit_place;
+
+/* A key that no format of its rows reads. */
+typedef struct bise_audit_key {
+    char *name;
+    uint64_t rows;
+} bise_audit_key;
 
 typedef struct bise_audit_options {
     const bise_dataset_options *data;
@@ -47,6 +54,8 @@ typedef struct bise_audit {
     bise_audit_place short_answers[BISE_AUDIT_PLACES];
     bise_audit_place no_target[BISE_AUDIT_PLACES];
     int32_t n_longest, n_repeated, n_short, n_no_target;
+    bise_audit_key ignored[BISE_AUDIT_KEYS]; /* in the order met */
+    int32_t n_ignored;
     char **files;             /* names by source */
     int32_t n_files;
 } bise_audit;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text/chat_settings.h"
 #include "text/chat_turns.h"
 #include "text/pyjson.h"
 
@@ -154,6 +155,7 @@ typedef struct job {
     bise_error *err;
     bise_status status; /* the first failure; later steps do nothing */
     bool trained;       /* of the segments that follow */
+    bise_str settings;  /* [MODEL_SETTINGS], empty for none */
     bise_ids ids;       /* scratch */
 } job;
 
@@ -260,16 +262,13 @@ static void put_tools(job *j, const bise_json *tools)
     control(j, "[/AVAILABLE_TOOLS]");
 }
 
-/* [MODEL_SETTINGS] with the defaults of the file, when it has any. Requests
- * may choose other settings at run time; a training row cannot, so it gets
- * what a request without a choice would get. */
+/* [MODEL_SETTINGS], when the conversation has any. */
 static void put_settings(job *j)
 {
-    const char *settings = bise_tokenizer_settings(j->t);
-    if (!settings)
+    if (!j->settings.len)
         return;
     control(j, "[MODEL_SETTINGS]");
-    text(j, settings, strlen(settings));
+    text(j, j->settings.data, j->settings.len);
     control(j, "[/MODEL_SETTINGS]");
 }
 
@@ -532,28 +531,66 @@ static void put_turns(job *j, const bise_turns *all, const bise_json *tools,
 
 /* Reads and checks first, then writes: a fault in the last message leaves
  * nothing behind in out. Tokens already in out stay as they were. */
-bise_status bise_chat_encode(const bise_chat *c, const bise_tokenizer *t,
-                             const bise_json *messages, const bise_json *tools,
-                             bise_train_on train_on, bise_sample *out,
-                             bise_error *err)
+bise_status bise_chat_encode_request(const bise_chat *c,
+                                     const bise_tokenizer *t,
+                                     const bise_chat_request *r,
+                                     bise_sample *out, bise_error *err)
 {
     bise_turns all = { 0 };
     const size_t start = out->ids.n;
     const int32_t turns = out->turns;
-    bise_status s = check_tools(tools, err);
-    if (s == BISE_OK)
-        s = bise_turns_read(&all, c, messages, err);
-    if (s != BISE_OK)
-        return s;
     job j = { .c = c, .t = t, .out = out, .err = err };
-    put_turns(&j, &all, tools, train_on);
+    j.status = check_tools(r->tools, err);
+    if (j.status == BISE_OK)
+        j.status = bise_chat_settings(&j.settings, c, bise_tokenizer_rules(t),
+                                      r->options, r->effort, err);
+    if (j.status == BISE_OK)
+        j.status = bise_turns_read(&all, c, r->messages, err);
+    if (j.status == BISE_OK) {
+        put_turns(&j, &all, r->tools, r->train_on);
+        bise_turns_fini(&all);
+    }
     bise_ids_fini(&j.ids);
-    bise_turns_fini(&all);
+    bise_str_fini(&j.settings);
     if (j.status != BISE_OK) {
         out->ids.n = start;
         out->turns = turns;
     }
     return j.status;
+}
+
+/* Without settings of its own a conversation has the file's defaults. */
+bise_status bise_chat_encode(const bise_chat *c, const bise_tokenizer *t,
+                             const bise_json *messages, const bise_json *tools,
+                             bise_train_on train_on, bise_sample *out,
+                             bise_error *err)
+{
+    const bise_chat_request r = { .messages = messages, .tools = tools,
+                                  .train_on = train_on };
+    return bise_chat_encode_request(c, t, &r, out, err);
+}
+
+/* The suffix continues a text: it is encoded behind a character whose ids,
+ * two in all real vocabularies, are dropped again, as mistral-common does. */
+static void put_suffix(job *j, const char *suffix)
+{
+    static const char before[] = "\xe2\x98\xba";
+    bise_str s = { 0 };
+    bise_str_puts(&s, before);
+    bise_str_puts(&s, suffix);
+    if (j->status == BISE_OK)
+        j->status = bise_tokenizer_encode(j->t, before, strlen(before), 0,
+                                          &j->ids, j->err);
+    const size_t drop = j->ids.n;
+    j->ids.n = 0;
+    if (j->status == BISE_OK)
+        j->status = bise_str_ok(&s) ?
+            bise_tokenizer_encode(j->t, s.data, s.len, 0, &j->ids, j->err) :
+            bise_fail_nomem(j->err);
+    if (j->status == BISE_OK && j->ids.n > drop)
+        j->status = bise_sample_add(j->out, j->ids.v + drop, j->ids.n - drop,
+                                    false, j->err);
+    bise_str_fini(&s);
 }
 
 /* Suffix before prefix, so that the model goes on from the prefix. Nothing
@@ -565,24 +602,12 @@ bise_status bise_chat_fim(const bise_tokenizer *t, const char *prefix,
     static const bise_chat fim = { .name = "fill-in-the-middle" };
     job j = { .c = &fim, .t = t, .out = out, .err = err };
     const size_t start = out->ids.n;
-    bise_str s = { 0 };
     control(&j, "<s>");
     control(&j, "[SUFFIX]");
-    /* The suffix continues a text: it is encoded behind a character whose two
-     * ids are dropped again, as mistral-common does. */
-    if (suffix && *suffix && j.status == BISE_OK) {
-        bise_str_puts(&s, "\xe2\x98\xba");
-        bise_str_puts(&s, suffix);
-        j.status = bise_str_ok(&s) ?
-            bise_tokenizer_encode(t, s.data, s.len, 0, &j.ids, err) :
-            bise_fail_nomem(err);
-        if (j.status == BISE_OK && j.ids.n > 2)
-            j.status = bise_sample_add(out, j.ids.v + 2, j.ids.n - 2, false,
-                                       err);
-    }
+    if (suffix && *suffix)
+        put_suffix(&j, suffix);
     control(&j, "[PREFIX]");
     text(&j, prefix, strlen(prefix));
-    bise_str_fini(&s);
     bise_ids_fini(&j.ids);
     if (j.status != BISE_OK)
         out->ids.n = start;

@@ -40,6 +40,17 @@ BISE_NODISCARD bise_status bise_chat_for(const bise_chat **out,
                                          const bise_tokenizer *t,
                                          const char *name, bise_error *err);
 const char *bise_chat_name(const bise_chat *c);
+/* A conversation and what is asked of it. */
+typedef struct bise_chat_request {
+    const bise_json *messages; /* array of {role, content, ...} */
+    const bise_json *tools;    /* array, or NULL */
+    const bise_json *options;  /* object whose reasoning_effort and
+                                * response_format count (v15), or NULL */
+    const char *effort;        /* reasoning effort where options has none, NULL
+                                * for the tokenizer file's default */
+    bise_train_on train_on;
+} bise_chat_request;
+
 /* Encode messages (array of {role, content, ...} as in the OpenAI format) and
  * tools (array or NULL). Ends ready for the assistant to speak when the last
  * message is the user's or a tool's; else it is a training sample. Appends to
@@ -50,6 +61,12 @@ BISE_NODISCARD bise_status bise_chat_encode(const bise_chat *c,
                                             const bise_json *tools,
                                             bise_train_on train_on,
                                             bise_sample *out, bise_error *err);
+/* The same for a request with model settings. */
+BISE_NODISCARD bise_status bise_chat_encode_request(const bise_chat *c,
+                                                    const bise_tokenizer *t,
+                                                    const bise_chat_request *r,
+                                                    bise_sample *out,
+                                                    bise_error *err);
 /* Fill in the middle: <s>[SUFFIX]suffix[PREFIX]prefix (v2 and later). */
 BISE_NODISCARD bise_status bise_chat_fim(const bise_tokenizer *t,
                                          const char *prefix,

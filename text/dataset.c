@@ -18,7 +18,7 @@
 #include "text/scan.h"
 #include "text/token_cache.h"
 
-#define CACHE_VERSION 1 /* raise when the same input gives other samples */
+#define CACHE_VERSION 2 /* raise when the same input gives other samples */
 
 struct bise_dataset {
     bise_token_cache cache;
@@ -113,7 +113,10 @@ static bise_status take_row(void *ctx, const bise_scan_row *row,
     if (row->reason)
         return bise_scan_fail(row, row->reason, err);
     bise_dataset_note_format(&b->stats, bise_schema_name(row->schema));
-    const bool pair = bise_schema_is_pair(row->schema);
+    const bool pair = bise_schema_use_of(row->schema) == BISE_FOR_PAIRS;
+    if (bise_schema_use_of(row->schema) == BISE_FOR_LABELS)
+        return bise_scan_fail(row, "an answer labelled good or bad is not for "
+                              "plain fine-tuning", err);
     if (pair && !b->o->pairs)
         return bise_scan_fail(row, "a pair of a chosen and a rejected answer "
                               "is not for plain fine-tuning", err);
@@ -152,10 +155,10 @@ static bise_status make_key(char key[65], const bise_sources *sources,
     if (!sha)
         return bise_fail_nomem(err);
     snprintf(text, sizeof text, "tokens %d %s %s train %d max %d long %d "
-             "pairs %d files %d\n", CACHE_VERSION,
+             "pairs %d effort %s files %d\n", CACHE_VERSION,
              bise_tokenizer_digest(o->tokenizer), bise_chat_name(o->chat),
              (int)o->train_on, (int)o->max_len, (int)o->too_long,
-             (int)o->pairs, (int)sources->n);
+             (int)o->pairs, o->effort ? o->effort : "-", (int)sources->n);
     bise_sha256_add(sha, text, strlen(text));
     for (int32_t i = 0; s == BISE_OK && i < sources->n; i++) {
         snprintf(text, sizeof text, "weight %.17g\n", sources->v[i].weight);
@@ -191,20 +194,25 @@ static bise_status build(const char *path, const char *key,
     return bise_token_writer_finish(b.writer, &b.stats, err);
 }
 
+/* The cache's name in a folder where it stays. */
+static char *kept_path(const char *dir, const char *key)
+{
+    char name[64];
+    snprintf(name, sizeof name, "tokens-%.16s.bin", key);
+    return bise_path_join(dir, name);
+}
+
 /* Where the cache goes; *temporary when it is not to stay. */
 static char *cache_path(const bise_dataset_options *o, const char *key,
                         bool *temporary)
 {
     char name[64];
-    const char *dir = o->cache_dir, *tmp = getenv("TMPDIR");
-    *temporary = !dir;
-    if (!dir) {
-        snprintf(name, sizeof name, "bise-tokens-%.16s-%ld", key,
-                 (long)getpid());
-        return bise_path_join(tmp && *tmp ? tmp : "/tmp", name);
-    }
-    snprintf(name, sizeof name, "tokens-%.16s.bin", key);
-    return bise_path_join(dir, name);
+    const char *tmp = getenv("TMPDIR");
+    *temporary = !o->cache_dir;
+    if (o->cache_dir)
+        return kept_path(o->cache_dir, key);
+    snprintf(name, sizeof name, "bise-tokens-%.16s-%ld", key, (long)getpid());
+    return bise_path_join(tmp && *tmp ? tmp : "/tmp", name);
 }
 
 /* Map the cache at path, made anew when it is absent or damaged. */
@@ -284,6 +292,27 @@ bise_status bise_dataset_open(bise_dataset **out,
     }
     *out = d;
     return BISE_OK;
+}
+
+/* The mapping is the file, whether it has a name or not. */
+bise_status bise_dataset_keep(const bise_dataset *d, const char *dir,
+                              bise_error *err)
+{
+    char *path = kept_path(dir, d->digest);
+    bise_out *out = NULL;
+    bise_status s = path ? BISE_OK : bise_fail_nomem(err);
+    if (s == BISE_OK && !bise_file_exists(path)) {
+        s = bise_out_open(&out, path, d->cache.map.size, true, err);
+        if (s == BISE_OK)
+            s = bise_out_write(out, d->cache.map.data, d->cache.map.size,
+                               err);
+        if (s == BISE_OK)
+            s = bise_out_commit(out, err);
+        else
+            bise_out_drop(out);
+    }
+    bise_free(path);
+    return s;
 }
 
 /* The mapping goes first; rows handed out die with it. */

@@ -40,6 +40,8 @@ typedef struct bise_dataset_options {
     int32_t max_len;            /* tokens of a sample, BOS and EOS included;
                                  * 0 = no limit */
     bise_too_long too_long;
+    const char *effort;         /* reasoning effort of rows that say none
+                                 * (v15), NULL for the tokenizer's default */
     bool pairs;                 /* preference rows: sample 2i is the chosen
                                  * answer, 2i+1 the rejected one; no others */
     const char *cache_dir;      /* where the token cache goes and stays; NULL =
@@ -82,6 +84,11 @@ typedef struct bise_dataset_source {
  * memory: a few MiB a thread, whatever the size of the files. */
 BISE_NODISCARD bise_status bise_dataset_open(bise_dataset **out,
                                              const bise_dataset_options *o,
+                                             bise_error *err);
+/* Copy the token cache into a directory, where a later bise_dataset_open with
+ * it as cache_dir finds it. Nothing happens when it is there already. */
+BISE_NODISCARD bise_status bise_dataset_keep(const bise_dataset *d,
+                                             const char *dir,
                                              bise_error *err);
 void bise_dataset_close(bise_dataset *d);
 /* Samples in file order. */

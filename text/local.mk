@@ -1,11 +1,11 @@
 # text/ - tokenizers, chat formats, datasets, packing
 libbise_a_SOURCES += %D%/chat.c %D%/chat.h %D%/chat_turns.c \
-  %D%/chat_turns.h %D%/pyjson.c %D%/pyjson.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
+  %D%/chat_turns.h %D%/chat_settings.c %D%/chat_settings.h %D%/pyjson.c %D%/pyjson.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
   %D%/hf_tokenizer.c %D%/merge.c %D%/merge.h %D%/split.c %D%/split.h \
   %D%/spm.c %D%/spm_model.c %D%/tekken.c %D%/tokenizer.c %D%/tokenizer.h \
   %D%/tokenizer_open.c %D%/vocab.c %D%/vocab.h
 libbise_a_SOURCES += %D%/audit.c %D%/audit.h %D%/dataset.c %D%/dataset.h \
-  %D%/order.c %D%/order.h %D%/pack.c %D%/pack.h %D%/rows.c %D%/rows.h \
+  %D%/order.c %D%/order.h %D%/pack.c %D%/pack.h %D%/row_messages.c %D%/row_messages.h %D%/rows.c %D%/rows.h \
   %D%/scan.c %D%/scan.h %D%/schema.c %D%/schema.h %D%/sources.c \
   %D%/sources.h %D%/spool.c %D%/spool.h %D%/token_cache.c \
   %D%/token_cache.h

@@ -1,8 +1,9 @@
 /* rows.c - cut a byte stream into JSON rows without parsing them. A stream
  * whose first visible byte is '[' is one array, cut at the commas of its first
- * level (strings and nesting are followed byte by byte); any other stream is
- * JSONL, cut at newlines. The buffer holds whole rows plus the start of the
- * next one, which moves to the front before the next read.
+ * level (strings and nesting are followed byte by byte); one whose first line
+ * is '{' alone has objects over several lines, cut where they close; any other
+ * stream is JSONL, cut at newlines. The buffer holds whole rows plus the start
+ * of the next one, which moves to the front before the next read.
  *
  *   buf: | rows of this batch ... | row in progress | free |
  *        0                        start          len      cap
@@ -22,7 +23,7 @@
 #define BATCH_BYTES (4u << 20)
 #define BATCH_ROWS 32768u /* bounds what a batch of tiny rows costs */
 
-typedef enum { START, LINES, ARRAY, AFTER_ARRAY, BROKEN } rows_mode;
+typedef enum { START, LINES, OBJECTS, ARRAY, AFTER_ARRAY, BROKEN } rows_mode;
 
 struct bise_row_reader {
     bise_inflate *in;
@@ -82,21 +83,54 @@ static bise_status broken(bise_row_reader *r, const char *fault,
     return s;
 }
 
-/* Skip a byte order mark and blanks; decide between lines and an array. */
-static void find_mode(bise_row_reader *r)
+/* What the stream is when it is not JSON at all; NULL when it may be. */
+static const char *foreign(const char *p, size_t n)
 {
-    if (r->base + r->at == 0 && r->len >= 3 &&
-        !memcmp(r->buf, "\xef\xbb\xbf", 3))
+    static const struct { const char *magic; size_t n; const char *what; }
+    kinds[] = {
+        { "\xff\xfe", 2, "the file is UTF-16, not UTF-8" },
+        { "\xfe\xff", 2, "the file is UTF-16, not UTF-8" },
+        { "PAR1", 4, "a Parquet file, not JSON lines" },
+        { "ARROW1", 6, "an Arrow file, not JSON lines" },
+        { "PK\3\4", 4, "a zip file, not JSON lines" },
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (n >= kinds[i].n && !memcmp(p, kinds[i].magic, kinds[i].n))
+            return kinds[i].what;
+    return NULL;
+}
+
+/* Is '{' the only thing on its line? Then an object has several lines, as
+ * json.dumps(indent=2) writes it. */
+static bool is_spread(const bise_row_reader *r)
+{
+    size_t i = r->at + 1;
+    while (i < r->len && (r->buf[i] == ' ' || r->buf[i] == '\t' ||
+                          r->buf[i] == '\r'))
+        i++;
+    return r->buf[r->at] == '{' && i < r->len && r->buf[i] == '\n';
+}
+
+/* Skip a byte order mark and blanks; decide between lines, objects and an
+ * array. */
+static bise_status find_mode(bise_row_reader *r, bise_error *err)
+{
+    const bool first = r->base + r->at == 0;
+    const char *what = first ? foreign(r->buf, r->len) : NULL;
+    if (what)
+        return broken(r, what, err);
+    if (first && r->len >= 3 && !memcmp(r->buf, "\xef\xbb\xbf", 3))
         begin_row(r, 3);
     while (r->at < r->len && is_blank(r->buf[r->at])) {
         r->line += r->buf[r->at] == '\n';
         begin_row(r, r->at + 1);
     }
     if (r->at == r->len)
-        return;
-    r->mode = r->buf[r->at] == '[' ? ARRAY : LINES;
+        return BISE_OK;
+    r->mode = r->buf[r->at] == '[' ? ARRAY : is_spread(r) ? OBJECTS : LINES;
     if (r->mode == ARRAY)
         begin_row(r, r->at + 1);
+    return BISE_OK;
 }
 
 /* True for a line that holds nothing: skipped, but counted. */
@@ -157,6 +191,29 @@ static void element_byte(bise_row_reader *r, char c)
     r->line += c == '\n';
 }
 
+/* Follow objects up to the bracket that closes each. */
+static bise_status cut_objects(bise_row_reader *r, bise_error *err)
+{
+    while (r->at < r->len && r->n_rows < BATCH_ROWS) {
+        element_byte(r, r->buf[r->at]);
+        r->at++;
+        if (r->blank) {
+            begin_row(r, r->at);
+            continue;
+        }
+        if (r->in_string || r->depth > 0)
+            continue;
+        const bise_status s = push(r, r->at, NULL, err);
+        if (s != BISE_OK)
+            return s;
+        begin_row(r, r->at);
+    }
+    if (r->at == r->len && r->eof && !r->blank)
+        return broken(r, "the object is not closed at the end of the file",
+                      err);
+    return BISE_OK;
+}
+
 /* Follow an array up to its closing bracket; a comma or that bracket at the
  * first level ends an element. */
 static bise_status cut_array(bise_row_reader *r, bise_error *err)
@@ -195,9 +252,11 @@ static bise_status cut(bise_row_reader *r, bise_error *err)
 {
     bise_status s = BISE_OK;
     if (r->mode == START)
-        find_mode(r);
+        s = find_mode(r, err);
     if (r->mode == LINES)
         s = cut_lines(r, err);
+    else if (r->mode == OBJECTS)
+        s = cut_objects(r, err);
     else if (r->mode == ARRAY)
         s = cut_array(r, err);
     if (s != BISE_OK || r->mode != AFTER_ARRAY)

@@ -30,6 +30,7 @@ typedef struct parsed {
     const bise_schema *schema;
     size_t first, n;    /* samples in the chunk's buffer */
     char *reason;       /* bise_free; NULL when good */
+    char *ignored;      /* bise_free; NULL when all keys are read */
     uint64_t hash;
 } parsed;
 
@@ -111,6 +112,62 @@ static uint64_t hash_of(const bise_samples *s, size_t from)
     return h;
 }
 
+/* Keys with a value that the format does not read, each ended by a newline;
+ * NULL when there are none. Short of memory the report lacks some, no more. */
+static char *ignored_keys(const bise_schema *f, const bise_json *row)
+{
+    bise_str s = { 0 };
+    for (void *it = bise_json_iter(row, NULL); it;
+         it = bise_json_iter(row, it)) {
+        const bise_json *v = bise_json_iter_value(it);
+        size_t n = 1;
+        const bool empty = bise_json_is_null(v) ||
+                           (bise_json_string(v, &n) && !n);
+        if (empty || bise_schema_reads(f, bise_json_iter_key(it)))
+            continue;
+        bise_str_puts(&s, bise_json_iter_key(it));
+        bise_str_putc(&s, '\n');
+    }
+    return s.len ? bise_str_take(&s) : NULL;
+}
+
+/* "no known format" with the row's first keys, so that one sees at once what
+ * was misspelt or nested. */
+static bise_status fail_unknown(const bise_json *row, bise_error *err)
+{
+    bise_str keys = { 0 };
+    for (void *it = bise_json_iter(row, NULL); it && keys.len < 60;
+         it = bise_json_iter(row, it))
+        bise_str_printf(&keys, "%s'%.30s'", keys.len ? ", " : "",
+                        bise_json_iter_key(it));
+    const bise_status s =
+        bise_fail(err, BISE_EFORMAT, "no known format in the keys %s: needed "
+                  "are messages, conversations, instruction + output, "
+                  "prompt + completion, input + output, question + answer, "
+                  "text, chosen + rejected, ...",
+                  keys.len ? bise_str_get(&keys) : "(none)");
+    bise_str_fini(&keys);
+    return s;
+}
+
+/* Can JSON begin like this? Text of another kind gets plainer words than the
+ * parser has. */
+static bise_status check_start(const bise_raw_row *raw, bise_error *err)
+{
+    size_t at = 0;
+    while (at < raw->n && strchr(" \t\r\n", raw->text[at]))
+        at++;
+    const char c = at < raw->n ? raw->text[at] : 0;
+    if (strchr("{[\"-0123456789tfn", c))
+        return BISE_OK;
+    return bise_fail(err, BISE_EFORMAT, "not JSON: the line begins with "
+                     "'%.*s', not with '{'",
+                     (int)(raw->n - at < 16 ? bise_utf8_valid(raw->text + at,
+                                                              raw->n - at)
+                           : bise_utf8_valid(raw->text + at, 16)),
+                     raw->text + at);
+}
+
 /* A row's text to samples; leaves the reason in err. */
 static bise_status parse_row(const bise_dataset_options *o,
                              const bise_raw_row *raw, bise_samples *out,
@@ -119,21 +176,22 @@ static bise_status parse_row(const bise_dataset_options *o,
     bise_json *v = NULL;
     bise_status s = raw->fault ?
                     bise_fail(err, BISE_EFORMAT, "%s", raw->fault) :
-                    bise_json_parse(&v, raw->text, raw->n, err);
+                    check_start(raw, err);
+    if (s == BISE_OK)
+        s = bise_json_parse(&v, raw->text, raw->n, err);
     if (s == BISE_OK && bise_json_typeof(v) != BISE_JSON_OBJECT)
         s = bise_fail(err, BISE_EFORMAT, "the row is not an object");
     if (s == BISE_OK) {
         p->schema = bise_schema_of(v);
         if (!p->schema)
-            s = bise_fail(err, BISE_EFORMAT,
-                          "no known format: none of messages, conversations, "
-                          "instruction + output, prompt + completion, "
-                          "input + output, question + answer, text");
+            s = fail_unknown(v, err);
     }
     if (s == BISE_OK)
         s = bise_schema_encode(p->schema, v, o, out, err);
     if (s == BISE_OK && out->n == p->first)
         s = bise_fail(err, BISE_EFORMAT, "the row makes no sample");
+    if (s == BISE_OK)
+        p->ignored = ignored_keys(p->schema, v);
     bise_json_free(v);
     return s;
 }
@@ -176,6 +234,8 @@ static void clear_chunks(scan *sc)
         for (size_t k = 0; k < CHUNK; k++) {
             bise_free(c->rows[k].reason);
             c->rows[k].reason = NULL;
+            bise_free(c->rows[k].ignored);
+            c->rows[k].ignored = NULL;
         }
         bise_samples_truncate(&c->samples, 0);
         if (c->samples.all.ids.cap > KEEP_IDS)
@@ -236,7 +296,7 @@ static bise_status emit_batch(scan *sc, int32_t source, const char *file,
             .source = source, .file = file, .raw = &sc->raw[i],
             .schema = p->schema, .reason = p->reason,
             .samples = &c->samples, .first = p->first, .n = p->n,
-            .hash = p->hash,
+            .hash = p->hash, .ignored = p->ignored,
         };
         const bise_status s = emit(sc, &row, p, err);
         if (s != BISE_OK)

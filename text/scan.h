@@ -24,6 +24,8 @@ typedef struct bise_scan_row {
     const char *reason;         /* what is wrong, or NULL */
     const bise_samples *samples;
     size_t first, n;            /* its samples, none cut */
+    const char *ignored;        /* keys that the format does not read, each
+                                 * ended by a newline, or NULL */
     uint64_t hash;              /* of the tokens: equal rows have equal ones */
 } bise_scan_row;
 

@@ -6,13 +6,18 @@
  *   interactions       interactions (system_prompt, ...)    the conversation
  *   sharegpt           conversations (system, tools)        the conversation
  *   alpaca             instruction + output (input, ...)    one answered turn
+ *   dolly              instruction + response (context)     one answered turn
  *   instances          instruction + instances              one each
  *   prompt/completion  prompt + completion                  one answered turn
- *   question/answer    question + answer (system)           one answered turn
- *   input/output       input + output (system)              one answered turn
+ *   question/answer, question/response, query/response, prompt/response,
+ *   problem/solution, inputs/targets, input/output          one answered turn
+ *   fim                prefix + suffix + middle, or         <s>[SUFFIX]...
+ *                      prompt + suffix + completion         [PREFIX]...middle
+ *   segments           segments of text + label             the text as given
  *   tokens             input_ids (labels)                   the ids as given
  *   text               text, or content                     BOS + text + EOS
  *   preference         chosen + rejected (prompt, ...)      two conversations
+ *   kto                a conversation and label or kto_tag  the conversation
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_TEXT_SCHEMA_H
@@ -39,12 +44,19 @@ void bise_samples_fini(bise_samples *s);
 
 typedef struct bise_schema bise_schema;
 
+/* Plain fine-tuning; pairs of a chosen and a rejected answer, two samples
+ * each; answers with a label, good or bad. */
+typedef enum { BISE_FOR_TUNING, BISE_FOR_PAIRS, BISE_FOR_LABELS }
+    bise_schema_use;
+
 /* The format of a row by its keys; NULL when it has none of them. */
 const bise_schema *bise_schema_of(const bise_json *row);
 /* "messages", "sharegpt", "alpaca", "prompt/completion", ... */
 const char *bise_schema_name(const bise_schema *f);
-/* True for rows with a chosen and a rejected answer: two samples each. */
-bool bise_schema_is_pair(const bise_schema *f);
+/* What its rows are good for. */
+bise_schema_use bise_schema_use_of(const bise_schema *f);
+/* Does the format look at this key of a row? */
+bool bise_schema_reads(const bise_schema *f, const char *key);
 /* Append the samples of a row (one, or several for preference pairs and for
  * conversations that are trained turn by turn). On failure out may hold more
  * samples than before; the text says what is wrong with the row. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/chat_settings.h"
 #include "text/vocab.h"
 
 /* Special tokens of files that do not list them. */
@@ -244,26 +245,17 @@ static bise_status derive_merges(bise_tokenizer *t, int64_t specials,
     return s;
 }
 
-/* Default settings of a v15 file as they are encoded: the only one known is
- * the effort of reasoning. Other settings have no default and are absent
- * from the text then. */
-static bise_status read_settings(bise_tokenizer *t, const bise_json *root,
-                                 bise_error *err)
+/* The rules of a v15 file for model settings; older formats have no use for
+ * them. */
+static bise_status read_rules(bise_tokenizer *t, const bise_json *root,
+                              bise_error *err)
 {
-    const bise_json *builder = bise_json_get(root, "model_settings_builder");
-    const char *effort = bise_json_string(
-        bise_json_get(bise_json_get(builder, "reasoning_effort"), "default"),
-        NULL);
-    bise_str s = { 0 };
-    if (!effort)
-        return BISE_OK;
-    bise_str_puts(&s, "{\"reasoning_effort\": ");
-    bise_str_put_json(&s, effort, strlen(effort));
-    bise_str_putc(&s, '}');
-    if (bise_str_ok(&s))
-        t->settings = bise_arena_strdup(&t->arena, s.data);
-    bise_str_fini(&s);
-    return t->settings ? BISE_OK : bise_fail_nomem(err);
+    const bise_json *rules = bise_json_get(root, "model_settings_builder");
+    const bise_status s = bise_chat_settings_check(rules, err);
+    if (s != BISE_OK || bise_json_is_null(rules))
+        return s;
+    t->rules = bise_json_copy(rules);
+    return t->rules ? BISE_OK : bise_fail_nomem(err);
 }
 
 /* Order: specials before the vocabulary, which begins behind them; the maps
@@ -283,7 +275,7 @@ bise_status bise_tekken_parse(bise_tokenizer **out, const char *name,
     t->pattern = bise_arena_strndup(&t->arena, c.pattern, c.pattern_len);
     s = t->pattern ? read_specials(t, &c, root, err) : bise_fail_nomem(err);
     if (s == BISE_OK)
-        s = read_settings(t, root, err);
+        s = read_rules(t, root, err);
     if (s == BISE_OK)
         s = read_vocab(t, &c, root, err);
     if (s == BISE_OK)

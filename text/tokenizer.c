@@ -325,10 +325,10 @@ int32_t bise_tokenizer_pad(const bise_tokenizer *t)
     return t->pad;
 }
 
-/* The JSON text of the default model settings of v15, or NULL. */
-const char *bise_tokenizer_settings(const bise_tokenizer *t)
+/* What v15 may set for a conversation, or NULL. */
+const bise_json *bise_tokenizer_rules(const bise_tokenizer *t)
 {
-    return t->settings;
+    return t->rules;
 }
 
 /* The base name of the file, for messages. */

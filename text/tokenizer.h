@@ -92,8 +92,9 @@ int32_t bise_tokenizer_bos(const bise_tokenizer *t);   /* -1 when none */
 int32_t bise_tokenizer_eos(const bise_tokenizer *t);
 int32_t bise_tokenizer_unk(const bise_tokenizer *t);
 int32_t bise_tokenizer_pad(const bise_tokenizer *t);
-/* v15: the JSON text of the default model settings, NULL when there is none. */
-const char *bise_tokenizer_settings(const bise_tokenizer *t);
+/* v15: "model_settings_builder" of tekken.json, NULL when there is none.
+ * Borrowed. */
+const bise_json *bise_tokenizer_rules(const bise_tokenizer *t);
 /* "tekken.json", "tokenizer.json", ... what it was read from. */
 const char *bise_tokenizer_source(const bise_tokenizer *t);
 /* sha256 of what defines the ids, for cache keys: 64 hex digits. */

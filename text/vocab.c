@@ -77,6 +77,7 @@ void bise_tokenizer_free(bise_tokenizer *t)
     bise_free(t->byte_pairs);
     bise_free(t->pieces);
     bise_arena_fini(&t->arena);
+    bise_json_free(t->rules);
     bise_free(t);
 }
 
@@ -356,6 +357,12 @@ static bise_status make_digest(bise_tokenizer *t, bise_error *err)
         row[8] = p->type;
         bise_sha256_add(h, row, sizeof row);
         bise_sha256_add(h, p->text, p->len);
+    }
+    if (t->rules) {             /* decide about tokens of conversations */
+        bise_str text = { 0 };
+        bise_json_dump(&text, t->rules, 0, true);
+        bise_sha256_add(h, bise_str_get(&text), text.len);
+        bise_str_fini(&text);
     }
     if (t->merge_list)
         bise_sha256_add(h, t->merge_list, t->n_merges * sizeof *t->merge_list);

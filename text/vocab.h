@@ -78,7 +78,8 @@ struct bise_tokenizer {
     uint32_t special_max;    /* longest name of a special token */
     uint32_t user_max;       /* longest user-defined piece, 0 when none */
     bool first_special[256], first_user[256]; /* their first bytes */
-    char *pattern, *settings;
+    char *pattern;
+    bise_json *rules;        /* model settings of v15, or NULL */
     char source[64], digest[65];
     bise_arena arena;
 };

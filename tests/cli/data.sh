@@ -85,6 +85,35 @@ has "<s>[[[INST]Hello[/INST]Good day</s>]]" "show --train-on all"
 run 0 data show "$top/examples/sql/train.jsonl" --model "$model/tekken.json" -n 2
 [ "$(grep -c '^---' "$tmp/out")" = 2 ] || fail "show -n 2"
 
+# a bad row is told and passed over; --line begins where check pointed
+printf '%s\n' '{"prompt":"a","completion":"b"}' '{"x":1}' \
+    '{"prompt":"c","completion":"d","id":3}' >"$tmp/some.jsonl"
+run 0 data show "$tmp/some.jsonl" --model "$model"
+[ "$(grep -c '^---' "$tmp/out")" = 2 ] || fail "show passes over a bad row"
+grep -q "some.jsonl:2: no known format" "$tmp/err" || fail "show: bad row"
+run 0 data show "$tmp/some.jsonl" --model "$model" --line 2
+[ "$(grep -c '^---' "$tmp/out")" = 1 ] || fail "show --line"
+has "some.jsonl:3" "show --line"
+run 1 data show "$tmp/some.jsonl" --model "$model" --line 4
+grep -q "no row to show" "$tmp/err" || fail "show: nothing"
+
+# --- what a row holds beside its format, and files without a row
+run 1 data check "$tmp/some.jsonl" --model "$model"
+has "keys not used      id" "ignored keys"
+run 1 data check "$tmp/some.jsonl" --model "$model" --json
+has '"ignored_keys":{"id":1}' "ignored keys"
+: >"$tmp/empty.jsonl"
+run 1 data check "$tmp/empty.jsonl" --model "$model"
+has "no row has anything to train" "empty file"
+printf '{\n  "prompt": "a",\n  "completion": "b"\n}\n' >"$tmp/pretty.json"
+run 0 data check "$tmp/pretty.json" --model "$model" --json
+has '"rows":1,' "an object over several lines"
+printf '\377\376{\0' >"$tmp/utf16.jsonl"
+run 1 data check "$tmp/utf16.jsonl" --model "$model"
+has "utf16.jsonl:1: the file is UTF-16" "UTF-16"
+run 1 data check "$tmp/one.jsonl" --model "$model" --reasoning-effort high
+has "'reasoning_effort' cannot be expressed in v13" "effort before v15"
+
 # --- threads change nothing
 for n in 1 2 5; do
     "$bise" --threads $n data check "$top/examples/sql/train.jsonl" --model \

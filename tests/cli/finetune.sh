@@ -117,6 +117,8 @@ wait $pid
 [ $? -eq 130 ] || fail "exit of an interrupted run"
 has "$dir/err" "--resume"
 [ "$(ls "$dir/stop/checkpoints")" != "" ] || fail "no state after Ctrl-C"
+[ "$(ls "$dir/stop/.cache" | grep -c '^tokens-.*\.bin$')" -ge 1 ] ||
+    fail "tokens are not kept with the run"
 [ ! -e "$dir/stop/adapter_model.safetensors" ] || fail "looks finished"
 status 2 "$bise" finetune "$model" $short --lr 5e-4 --steps 100000 \
     -o "$dir/stop" --resume

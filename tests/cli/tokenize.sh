@@ -50,6 +50,7 @@ printf 'a\377b' >"$dir/broken"
 is broken "$("$bise" tokenize "$model" "a$(printf '\357\277\275')b")" \
     "$bise" tokenize "$model" --file "$dir/broken"
 
+is fim "1 16 130 14 129" "$bise" tokenize "$model" a --suffix b
 cat >"$dir/chat.json" <<'EOF'
 {"messages": [{"role": "user", "content": "a"},
               {"role": "assistant", "content": "b"}]}
