@@ -18,6 +18,8 @@ static const bise_option options[] = {
       "layout of the output (OUT ending in .gguf is GGUF)", NULL, 0 },
     { "split-max-size", BISE_OPT_SIZE, "SIZE",
       "cut the weights into files of at most SIZE", NULL, 0 },
+    { "vocab-size", BISE_OPT_STRING, "N|tokenizer",
+      "cut embedding and head to N rows, or pad them with zeros", NULL, 0 },
     { "mmproj", BISE_OPT_STRING, "FILE",
       "write the vision part as a GGUF of its own", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
@@ -110,6 +112,11 @@ static bise_status run(bise_context *ctx, bise_error *err)
         o.n_loras = j.n_loras;
         o.to = settle(o.to, &j, path);
         note_float8(ctx, &j, &o);
+        s = bise_vocabulary_settle(&o.vocab, &j.model,
+                                   bise_opt_str(ctx->args, "vocab-size", NULL),
+                                   ctx->progress, err);
+    }
+    if (s == BISE_OK) {
         s = bise_convert_plan(&j.plan, &j.model, &o, err);
     }
     if (s == BISE_OK)

@@ -229,11 +229,38 @@ static bise_json *native_params(const bise_config *g)
     return o;
 }
 
+/* Rows of the embedding and the tie of the head, where the file says
+ * otherwise: the vocabulary was resized, a stored head was found to differ. */
+static void update_vocabulary(bise_json *o, const bise_config *g)
+{
+    bise_json *text = bise_json_get(o, "text_config");
+    bise_json *parts[2] = { text ? text : o, o };
+    static const char *const ties[] = { "tie_word_embeddings",
+                                        "tied_embeddings" };
+    for (size_t i = 0; i < 2; i++) {
+        int64_t n;
+        const bise_json *v = bise_json_get(parts[i], "vocab_size");
+        if (bise_json_integer(v, &n) && n > 0 && n != g->V)
+            put_int(parts[i], "vocab_size", g->V);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        const bise_json *v = bise_json_get(parts[0], ties[i]);
+        const bool tied = bise_json_bool(v ? v : bise_json_get(o, ties[i]),
+                                         false);
+        if (tied && !g->tied) {
+            bise_json_set(parts[0], ties[i], bise_json_new_bool(false));
+            bise_json_set(o, ties[i], bise_json_new_bool(false));
+        }
+    }
+}
+
 /* The input's own JSON: what the conversion changed is changed in it. */
 static bise_json *updated(const bise_checkpoint *c, bise_layout to,
                           bise_dtype dtype, bool keep_fp8)
 {
     bise_json *o = bise_json_copy(c->config.json);
+    if (o)
+        update_vocabulary(o, &c->config);
     if (!o || keep_fp8)
         return o;
     bise_json *text = bise_json_get(o, "text_config");

@@ -38,6 +38,8 @@ typedef struct bise_convert_options {
     bool keep_fp8;             /* FP8 stays FP8 (HF and native outputs) */
     bise_lora *const *loras;   /* merged, in this order */
     int n_loras;
+    int32_t vocab;             /* rows of embedding and head, 0 = the input's:
+                                  see bise_vocabulary_settle */
     uint64_t split_bytes;      /* largest output file, 0 = one file */
     const bise_progress *progress;
 } bise_convert_options;
@@ -69,6 +71,20 @@ BISE_NODISCARD bise_status bise_convert_plan_dir(bise_plan *p,
                                                  bise_checkpoint *c,
                                                  const bise_convert_options *o,
                                                  bise_error *err);
+/* Does the store hold a tokenizer in any form that bise reads? */
+bool bise_vocabulary_has_tokenizer(const bise_store *s);
+/* Read --vocab-size: a number, or "tokenizer" for its number of ids. Refuses
+ * sizes that would cut ids of the tokenizer off, and GGUF inputs, whose token
+ * lists have their own length. *rows is 0 when text is NULL. */
+BISE_NODISCARD bise_status bise_vocabulary_settle(int32_t *rows,
+                                                  const bise_checkpoint *c,
+                                                  const char *text,
+                                                  const bise_progress *progress,
+                                                  bise_error *err);
+/* Cut embedding and head of a plan to rows, or pad them with rows of zeros;
+ * nothing to do when rows is 0. */
+BISE_NODISCARD bise_status bise_vocabulary_resize(bise_plan *p, int32_t rows,
+                                                  bise_error *err);
 /* The vision tower and projector of a multimodal checkpoint as a GGUF of
  * architecture "clip"; matrices in dtype, NONE keeps theirs. p as for
  * bise_convert_plan. Fails when the model has no vision part.

@@ -425,18 +425,6 @@ static bise_status template_keys(bise_gguf_meta *m, bise_checkpoint *c,
     return s;
 }
 
-/* Golden and speed-test checkpoints have none, which is allowed. */
-static bool has_tokenizer(const bise_store *s)
-{
-    if (bise_store_has_file(s, "tekken.json") ||
-        bise_store_has_file(s, "tokenizer.json"))
-        return true;
-    for (size_t i = 0; i < bise_store_file_count(s); i++)
-        if (bise_starts_with(bise_store_file_at(s, i), "tokenizer.model"))
-            return true;
-    return false;
-}
-
 /* Every id of the tokenizer must have an embedding row. Rows beyond the
  * tokenizer are padded with unused tokens, because the loader sizes its
  * vocabulary by the token list. */
@@ -444,7 +432,7 @@ static bise_status tokenizer_keys(bise_gguf_meta *m, bise_checkpoint *c,
                                   const bise_progress *progress,
                                   bise_error *err)
 {
-    if (!has_tokenizer(c->store)) {
+    if (!bise_vocabulary_has_tokenizer(c->store)) {
         bise_progress_say(progress, "warning: no tokenizer beside the weights, "
                           "the GGUF has none");
         bise_gguf_set_str(m, "tokenizer.ggml.model", "none");
@@ -458,8 +446,8 @@ static bise_status tokenizer_keys(bise_gguf_meta *m, bise_checkpoint *c,
     if (have > want) {
         s = bise_fail(err, BISE_EFORMAT, "the tokenizer has %d ids, the "
                       "embedding %d rows", (int)have, (int)want);
-        s = bise_error_hint(err, "trim the tokenizer or grow the embedding: "
-                            "ids beyond it cannot be looked up");
+        s = bise_error_hint(err, "bise convert --vocab-size tokenizer pads the "
+                            "embedding with zeros");
         s = bise_error_in(err, bise_store_path(c->store), NULL);
     } else {
         if (have < want)

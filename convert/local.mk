@@ -1,7 +1,7 @@
 # convert/ - plans from layout to layout, adapters between formats
 libbise_a_SOURCES += %D%/config_parts.c %D%/config_parts.h %D%/config_out.c \
   %D%/convert.h %D%/float8.c %D%/float8.h %D%/gguf_keys.c %D%/vision.c \
-  %D%/vision.h \
+  %D%/vision.h %D%/vocabulary.c \
   %D%/mmproj.c %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_convert tests/check_gguf_keys tests/check_weights \
@@ -11,6 +11,11 @@ TESTS += tests/check_convert tests/check_gguf_keys tests/check_weights \
 tests_check_latent_SOURCES = tests/check_latent.c
 tests_check_latent_CPPFLAGS = $(test_cppflags)
 tests_check_latent_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_vocabulary
+TESTS += tests/check_vocabulary
+tests_check_vocabulary_SOURCES = tests/check_vocabulary.c
+tests_check_vocabulary_CPPFLAGS = $(test_cppflags)
+tests_check_vocabulary_LDADD = $(test_ldadd)
 tests_check_gguf_keys_SOURCES = tests/check_gguf_keys.c
 tests_check_gguf_keys_CPPFLAGS = $(test_cppflags)
 tests_check_gguf_keys_LDADD = $(test_ldadd)

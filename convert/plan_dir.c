@@ -60,6 +60,19 @@ static bool is_scale(const bise_checkpoint *c, const bise_tensor *t)
     return false;
 }
 
+/* A copy of the embedding that nobody reads: left out, as opening said. It
+ * would not follow when adapters or another type change the embedding. */
+static bool is_tied_head(const bise_checkpoint *c, const bise_tensor *t)
+{
+    const char *const own = c->names == BISE_NAMES_NATIVE ? "output.weight"
+                                                          : "lm_head.weight";
+    char name[256];
+    if (!c->config.tied || c->names == BISE_NAMES_GGUF)
+        return false;
+    snprintf(name, sizeof name, "%s%s", c->prefix, own);
+    return strcmp(t->name, own) == 0 || strcmp(t->name, name) == 0;
+}
+
 /* A plan row from what weights.h found. */
 static bise_status add_tensor(bise_plan *p, const char *name, bise_role role,
                               const bise_weight_rows *rows, bise_dtype type,
@@ -85,7 +98,7 @@ static bise_status add_same(bise_plan *p, const bise_weights *w,
         memcpy(rows.dims, t->dims, sizeof rows.dims);
         bise_role role = { BISE_ROLE_OPAQUE, -1, -1 };
         bise_dtype type = t->dtype;
-        if (is_scale(w->c, t) && !o->keep_fp8)
+        if ((is_scale(w->c, t) && !o->keep_fp8) || is_tied_head(w->c, t))
             continue;
         rows.stream = bise_stream_tensor(&p->arena, store, t);
         if (q) {
@@ -339,7 +352,11 @@ bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
     if (s == BISE_OK && !same)
         qsort(p->tensors, p->n, sizeof *p->tensors, by_name);
     if (s == BISE_OK)
-        s = add_sides(p, c, o, o->to, main_type(p), err);
+        s = bise_vocabulary_resize(p, o->vocab, err);
+    bise_checkpoint view = *c;                  /* as it will be */
+    view.config.V = o->vocab > 0 ? o->vocab : c->config.V;
+    if (s == BISE_OK)
+        s = add_sides(p, &view, o, o->to, main_type(p), err);
     return s;
 }
 

@@ -148,10 +148,14 @@ bise_status bise_convert_plan_gguf(bise_plan *p, bise_checkpoint *c,
     const bise_gguf_meta *old = bise_store_gguf(c->store);
     bise_status s = old ? add_stored(p, &w, o->dtype, err)
                         : add_roles(p, &w, o->dtype, err);
+    if (s == BISE_OK)
+        s = bise_vocabulary_resize(p, o->vocab, err);
+    bise_checkpoint view = *c;                  /* as it will be */
+    view.config.V = o->vocab > 0 ? o->vocab : c->config.V;
     if (s != BISE_OK || !old)
         return s != BISE_OK
                    ? s
-                   : bise_convert_gguf_meta(&p->meta, c, o,
+                   : bise_convert_gguf_meta(&p->meta, &view, o,
                                             file_type(p, o->dtype), err);
     for (size_t i = 0; i < old->n; i++)         /* keys of the input */
         if (!bise_starts_with(old->kv[i].key, "split."))

@@ -311,9 +311,17 @@ static bise_status check_weight(const bise_checkpoint *c, bise_role role,
             bise_fail(err, BISE_EFORMAT, "shape of '%s' is %s, the config "
                         "needs %s", t->name, shape_text(a, t->dims, t->n_dims),
                         shape_text(b, want, n));
-        err->status =
-            bise_error_hint(err, "config and weights must be of the same "
-                              "checkpoint");
+        const bool ids = role.kind == BISE_ROLE_EMBED ||
+                         role.kind == BISE_ROLE_HEAD;
+        if (ids && n == t->n_dims && want[1] == t->dims[1])
+            err->status =
+                bise_error_hint(err, "a resized vocabulary stands in the "
+                                  "config too: \"vocab_size\": %" PRIu64,
+                                  t->dims[0]);
+        else
+            err->status =
+                bise_error_hint(err, "config and weights must be of the same "
+                                  "checkpoint");
         return in_tensor(c, t, err);
     }
     if (bise_dtype_is_float(t->dtype) || bise_dtype_is_quant(t->dtype) ||
@@ -489,6 +497,71 @@ static bise_status check_complete(const bise_checkpoint *c, bise_error *err)
     return s;
 }
 
+/* The stored tensor of a role, by name only: before anything is checked. */
+static const bise_tensor *named(bise_checkpoint *c, bise_role_kind kind)
+{
+    char buf[256];
+    for (size_t i = 0; i < bise_store_count(c->store); i++) {
+        const bise_tensor *t = bise_store_at(c->store, i);
+        const char *name = c->names == BISE_NAMES_HF
+                               ? strip_prefix(c, buf, t->name) : t->name;
+        if (bise_role_of(name, c->names).kind == kind)
+            return t;
+    }
+    return NULL;
+}
+
+/* Are 256 rows of two tensors, spread over the whole, the same bytes? A head
+ * that was trained on its own differs in every row, and opening a model must
+ * not read a gigabyte. */
+static bise_status same_rows(const bise_checkpoint *c, const bise_tensor *a,
+                             const bise_tensor *b, bool *same, bise_error *err)
+{
+    const uint64_t rows = bise_tensor_rows(a);
+    const uint64_t step = rows > 256 ? rows / 256 : 1;
+    *same = a->dtype == b->dtype && a->bytes == b->bytes && rows > 0;
+    if (!*same)
+        return BISE_OK;
+    const uint64_t size = a->bytes / rows;
+    uint8_t *scratch = bise_alloc_array(2, size + 1);
+    if (!scratch)
+        return bise_fail_nomem(err);
+    bise_status s = BISE_OK;
+    for (uint64_t r = 0; r < rows && *same && s == BISE_OK; r += step) {
+        const void *x = NULL, *y = NULL;
+        s = bise_store_read(c->store, a, r * size, size, scratch, &x, err);
+        if (s == BISE_OK)
+            s = bise_store_read(c->store, b, r * size, size, scratch + size,
+                                &y, err);
+        *same = s != BISE_OK || memcmp(x, y, (size_t)size) == 0;
+    }
+    bise_free(scratch);
+    return s;
+}
+
+/* A head stored although the configuration ties it: a copy of the embedding is
+ * left out; one that differs is what the model was trained with, so it stays
+ * and the tie does not, as transformers 5 decides (tie_weights). */
+static bise_status settle_head(bise_checkpoint *c, const bise_progress *progress,
+                               bise_error *err)
+{
+    if (!c->config.tied || c->names == BISE_NAMES_GGUF)
+        return BISE_OK;
+    const bise_tensor *head = named(c, BISE_ROLE_HEAD);
+    const bise_tensor *embed = named(c, BISE_ROLE_EMBED);
+    bool same = true;
+    if (!head || !embed)
+        return BISE_OK;
+    const bise_status s = same_rows(c, embed, head, &same, err);
+    if (s != BISE_OK || same)
+        return s;
+    c->config.tied = false;
+    bise_progress_say(progress, "warning: the config ties the head to the "
+                      "embedding, but '%s' differs from it: it is kept, the "
+                      "tie is not", head->name);
+    return BISE_OK;
+}
+
 /* Every tensor of the store in file order; the first unknown one is named. */
 static bise_status take_all(bise_checkpoint *c, const bise_progress *progress,
                             bise_error *err)
@@ -498,16 +571,13 @@ static bise_status take_all(bise_checkpoint *c, const bise_progress *progress,
     c->weights = bise_alloc_array(n + 1, sizeof *c->weights);
     if (!c->weights)
         return bise_fail_nomem(err);
-    for (size_t i = 0; i < n; i++) {
-        const bise_status s = take_tensor(c, bise_store_at(c->store, i), &extra,
-                                          progress, err);
-        if (s != BISE_OK)
-            return s;
-    }
-    if (extra > 1)
+    bise_status s = settle_head(c, progress, err);
+    for (size_t i = 0; i < n && s == BISE_OK; i++)
+        s = take_tensor(c, bise_store_at(c->store, i), &extra, progress, err);
+    if (s == BISE_OK && extra > 1)
         bise_progress_say(progress, "warning: and %zu more tensors are left "
                           "out", extra - 1);
-    return BISE_OK;
+    return s;
 }
 
 /* Everything is checked here once, so that no user of a checkpoint has to. */

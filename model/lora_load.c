@@ -681,24 +681,46 @@ static bise_status fill_module(const source *s, bise_lora_module *m,
     return st;
 }
 
+/* Found and needed shape of a whole tensor. Adapters trained with added tokens
+ * bring an embedding with more rows; the base must be grown first. */
+static bise_status saved_misfit(const source *s, const bise_lora *l,
+                                const bise_tensor *t, const uint64_t d[3],
+                                int n, bise_error *err)
+{
+    const bool matrix = n == 2 && t->n_dims == 2;
+    if (!matrix)
+        err->status = bise_fail(err, BISE_EFORMAT, "'%s' has %d dimensions, the "
+                                "base's tensor %d", t->name, t->n_dims, n);
+    else
+        err->status = bise_fail(err, BISE_EFORMAT, "'%s' is %" PRIu64 "x%"
+                                PRIu64 ", the base needs %" PRIu64 "x%" PRIu64,
+                                t->name, t->dims[0], t->dims[1], d[0], d[1]);
+    if (matrix && t->dims[1] == d[1] && d[0] == (uint64_t)s->base->V) {
+        err->status = bise_error_hint(err, "the adapter has another vocabulary:"
+                                      " bise convert BASE --vocab-size %" PRIu64,
+                                      t->dims[0]);
+        return in_part(s, t, err);
+    }
+    return misfit(s, l, t, err);
+}
+
 /* modules_to_save: a whole weight of the base. */
 static bise_status fill_saved(const source *s, bise_lora *l, const part *p,
                               bise_error *err)
 {
     uint64_t d[3];
     const bise_tensor *t = p->t;
-    if (s->base) {
-        const int n = bise_role_shape(s->base, p->role, d);
-        const bool tied = p->role.kind == BISE_ROLE_HEAD && s->base->tied;
-        if (n != t->n_dims || memcmp(d, t->dims, (size_t)n * sizeof *d) ||
-            tied) {
-            err->status = bise_fail(err, BISE_EFORMAT, tied
-                ? "'%s' replaces a head that is tied in the base"
-                : "'%s' does not have the shape of the base's tensor",
-                t->name);
-            return misfit(s, l, t, err);
-        }
+    const bool tied = s->base && s->base->tied &&
+                      p->role.kind == BISE_ROLE_HEAD;
+    if (tied) {
+        err->status = bise_fail(err, BISE_EFORMAT, "'%s' replaces a head that "
+                                "is tied in the base", t->name);
+        return misfit(s, l, t, err);
     }
+    const int n = s->base ? bise_role_shape(s->base, p->role, d) : 0;
+    if (s->base && (n != t->n_dims ||
+                    memcmp(d, t->dims, (size_t)n * sizeof *d) != 0))
+        return saved_misfit(s, l, t, d, n, err);
     bise_lora_saved *v = &l->saved[l->n_saved];
     v->role = p->role;
     v->n = bise_tensor_count(t);

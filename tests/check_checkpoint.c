@@ -164,11 +164,26 @@ END_TEST
 START_TEST(drops_a_head_stored_beside_tied_embeddings)
 {
     make(MISTRAL, BISE_NAMES_HF, "");
+    tiny_find(m, "lm_head.weight")->data =
+        tiny_find(m, "model.embed_tokens.weight")->data;
     ck_ok(open_hf("{\"model_type\":\"mistral\",\"tie_word_embeddings\":true,"
                   TEXT "}"));
     ck_assert_ptr_null(bise_checkpoint_get(&c, BISE_ROLE_HEAD, -1));
     ck_assert_uint_eq(c.n, 20);
     ck_assert_ptr_nonnull(strstr(said, "lm_head.weight"));
+    bise_checkpoint_close(&c);
+}
+END_TEST
+
+/* transformers 5 does the same, whose logits are the judge. */
+START_TEST(keeps_a_head_that_differs_from_tied_embeddings)
+{
+    make(MISTRAL, BISE_NAMES_HF, "");
+    ck_ok(open_hf("{\"model_type\":\"mistral\",\"tie_word_embeddings\":true,"
+                  TEXT "}"));
+    ck_assert(!c.config.tied);
+    ck_assert_ptr_nonnull(bise_checkpoint_get(&c, BISE_ROLE_HEAD, -1));
+    ck_assert_ptr_nonnull(strstr(said, "it is kept, the tie is not"));
     bise_checkpoint_close(&c);
 }
 END_TEST
@@ -283,6 +298,7 @@ START_TEST(names_a_vocabulary_that_differs)
     t->data = rows;
     ck_fails(open_hf(MISTRAL), BISE_EFORMAT);
     ck_assert_ptr_nonnull(strstr(err.text, "12x8"));
+    ck_assert_ptr_nonnull(strstr(err.hint, "\"vocab_size\": 12"));
 }
 END_TEST
 
@@ -500,6 +516,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, opens_both_prefix_schemes, 0, 2);
     tcase_add_test(t, opens_native);
     tcase_add_test(t, drops_a_head_stored_beside_tied_embeddings);
+    tcase_add_test(t, keeps_a_head_that_differs_from_tied_embeddings);
     tcase_add_test(t, opens_gguf_and_ties_without_output);
     tcase_add_test(t, opens_experts_apart_and_fused);
     tcase_add_test(t, opens_latent_attention);

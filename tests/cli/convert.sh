@@ -42,6 +42,14 @@ cmp "$model/model.safetensors" "$dir/joined/model.safetensors" || fail shards
 ok convert "$dir/bf16.gguf" -o "$dir/parts.gguf" --split-max-size 4M
 ok convert "$dir"/parts-00001-of-*.gguf -o "$dir/again.gguf"
 cmp "$dir/bf16.gguf" "$dir/again.gguf" || fail split
+# a vocabulary padded and cut again
+ok convert "$model" -o "$dir/padded" --vocab-size 4160
+ok convert "$dir/padded" -o "$dir/cut" --vocab-size tokenizer
+cmp "$model/model.safetensors" "$dir/cut/model.safetensors" || fail vocab
+no 2 "would cut off ids" convert "$model" -o "$dir/no" --vocab-size 4000
+no 1 "of a GGUF is not resized" convert "$dir/bf16.gguf" -o "$dir/no" \
+    --vocab-size 4160
+[ ! -e "$dir/no" ] || fail "--vocab-size wrote"
 # threads do not change the file
 for n in 1 2 3 8; do
     ok --threads $n convert "$model" -o "$dir/t$n.gguf" --dtype q8_0
