@@ -15,6 +15,7 @@
 #include "kernels/codec.h"
 #include "kernels/dynmap.h"
 #include "kernels/panel.h"
+#include "kernels/panel8.h"
 
 #define RUNS 7
 
@@ -101,6 +102,57 @@ static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
     bise_free(y);
 }
 
+/* 8-bit products, both directions, with quantizing x in the time. */
+static void bench8(int32_t T, int32_t N, int32_t K)
+{
+    const size_t n = (size_t)N * (size_t)K;
+    const size_t ldx = (size_t)(N > K ? N : K) + 64;
+    int8_t *w = bise_alloc_aligned(n);
+    float *scales = bise_alloc_array((size_t)N, sizeof *scales);
+    float *x_scales = bise_alloc_array((size_t)T, sizeof *x_scales);
+    uint16_t *x = bise_alloc_array((size_t)T * ldx, sizeof *x);
+    uint8_t *x8 = bise_alloc_aligned((size_t)T * ldx);
+    float *y = bise_alloc_array((size_t)T * ldx, sizeof *y);
+    void *scratch = bise_alloc_aligned(bise_panel8_scratch());
+    bise_panel8_ops o;
+    bise_panel8_ops_init(&o, bise_cpu_level());
+    for (size_t i = 0; i < n; i++)
+        w[i] = (int8_t)((int)bise_rng_below(1, 1, i, 255) - 127);
+    for (size_t i = 0; i < (size_t)T * ldx; i++)
+        x[i] = bise_f32_to_bf16(bise_rng_f32(1, 2, i) - 0.5f);
+    for (int32_t i = 0; i < N; i++)
+        scales[i] = 1;
+    const bise_matrix8 m = { w, scales, N, K, 0 };
+    for (int way = 0; way < 2; way++) {
+        const bise_panel8_job j = { .w = &m, .transposed = way, .x = x8,
+            .x_scales = x_scales, .ldx = ldx, .y = y, .ldy = ldx, .T = T };
+        uint64_t best = UINT64_MAX;
+        for (int run = 0; run < RUNS; run++) {
+            const uint64_t start = bise_clock_ns();
+            for (int32_t t = 0; t < T; t++)
+                x_scales[t] = o.quantize_bf16(
+                    x8 + (size_t)t * ldx, x + (size_t)t * ldx,
+                    way ? scales : NULL, (size_t)(way ? N : K));
+            for (int32_t g = 0; g < bise_panel8_groups(&j); g++)
+                bise_panel8_run(&o, &j, g, scratch);
+            const uint64_t ns = bise_clock_ns() - start;
+            best = ns < best ? ns : best;
+        }
+        printf("panel,I8-int8-%s-T%d,%s,1,%llu,%.1f\n",
+               way ? "gradient" : "forward", T,
+               bise_cpu_name(bise_cpu_level()), (unsigned long long)best,
+               2.0 * (double)n * T / (double)best);
+        fflush(stdout);
+    }
+    bise_free_aligned(scratch);
+    bise_free_aligned(x8);
+    bise_free_aligned(w);
+    bise_free(scales);
+    bise_free(x_scales);
+    bise_free(x);
+    bise_free(y);
+}
+
 int main(int argc, char **argv)
 {
     const int32_t T = argc > 1 ? atoi(argv[1]) : 512;
@@ -108,6 +160,7 @@ int main(int argc, char **argv)
     const int32_t K = argc > 3 ? atoi(argv[3]) : 2048;
     printf("# %s, N %d, K %d\n# area,case,isa,threads,min_ns,GFLOP_s\n",
            bise_cpu_model(), N, K);
+    bench8(T, N, K);
     bench(BISE_DTYPE_BF16, T, N, K);
     bench(BISE_DTYPE_Q8_0, T, N, K);
     bench(BISE_DTYPE_Q4_K, T, N, K);

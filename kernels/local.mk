@@ -104,9 +104,11 @@ endif
 if X86
 noinst_LIBRARIES += libkern_avx2.a libkern_avx512.a libkern_avx512bf16.a
 libkern_avx2_a_SOURCES = %D%/x86/panel_avx2.c %D%/x86/ops_avx2.c
+libkern_avx2_a_SOURCES += %D%/x86/panel8_avx2.c
 libkern_avx2_a_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
 libkern_avx512_a_SOURCES = %D%/x86/panel_avx512.c %D%/x86/panel_avx512.h \
   %D%/x86/ops_avx512.c
+libkern_avx512_a_SOURCES += %D%/x86/panel8_avx512.c
 avx512_flags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq \
   -mavx512vl -mavx512vnni
 libkern_avx512_a_CFLAGS = $(AM_CFLAGS) $(avx512_flags)
@@ -133,4 +135,13 @@ TESTS += tests/check_ops
 tests_check_ops_SOURCES = tests/check_ops.c
 tests_check_ops_CPPFLAGS = $(test_cppflags)
 tests_check_ops_LDADD = $(test_ldadd)
+endif
+# Matrix products in 8-bit integers.
+libbise_a_SOURCES += %D%/panel8.c %D%/panel8.h %D%/ref/panel8_ref.c
+if HAVE_CHECK
+check_PROGRAMS += tests/check_panel8
+TESTS += tests/check_panel8
+tests_check_panel8_SOURCES = tests/check_panel8.c
+tests_check_panel8_CPPFLAGS = $(test_cppflags)
+tests_check_panel8_LDADD = $(test_ldadd)
 endif
