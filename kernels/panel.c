@@ -14,6 +14,7 @@
 #define COLS BISE_PANEL_COLS
 #define GROUP BISE_PANEL_GROUP
 #define DEPTH BISE_PANEL_DEPTH
+#define ROW_BLOCK (BISE_PANEL_ROWS * 43) /* 516 rows of x, half a megabyte */
 
 /* Scratch of a worker: packed panels of a group, and a decoded tile of at most
  * DEPTH x GROUP weights, wide enough for whole blocks on both sides. */
@@ -248,9 +249,10 @@ static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g,
         pack_columns(s, g, c, bf16);
 }
 
-/* All rows of x over the packed panels of one region. */
-static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
-                     const scratch *s, const region *g, bool add)
+/* Rows [t0, t1) of x over the packed panels of one region. */
+static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
+                          const scratch *s, const region *g, bool add,
+                          int32_t t0, int32_t t1)
 {
     const int32_t out0 = j->transposed ? g->k0 : g->n0;
     const int32_t outs = j->transposed ? g->k : g->n;
@@ -259,9 +261,8 @@ static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
     const size_t r = ((size_t)red + 1) / 2 * 2;
     for (int32_t p = 0; p < outs; p += COLS) {
         const int nc = outs - p < COLS ? outs - p : COLS;
-        for (int32_t t = 0; t < j->T; t += BISE_PANEL_ROWS) {
-            const int m = j->T - t < BISE_PANEL_ROWS ? j->T - t :
-                                                       BISE_PANEL_ROWS;
+        for (int32_t t = t0; t < t1; t += BISE_PANEL_ROWS) {
+            const int m = t1 - t < BISE_PANEL_ROWS ? t1 - t : BISE_PANEL_ROWS;
             float *y = j->y + (size_t)t * j->ldy + out0 + p;
             const size_t at = (size_t)t * j->ldx + (size_t)red0;
             if (j->x_bf16)
@@ -273,6 +274,16 @@ static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
                            nc, add);
         }
     }
+}
+
+/* All rows of x, in blocks that stay in the second cache while the panels pass
+ * over them. */
+static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
+                     const scratch *s, const region *g, bool add)
+{
+    for (int32_t t = 0; t < j->T; t += ROW_BLOCK)
+        multiply_rows(o, j, s, g, add, t,
+                      j->T - t < ROW_BLOCK ? j->T : t + ROW_BLOCK);
 }
 
 /* The float32 addition e f of a job on columns [c0, c0 + n). */

@@ -128,4 +128,24 @@ void bise_panel_outer(const bise_panel_ops *o, float *out, size_t ldo,
                       const float *ut, int32_t r, const float *v, size_t ldv,
                       int32_t T, int32_t c0, int32_t c1);
 
+/* Products of operands that are packed by the caller, all of bfloat16 with
+ * float32 sums: for attention and for the thin matrices of adapters. */
+
+/* Values of a packed operand of n columns and r reduction steps. */
+size_t bise_panel_packed(int32_t n, int32_t r);
+/* Pack n rows of r values, row i at rows + i ld, as columns of b. */
+void bise_panel_pack_rows(const bise_panel_ops *o, uint16_t *b,
+                          const uint16_t *rows, size_t ld, int32_t n,
+                          int32_t r);
+/* Pack r rows of n values so that the rows are reduced; ld as above. */
+void bise_panel_pack_pairs(const bise_panel_ops *o, uint16_t *b,
+                           const uint16_t *rows, size_t ld, int32_t r,
+                           int32_t n);
+/* y [m, n] (+)= a [m, r] b, with b packed from n columns of r steps. Rows of a
+ * must be readable up to an even count; when r is odd the value after it must
+ * be finite. */
+void bise_panel_mul(const bise_panel_ops *o, float *y, size_t ldy,
+                    const uint16_t *a, size_t lda, const uint16_t *b,
+                    int32_t m, int32_t n, int32_t r, bool add);
+
 #endif

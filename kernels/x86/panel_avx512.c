@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include <immintrin.h>
+#include <string.h>
 
 #include "kernels/panel.h"
 #include "kernels/x86/panel_avx512.h"
@@ -48,6 +49,79 @@ static void mul_f32_avx512(float *y, size_t ldy, const float *a, size_t lda,
     CASE(3) CASE(2) CASE(1)
 #undef CASE
     default: break;
+    }
+}
+
+/* bf16 pairs without AVX512_BF16: each half of a pair is widened by a shift or
+ * a mask, which is exact, and multiplied in float32. Six rows, so that the
+ * widened halves of b stay in registers too. */
+INLINE void mul_pairs(const int m, float *y, size_t ldy, const uint16_t *a,
+                      size_t lda, const uint16_t *b, size_t pairs, int nc,
+                      bool add)
+{
+    __m512 s[6][2];
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    _Pragma("GCC unroll 6")
+    for (int i = 0; i < m; i++)
+        s[i][0] = s[i][1] = _mm512_setzero_ps();
+    for (size_t p = 0; p < pairs; p++) {
+        const __m512i v0 = _mm512_loadu_si512(b + p * 64);
+        const __m512i v1 = _mm512_loadu_si512(b + p * 64 + 32);
+        const __m512 e0 = _mm512_castsi512_ps(_mm512_slli_epi32(v0, 16));
+        const __m512 e1 = _mm512_castsi512_ps(_mm512_slli_epi32(v1, 16));
+        const __m512 o0 = _mm512_castsi512_ps(_mm512_and_si512(v0, high));
+        const __m512 o1 = _mm512_castsi512_ps(_mm512_and_si512(v1, high));
+        _Pragma("GCC unroll 6")
+        for (int i = 0; i < m; i++) {
+            uint32_t pair;
+            memcpy(&pair, a + (size_t)i * lda + 2 * p, sizeof pair);
+            const __m512i x = _mm512_set1_epi32((int)pair);
+            const __m512 xe = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+            const __m512 xo = _mm512_castsi512_ps(_mm512_and_si512(x, high));
+            s[i][0] = _mm512_fmadd_ps(xe, e0, s[i][0]);
+            s[i][1] = _mm512_fmadd_ps(xe, e1, s[i][1]);
+            s[i][0] = _mm512_fmadd_ps(xo, o0, s[i][0]);
+            s[i][1] = _mm512_fmadd_ps(xo, o1, s[i][1]);
+        }
+    }
+    _Pragma("GCC unroll 6")
+    for (int i = 0; i < m; i++)
+        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], nc, add);
+}
+
+static void mul_bf16_avx512(float *y, size_t ldy, const uint16_t *a,
+                            size_t lda, const uint16_t *b, size_t pairs, int m,
+                            int nc, bool add)
+{
+    for (int i = 0; i < m; i += 6) {
+        float *yy = y + (size_t)i * ldy;
+        const uint16_t *aa = a + (size_t)i * lda;
+        switch (m - i) {
+#define CASE(n) case n: mul_pairs(n, yy, ldy, aa, lda, b, pairs, nc, add); break;
+        CASE(5) CASE(4) CASE(3) CASE(2) CASE(1)
+#undef CASE
+        default: mul_pairs(6, yy, ldy, aa, lda, b, pairs, nc, add); break;
+        }
+    }
+}
+
+/* Round to nearest even by hand: the same bits as core/bytes.h for all values
+ * but NaN, which activations are checked for. */
+static void round_bf16_avx512(uint16_t *y, const float *x, size_t n)
+{
+    const __m512i one = _mm512_set1_epi32(1);
+    const __m512i bias = _mm512_set1_epi32(0x7fff);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m =
+            n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        const __m512i u = _mm512_castps_si512(v);
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+        __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(bias, odd));
+        const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+        r = _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
+        _mm256_mask_storeu_epi16(
+            y + i, m, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
     }
 }
 
@@ -146,6 +220,8 @@ void bise_panel_ops_avx512(bise_panel_ops *o)
 {
     o->mul_f32 = mul_f32_avx512;
     o->pack_rows_f32 = pack_rows_f32_avx512;
+    o->mul_bf16 = mul_bf16_avx512;
+    o->round_bf16 = round_bf16_avx512;
     o->pack_rows_bf16 = pack_rows_bf16_avx512;
     o->pack_pairs_bf16 = pack_pairs_bf16_avx512;
 }
