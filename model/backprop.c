@@ -69,8 +69,6 @@ static bool attention_bwd(bise_graph *g, int32_t l)
     return end;
 }
 
-/* Layers in reverse. g->dx is the gradient of the residual stream at the
- * point reached; every part adds to it through its norm. */
 /* The same through a layer of experts, which has no stages of its own: when
  * the pass ends inside, the gradient of its input is merely not used. */
 static bise_status moe_bwd(bise_graph *g, int32_t l, bool *end,
@@ -86,10 +84,16 @@ static bise_status moe_bwd(bise_graph *g, int32_t l, bool *end,
     return s;
 }
 
+/* Layers in reverse. g->dx is the gradient of the residual stream at the
+ * point reached; every part adds to it through its norm. */
 bise_status graph_backward(bise_graph *g, bise_error *err)
 {
     const bise_config *f = g->f;
     const int32_t T = g->T;
+    if (g->rows16) {
+        graph_backward16(g);
+        return BISE_OK;
+    }
     if (g->lowest >= f->L)
         return BISE_OK;
     memset(g->dx, 0, (size_t)T * (size_t)f->C * sizeof *g->dx);

@@ -29,6 +29,9 @@ bise_status bise_cache_new(bise_cache **out, const bise_graph *g,
 {
     const bise_config *f = g->f;
     const size_t row = row_floats(f), sides = f->kv_lora ? 1 : 2;
+    if (g->rows16)
+        return bise_fail(err, BISE_EINVAL, "a graph that trains in bf16 does "
+                         "not generate");
     if (max_seq < 1 || max_seq > g->o.max_seq)
         return bise_fail(err, BISE_EINVAL, "cache of %d tokens for a graph of "
                          "%d", max_seq, g->o.max_seq);

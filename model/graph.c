@@ -1,7 +1,6 @@
 /* graph.c - makes a graph: binds a checkpoint's weights and the adapters to
- * layers, decides what the backward pass needs and keeps, and cuts one block
- * of memory into all buffers. plan() is the only list of them: it runs once to
- * count and once to place.
+ * layers, decides what the backward pass needs and keeps, and takes one block
+ * of memory for all buffers (graph_plan.c).
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -11,164 +10,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/mem.h"
 #include "kernels/gemm.h"
 #include "model/graph_int.h"
 
 #define LOGIT_BYTES (64u << 20) /* a chunk of logits at most */
-
-/* Where plan() stands: base NULL counts only. */
-typedef struct carver {
-    uint8_t *base;
-    uint64_t at;
-} carver;
-
-/* The next n objects at a cache line; NULL while counting. */
-static void *carve(carver *c, uint64_t n, uint64_t size)
-{
-    void *p = c->base ? c->base + c->at : NULL;
-    c->at += (n * size + 63) / 64 * 64;
-    return p;
-}
-
-/* A matrix of the arena. */
-static float *floats(carver *c, uint64_t rows, uint64_t cols)
-{
-    return carve(c, rows * cols, sizeof(float));
-}
-
-/* The widest adapter branch of any group: size of shared h and dh. */
-static uint64_t max_rank(const bise_graph *g)
-{
-    int32_t most = g->head.rank;
-    for (int32_t l = 0; l < g->f->L; l++)
-        for (int s = 0; s < STAGE_COUNT; s++)
-            if (g->layers[l].rank[s] > most)
-                most = g->layers[l].rank[s];
-    return (uint64_t)most;
-}
-
-/* Activations a layer's backward pass reads; x alone stands in g->x. */
-static void plan_acts(bise_graph *g, carver *c, graph_acts *a, int32_t l,
-                      float *xm)
-{
-    const bise_config *f = g->f;
-    const uint64_t T = (uint64_t)g->o.max_tokens;
-    const uint64_t D = f->kv_lora ? 0 : (uint64_t)f->D;
-    const uint64_t HD = (uint64_t)f->H * D, KD = (uint64_t)f->K * D;
-    a->q = floats(c, T, HD);          /* none of these in latent attention */
-    a->k = floats(c, T, KD);
-    a->v = floats(c, T, KD);
-    a->o = floats(c, T, HD);
-    a->lse = floats(c, T, (uint64_t)f->H);
-    a->xm = xm ? xm : floats(c, T, (uint64_t)f->C);
-    a->gate = floats(c, T, (uint64_t)f->F);
-    a->up = floats(c, T, (uint64_t)f->F);
-    for (int s = 0; s < STAGE_COUNT; s++)
-        a->h[s] = floats(c, T, l < 0 ? max_rank(g) :
-                                       (uint64_t)g->layers[l].rank[s]);
-}
-
-/* The residual stream: one buffer up to the lowest trained layer, an own one
- * for every layer above; and the activations beside it. */
-static void plan_layers(bise_graph *g, carver *c)
-{
-    const bise_config *f = g->f;
-    const uint64_t T = (uint64_t)g->o.max_tokens, C = (uint64_t)f->C;
-    /* The tables of pointers are in the arena too: a layer without an own
-     * buffer points at a shared one, and nobody has to ask which. */
-    float **x = carve(c, (uint64_t)f->L + 1, sizeof *x);
-    graph_acts *acts = carve(c, (uint64_t)f->L, sizeof *acts);
-    float *stream = floats(c, T, C);
-    graph_acts shared, own;
-    plan_acts(g, c, &shared, -1, NULL);
-    for (int32_t l = 0; l <= f->L; l++) {
-        /* Below the lowest trained layer the stream runs in place. */
-        float *to = l <= g->lowest || l == 0 ? stream : floats(c, T, C);
-        if (x)
-            x[l] = to;
-        if (l == f->L)
-            break;
-        /* The last n_full layers keep what they computed: their backward
-         * pass comes first, when nothing has overwritten it. */
-        if (l >= g->lowest && l >= f->L - g->n_full)
-            plan_acts(g, c, &own, l, NULL);
-        else
-            own = shared;
-        if (l < g->lowest)
-            own.xm = stream;
-        if (acts)
-            acts[l] = own;
-    }
-    g->x = x;
-    g->acts = acts;
-}
-
-/* Gradient buffers exist once: layers are visited one after another. Below dx
- * nothing is needed when no layer is trained. */
-static void plan_backward(bise_graph *g, carver *c)
-{
-    const bise_config *f = g->f;
-    const uint64_t T = (uint64_t)g->o.max_tokens, C = (uint64_t)f->C;
-    const uint64_t HD = (uint64_t)f->H * (uint64_t)f->D;
-    const uint64_t KD = (uint64_t)f->K * (uint64_t)f->D;
-    const uint64_t rows = T > (uint64_t)g->chunk ? T : (uint64_t)g->chunk;
-    /* The head's part is needed even when only the head is trained. */
-    g->dxf = floats(c, T, C);
-    g->rows_dx = floats(c, (uint64_t)g->chunk, C);
-    g->dh = floats(c, rows, max_rank(g));
-    if (g->lowest >= f->L)
-        return;
-    g->r = floats(c, T, 1);
-    g->dx = floats(c, T, C);
-    g->dn = floats(c, T, C);
-    g->d_o = floats(c, T, HD);
-    g->dq = floats(c, T, HD);
-    g->dk = floats(c, T, KD);
-    g->dv = floats(c, T, KD);
-    g->dhidden = floats(c, T, (uint64_t)f->F);
-}
-
-/* Routing and the rows gathered for one expert, at most all T of them. */
-static void plan_moe(bise_graph *g, carver *c)
-{
-    const bise_config *f = g->f;
-    const uint64_t T = (uint64_t)g->o.max_tokens;
-    const uint64_t one = (uint64_t)(f->F_expert ? f->F_expert : f->F);
-    const uint64_t shared = (uint64_t)f->shared_experts;
-    const uint64_t Fe = shared > 1 ? shared * one : one;
-    if (!f->E)
-        return;
-    g->moe_logits = floats(c, T, (uint64_t)f->E);
-    g->moe_w = floats(c, T, (uint64_t)f->top_k);
-    g->moe_expert = carve(c, T * (uint64_t)f->top_k, sizeof(int32_t));
-    g->moe_rows = carve(c, T, sizeof(int32_t));
-    g->moe_x = floats(c, T, (uint64_t)f->C);
-    g->moe_gate = floats(c, T, Fe);
-    g->moe_up = floats(c, T, Fe);
-    g->moe_y = floats(c, T, (uint64_t)f->C);
-    g->moe_hidden = floats(c, T, Fe);
-    if (!g->o.train)
-        return;
-    g->moe_dw = floats(c, T, (uint64_t)f->top_k);
-    g->moe_dy = floats(c, T, (uint64_t)f->C);
-    g->moe_dx = floats(c, T, (uint64_t)f->C);
-    g->moe_dh = floats(c, T, Fe);
-}
-
-/* Room for the widest operand of a product as bf16: T rows of a layer, or a
- * chunk of gradients of logits. */
-static uint16_t *plan_bf16(const bise_graph *g, carver *c)
-{
-    const bise_config *f = g->f;
-    int32_t width = f->C > f->F ? f->C : f->F;
-    width = f->H * f->D > width ? f->H * f->D : width;
-    width = f->H * f->v_dim > width ? f->H * f->v_dim : width;
-    width = f->q_lora > width ? f->q_lora : width;
-    const uint64_t layer = (uint64_t)g->o.max_tokens * (uint64_t)(width + 32);
-    const uint64_t head = (uint64_t)g->chunk * (uint64_t)(f->V + 32);
-    return carve(c, layer > head ? layer : head, sizeof(uint16_t));
-}
+#define LOGIT_ROWS 512           /* and as many rows */
 
 /* Run fn for every linear layer that may carry an adapter. */
 static void each_linear(bise_graph *g, void (*fn)(bise_graph *, bise_linear *))
@@ -197,14 +45,6 @@ static void widest_dora(bise_graph *g, bise_linear *l)
         g->dora_out = l->out;
 }
 
-/* The widest output with a magnitude, 0 when there is none. */
-static int32_t dora_width(bise_graph *g)
-{
-    g->dora_out = 0;
-    each_linear(g, widest_dora);
-    return g->dora_out;
-}
-
 /* Once per graph: reads every weight that carries a magnitude. */
 static void refresh_first(bise_graph *g, bise_linear *l)
 {
@@ -215,51 +55,6 @@ static void refresh_first(bise_graph *g, bise_linear *l)
 static void refresh(bise_graph *g, bise_linear *l)
 {
     bise_dora_refresh(&g->e, l, false, g->dora_aat);
-}
-
-/* Every buffer of the graph. */
-static uint64_t plan(bise_graph *g, void *base)
-{
-    const bise_config *f = g->f;
-    const uint64_t T = (uint64_t)g->o.max_tokens, C = (uint64_t)f->C;
-    const uint64_t S = (uint64_t)g->o.max_seq;
-    const uint64_t half = (uint64_t)graph_rotated(f) / 2;
-    carver c = { .base = base };
-    /* One scratch area per worker, each starting at a cache line. */
-    g->e.scratch = floats(&c, (uint64_t)bise_pool_threads(g->o.pool),
-                          g->e.scratch_floats);
-    const uint64_t width = (uint64_t)dora_width(g);
-    if (width) {
-        g->e.dora_v = floats(&c, T > (uint64_t)g->chunk ? T :
-                                     (uint64_t)g->chunk, width);
-        g->dora_aat = floats(&c, max_rank(g), max_rank(g));
-    }
-    if (g->o.compute == BISE_COMPUTE_BF16)
-        g->e.x16 = plan_bf16(g, &c);
-    plan_layers(g, &c);
-    /* Rows that live for one operation, whatever the layer. */
-    g->normed = floats(&c, T, C);
-    g->hidden = floats(&c, T, (uint64_t)f->F);
-    g->xf = floats(&c, T, C);
-    g->rows_x = floats(&c, (uint64_t)g->chunk, C);
-    g->logits = floats(&c, (uint64_t)g->chunk, (uint64_t)f->V);
-    g->head_h = floats(&c, (uint64_t)g->chunk, (uint64_t)g->head.rank);
-    /* Losses are added in row order after the parallel part. */
-    g->row_nll = carve(&c, (uint64_t)g->chunk, sizeof(double));
-    g->rows = carve(&c, T, sizeof(int32_t));
-    g->pos = carve(&c, T, sizeof(int32_t));
-    g->tiles = carve(&c, T, sizeof *g->tiles);
-    /* Tables up to the longest sample or context, not to the model's
-     * max_position, which may be a million. */
-    g->cos = floats(&c, S, half);
-    g->sin = floats(&c, S, half);
-    g->nsin = floats(&c, S, half);
-    g->qscale = floats(&c, S, 1);
-    if (g->o.train)
-        plan_backward(g, &c);
-    plan_moe(g, &c);
-    graph_plan_mla(g, floats(&c, 1, graph_plan_mla(g, NULL)));
-    return c.at;
 }
 
 /* Tables of cos, sin and query scale for positions 0..max_seq-1. */
@@ -451,8 +246,20 @@ static void find_lowest(bise_graph *g)
     }
 }
 
+/* How many layers of those left fit into the bytes from least to limit, when
+ * one of them takes each. */
+static int32_t layers_within(uint64_t least, uint64_t limit, uint64_t each,
+                             int32_t left)
+{
+    if (least >= limit || !each)
+        return least >= limit ? 0 : left;
+    /* Rounding of their buffers costs a few cache lines. */
+    const uint64_t n = (limit - least) / (each + 1024);
+    return n < (uint64_t)left ? (int32_t)n : left;
+}
+
 /* How many layers keep their activations: all, none, or what the memory
- * allows. */
+ * allows; in bf16 those that do not may still keep their attention. */
 static void choose_kept(bise_graph *g)
 {
     const int32_t all = g->f->L - g->lowest;
@@ -460,24 +267,44 @@ static void choose_kept(bise_graph *g)
     g->n_full = all;
     if (g->o.checkpointing == BISE_CKPT_ON)
         g->n_full = 0;
-    if (g->o.checkpointing != BISE_CKPT_AUTO)
+    if (g->o.checkpointing != BISE_CKPT_AUTO || all <= 0)
         return;
     /* A quarter is left to the page cache, which holds the weights. */
     if (!limit)
         limit = bise_memory_available() / 4 * 3;
-    const uint64_t full = plan(g, NULL);
-    g->n_full = 0;
-    const uint64_t least = plan(g, NULL);
-    if (all <= 0 || full <= limit) {
-        g->n_full = all;
+    const uint64_t full = graph_plan(g, NULL);
+    if (full <= limit)
         return;
-    }
-    /* Layers are alike; rounding of their buffers costs a cache line. */
-    const uint64_t each = (full - least) / (uint64_t)all;
-    if (least < limit && each)
-        g->n_full = (int32_t)((limit - least) / (each + 64));
-    if (g->n_full > all)
-        g->n_full = all;
+    g->n_full = 0;
+    const uint64_t least = graph_plan(g, NULL);
+    g->n_full = layers_within(least, limit, (full - least) / (uint64_t)all,
+                              all);
+    if (!g->rows16)
+        return;
+    const uint64_t now = graph_plan(g, NULL);
+    const int32_t left = all - g->n_full;
+    g->n_attn = left;
+    const uint64_t more = graph_plan(g, NULL) - now;
+    g->n_attn = layers_within(now, limit, more / (uint64_t)left, left);
+}
+
+/* True when activations are stored as bf16: training with rounded products of
+ * dense layers. Taps want float32 rows, magnitudes the outputs of a product. */
+static bool keeps_rows16(const bise_graph *g)
+{
+    return g->o.train && g->o.compute != BISE_COMPUTE_F32 && !g->o.tap &&
+           !g->f->E && !g->dora_out;
+}
+
+/* Scratch of the bf16 path beside the panels'. */
+static void need_scratch16(bise_graph *g)
+{
+    const bise_config *f = g->f;
+    const size_t attention = bise_attn16_scratch(f->H, f->K, f->D);
+    const size_t rows = bise_rows16_scratch() + (size_t)f->C * sizeof(float);
+    const size_t need = (attention > rows ? attention : rows) / sizeof(float);
+    if (g->e.scratch_floats < need)
+        g->e.scratch_floats = need;
 }
 
 /* What this graph cannot do is refused before memory is taken. */
@@ -537,10 +364,13 @@ static bise_status prepare(bise_graph **out, const bise_checkpoint *c,
     use_panels(g);
     /* As many rows of logits as fit the budget, within reason. */
     const uint64_t rows = LOGIT_BYTES / sizeof(float) / (uint64_t)g->f->V;
-    g->chunk = rows < 8 ? 8 : rows > 256 ? 256 : (int32_t)rows;
+    g->chunk = rows < 8 ? 8 : rows > LOGIT_ROWS ? LOGIT_ROWS : (int32_t)rows;
     if (g->chunk > o->max_tokens)
         g->chunk = o->max_tokens;
     find_lowest(g);
+    each_linear(g, widest_dora);
+    if ((g->rows16 = keeps_rows16(g)))
+        need_scratch16(g);
     choose_kept(g);
     return BISE_OK;
 }
@@ -552,7 +382,7 @@ bise_status bise_graph_plan(uint64_t *bytes, const bise_checkpoint *c,
     bise_graph *g = NULL;
     const bise_status s = prepare(&g, c, o, err);
     if (s == BISE_OK)
-        *bytes = plan(g, NULL);
+        *bytes = graph_plan(g, NULL);
     bise_graph_free(g);
     return s;
 }
@@ -565,7 +395,7 @@ bise_status bise_graph_new(bise_graph **out, const bise_checkpoint *c,
     bise_gemm_setup();
     bise_status s = prepare(&g, c, o, err);
     if (s == BISE_OK) {
-        g->bytes = plan(g, NULL);
+        g->bytes = graph_plan(g, NULL);
         if (o->memory_bytes && g->bytes > o->memory_bytes)
             s = bise_fail(err, BISE_ENOMEM, "%llu bytes of activations are "
                           "needed, %llu allowed", (unsigned long long)g->bytes,
@@ -577,7 +407,7 @@ bise_status bise_graph_new(bise_graph **out, const bise_checkpoint *c,
         bise_graph_free(g);
         return s;
     }
-    plan(g, g->memory);
+    graph_plan(g, g->memory);
     fill_tables(g);
     if (g->dora_out)
         each_linear(g, refresh_first);
@@ -654,8 +484,15 @@ bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
         each_linear(g, refresh);
     g->seg = b->seg;
     g->n_seg = b->n_seg;
-    g->n_tiles = bise_attn_cut(g->tiles, b->seg, b->n_seg);
+    g->n_tiles = g->rows16 ? bise_attn16_cut(g->tiles, b->seg, b->n_seg) :
+                             bise_attn_cut(g->tiles, b->seg, b->n_seg);
+    g->lap_ns = bise_clock_ns();
     return graph_run(g, b->ids, b->T, NULL, err);
+}
+
+const double *bise_graph_seconds(const bise_graph *g)
+{
+    return g->seconds;
 }
 
 bise_status bise_graph_forward(bise_graph *g, const bise_batch *b,

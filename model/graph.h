@@ -22,6 +22,16 @@ typedef enum { BISE_COMPUTE_F32, BISE_COMPUTE_BF16, BISE_COMPUTE_INT8 }
     bise_compute;
 typedef enum { BISE_CKPT_AUTO, BISE_CKPT_ON, BISE_CKPT_OFF } bise_ckpt_mode;
 
+/* Where the time of a training step goes. */
+typedef enum {
+    BISE_STEP_PRODUCTS,  /* frozen weights, forward and input gradient */
+    BISE_STEP_ADAPTERS,  /* thin products and gradients of LoRA */
+    BISE_STEP_ATTENTION, /* scores, softmax, values */
+    BISE_STEP_ROWS,      /* norms, rotation, SwiGLU, rounding */
+    BISE_STEP_LOSS,      /* head and cross entropy with its gradient */
+    BISE_STEP_PARTS
+} bise_step_part;
+
 /* T tokens of n_seg samples laid one after another: sample s owns tokens
  * [seg[s], seg[s+1]); attention stays inside a sample and positions restart at
  * 0 there (plus first_pos when given). */
@@ -88,6 +98,11 @@ BISE_NODISCARD bise_status bise_graph_train(bise_graph *g, const bise_batch *b,
                                             double *sum, bise_error *err);
 /* Dropout masks are a function of (seed, step, micro): set before a step. */
 void bise_graph_set_step(bise_graph *g, uint64_t step, uint64_t micro);
+
+/* Seconds spent in each part since the graph was made, [BISE_STEP_PARTS];
+ * borrowed. Only training with bf16 computation tells parts apart; float32
+ * counts what is not loss as products. */
+const double *bise_graph_seconds(const bise_graph *g);
 
 /* Generation: a KV cache for one sequence of at most max_seq tokens. */
 typedef struct bise_cache bise_cache;

@@ -6,8 +6,10 @@
 #define BISE_MODEL_GRAPH_INT_H
 
 #include "model/attention.h"
+#include "model/attention_bf16.h"
 #include "model/graph.h"
 #include "model/linear.h"
+#include "model/rows16.h"
 
 /* The groups of linears of a layer in the order of the data flow. */
 typedef enum { STAGE_QKV, STAGE_O, STAGE_UP, STAGE_DOWN, STAGE_COUNT } stage;
@@ -45,6 +47,16 @@ typedef struct graph_mla {
     float *head;                      /* rows of one head, for the tap */
 } graph_mla;
 
+/* The same stored as bf16 (layers_bf16.c). x and xm, the inputs of the norms,
+ * and h are kept by every layer. */
+typedef struct graph_acts16 {
+    bise_rows16 x, xm;                /* [T, C] */
+    bise_rows16 q, k, v, o;           /* [T, H D], [T, K D] ... */
+    bise_rows16 gate, up;             /* [T, F] */
+    float *lse;                       /* [T, H] */
+    float *h[STAGE_COUNT];            /* [T, rank] */
+} graph_acts16;
+
 struct bise_graph {
     const bise_checkpoint *c;
     const bise_config *f;
@@ -57,6 +69,8 @@ struct bise_graph {
     int32_t lowest;                   /* first layer with gradients, L none */
     stage lowest_stage;
     int32_t n_full;                   /* last layers with an own acts set */
+    int32_t n_attn;                   /* layers before them that keep their
+                                         attention, bf16 only */
     /* One block of memory, cut up by plan(). */
     void *memory;
     uint64_t bytes;
@@ -78,10 +92,26 @@ struct bise_graph {
     float *dora_aat;                  /* [r, r] */
     int32_t dora_out;                 /* widest DoRA output, 0 none */
     int32_t seg1[2];                  /* the sample of a decode call */
+    /* Activations stored as bf16, instead of x, acts and what serves them.
+     * Float32 rows between a product and its rounding are shared; backward
+     * fq, fk, fv take d_o and dq, dk, dv, fgate takes dhidden, and d_o16 and
+     * dq16 are one. */
+    bool rows16;
+    graph_acts16 *acts16;             /* [L] */
+    bise_adapters16 ad16;
+    float *stream;                    /* [T, C]: the residual stream */
+    float *fq, *fk, *fv, *fgate, *fup, *delta;
+    bise_rows16 normed16, hidden16, dx16, dq16, dk16, dv16, dgate16, dup16;
+    uint16_t *kt;
+    double seconds[BISE_STEP_PARTS];
+    uint64_t lap_ns;
     /* The last forward. */
     int32_t T, n_tiles, n_seg;
     const int32_t *seg;
 };
+
+/* Place every buffer from base on; returns their bytes. NULL only counts. */
+uint64_t graph_plan(bise_graph *g, void *base);
 
 /* Where one layer's attention takes keys from: NULL = the batch itself. Latent
  * attention keeps its short rows in k. */
@@ -148,6 +178,21 @@ uint64_t graph_plan_mla(bise_graph *g, float *p);
 BISE_NODISCARD bise_status graph_mla_forward(bise_graph *g, int32_t l,
                                              const graph_kv *kv,
                                              bise_error *err);
+/* The same over activations stored as bf16: */
+/* One layer: stream += layer(stream). */
+void graph_layer_forward16(bise_graph *g, int32_t l);
+/* The activations of layer l that were not kept, from those that were. */
+void graph_layer_again16(bise_graph *g, int32_t l);
+void graph_backward16(bise_graph *g);
+/* out = rmsnorm(kept) with kept = x rounded when x is given; r [T] or NULL. */
+void graph_norm16(bise_graph *g, const float *x, bise_rows16 kept,
+                  const float *w, float *r, bise_rows16 out);
+/* out = x [T, n] rounded. */
+void graph_round16(bise_graph *g, bise_rows16 out, const float *x, int32_t n);
+uint16_t *graph_row16(bise_rows16 r, int32_t t);
+bise_attn16 graph_attn16(const bise_graph *g, const graph_acts16 *a);
+/* Add the time since the last lap to a part of the step. */
+void graph_lap(bise_graph *g, bise_step_part part);
 /* Bind the router and experts of layer l. */
 BISE_NODISCARD bise_status graph_bind_moe(bise_graph *g, int32_t l,
                                           bise_error *err);

@@ -273,12 +273,20 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
                       const graph_kv *kv, bise_error *err)
 {
     const bise_config *f = g->f;
+    float *first = g->rows16 ? g->stream : g->x[0];
     g->T = T;
     for (int32_t t = 0; t < T; t++) {
         if (ids[t] < 0 || ids[t] >= f->V)
             return bise_fail(err, BISE_EINVAL, "token id %d at position %d, "
                              "the model has %d", ids[t], t, f->V);
-        bise_linear_row(&g->embed, ids[t], g->x[0] + (size_t)t * (size_t)f->C);
+        bise_linear_row(&g->embed, ids[t], first + (size_t)t * (size_t)f->C);
+    }
+    if (g->rows16) {
+        for (int32_t l = 0; l < f->L; l++)
+            graph_layer_forward16(g, l);
+        graph_norm(g, g->xf, g->stream, g->norm, NULL, T, f->C, f->eps);
+        graph_lap(g, BISE_STEP_ROWS);
+        return BISE_OK;
     }
     for (int32_t l = 0; l < f->L; l++) {
         const bise_status s = graph_layer_forward(g, l, g->x[l + 1],
@@ -287,5 +295,6 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
             return s;
     }
     graph_norm(g, g->xf, g->x[f->L], g->norm, NULL, T, f->C, f->eps);
+    graph_lap(g, BISE_STEP_PRODUCTS);
     return BISE_OK;
 }

@@ -130,6 +130,7 @@ static bise_status loss_all(bise_graph *g, const bise_batch *b, bool grad,
     for (int32_t i = 0; i < n; i += g->chunk)
         loss_chunk(g, b, g->rows + i, n - i < g->chunk ? n - i : g->chunk,
                    grad, sum, nll);
+    graph_lap(g, BISE_STEP_LOSS);
     return BISE_OK;
 }
 
@@ -149,6 +150,9 @@ bise_status bise_graph_train(bise_graph *g, const bise_batch *b, double *sum,
         return bise_fail(err, BISE_EINVAL, "this graph was planned without "
                          "gradients");
     g->e.training = true;
-    const bise_status s = loss_all(g, b, true, sum, NULL, err);
-    return s == BISE_OK ? graph_backward(g, err) : s;
+    bise_status s = loss_all(g, b, true, sum, NULL, err);
+    if (s == BISE_OK)
+        s = graph_backward(g, err);
+    graph_lap(g, BISE_STEP_PRODUCTS);
+    return s;
 }
