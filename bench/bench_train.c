@@ -25,6 +25,20 @@ static int failed(const bise_error *err)
     return 1;
 }
 
+/* Where the time of all runs went: a CSV line for each part of a step. */
+static void print_parts(const double *seconds, const char *name, int32_t T)
+{
+    static const char *const parts[BISE_STEP_PARTS] = {
+        "frozen products", "adapters", "attention", "row operations", "loss",
+    };
+    double sum = 0;
+    for (int i = 0; i < BISE_STEP_PARTS; i++)
+        sum += seconds[i];
+    for (int i = 0; i < BISE_STEP_PARTS; i++)
+        printf("part,%s-T%d,%s,%.3f s a step,%.1f %%\n", name, T, parts[i],
+               seconds[i] / RUNS, 100 * seconds[i] / sum);
+}
+
 /* Time RUNS steps of T tokens in equal samples; prints a CSV line each. */
 static int bench(const bise_checkpoint *c, bise_graph_options *o, int32_t T,
                  int32_t samples, const char *name)
@@ -61,6 +75,7 @@ static int bench(const bise_checkpoint *c, bise_graph_options *o, int32_t T,
                (unsigned long long)anon / 1000000);
         fflush(stdout);
     }
+    print_parts(bise_graph_seconds(g), name, T);
     bise_graph_free(g);
     bise_free(ids);
     bise_free(targets);

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "core/bytes.h"
 #include "kernels/codec.h"
 
 #define COLS BISE_PANEL_COLS
@@ -28,6 +29,7 @@ typedef struct scratch {
         float f32[DEPTH * GROUP];
         uint16_t bf16[DEPTH * GROUP];
     } tile;
+    uint16_t low[BISE_PANEL_LOW * GROUP];  /* packed factors f of a group */
     const void *rows[DEPTH + 1];
 } scratch;
 
@@ -249,10 +251,11 @@ static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g,
         pack_columns(s, g, c, bf16);
 }
 
-/* Rows [t0, t1) of x over the packed panels of one region. */
+/* Rows [t0, t1) of x over the packed panels of one region; then low (0 or the
+ * rank, made even) steps of the packed addition. */
 static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
                           const scratch *s, const region *g, bool add,
-                          int32_t t0, int32_t t1)
+                          size_t low, int32_t t0, int32_t t1)
 {
     const int32_t out0 = j->transposed ? g->k0 : g->n0;
     const int32_t outs = j->transposed ? g->k : g->n;
@@ -272,6 +275,9 @@ static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
                 o->mul_f32(y, j->ldy, j->x + at, j->ldx,
                            s->packed.f32 + (size_t)p * r, COLS, (size_t)red, m,
                            nc, add);
+            if (low)
+                o->mul_bf16(y, j->ldy, j->e16 + (size_t)t * j->lde16, j->lde16,
+                            s->low + (size_t)p * low, low / 2, m, nc, true);
         }
     }
 }
@@ -279,10 +285,10 @@ static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
 /* All rows of x, in blocks that stay in the second cache while the panels pass
  * over them. */
 static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
-                     const scratch *s, const region *g, bool add)
+                     const scratch *s, const region *g, bool add, size_t low)
 {
     for (int32_t t = 0; t < j->T; t += ROW_BLOCK)
-        multiply_rows(o, j, s, g, add, t,
+        multiply_rows(o, j, s, g, add, low, t,
                       j->T - t < ROW_BLOCK ? j->T : t + ROW_BLOCK);
 }
 
@@ -311,6 +317,24 @@ static void add_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
     }
 }
 
+/* Factors of columns [c0, c0 + n) as bf16 panels; returns the even rank. */
+static size_t pack_low(const bise_panel_job *j, scratch *s, int32_t c0,
+                       int32_t n)
+{
+    const size_t columns = (size_t)bise_panel_columns(j);
+    const size_t even = ((size_t)j->r + 1) / 2 * 2;
+    for (size_t i = 0; i < even; i++)
+        for (size_t c = 0; c < (size_t)(n + COLS - 1) / COLS * COLS; c++) {
+            float v = 0;
+            if (i < (size_t)j->r && c < (size_t)n)
+                v = j->transposed ? j->f[i * columns + (size_t)c0 + c] :
+                                    j->f[((size_t)c0 + c) * (size_t)j->r + i];
+            s->low[c / COLS * COLS * even + i / 2 * 2 * COLS + c % COLS * 2 +
+                   i % 2] = bise_f32_to_bf16(j->f_scale * v);
+        }
+    return even;
+}
+
 void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
                     void *memory)
 {
@@ -321,6 +345,8 @@ void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
     const int32_t depth = j->transposed ? w->N : w->K;
     const int32_t c0 = g * GROUP;
     const int32_t n = columns - c0 < GROUP ? columns - c0 : GROUP;
+    const bool low = bf16 && j->e16 && j->r <= BISE_PANEL_LOW;
+    const size_t rank = low ? pack_low(j, s, c0, n) : 0;
     for (int32_t d = 0; d < depth; d += DEPTH) {
         const int32_t dn = depth - d < DEPTH ? depth - d : DEPTH;
         const region at = j->transposed ? (region){ d, dn, c0, n } :
@@ -330,9 +356,10 @@ void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
             pack_gradient(o, s, &at, bf16);
         else
             pack_forward(o, s, &at, bf16);
-        multiply(o, j, s, &at, j->add || d > 0);
+        multiply(o, j, s, &at, j->add || d > 0,
+                 d + DEPTH < depth ? 0 : rank);
     }
-    if (j->e)
+    if (j->e && !low)
         add_low_rank(o, j, s, c0, n);
 }
 

@@ -24,8 +24,9 @@
 
 #define BISE_PANEL_COLS 32  /* output columns of a panel */
 #define BISE_PANEL_ROWS 12  /* rows of x in one call of a micro-kernel */
-#define BISE_PANEL_GROUP 256 /* output columns packed together: the unit of
+#define BISE_PANEL_GROUP 128 /* output columns packed together: the unit of
                                 work to hand to a thread */
+#define BISE_PANEL_LOW 64   /* rank of an addition in bf16 at most */
 #define BISE_PANEL_DEPTH 512 /* reduction steps packed at a time */
 
 /* A frozen matrix [N, K], row major in blocks of its type. */
@@ -105,6 +106,11 @@ typedef struct bise_panel_job {
     float f_scale;
     size_t lde;
     int32_t r;
+    /* The same e rounded to bf16 (row stride lde16, readable to an even count
+     * with a zero there): with bf16 rows of x and r <= BISE_PANEL_LOW the
+     * addition is then made in bf16 while the sums of y are at hand. */
+    const uint16_t *e16;
+    size_t lde16;
 } bise_panel_job;
 
 /* Bytes of scratch that bise_panel_run needs for one worker. */

@@ -234,6 +234,7 @@ static void plan_adapters16(bise_graph *g, carver *c)
     g->ad16.dh = floats(c, (uint64_t)g->o.max_tokens, rank);
     g->ad16.ht = carve(c, rank * g->ad16.ld, sizeof(uint16_t));
     g->ad16.dht = carve(c, rank * g->ad16.ld, sizeof(uint16_t));
+    g->ad16.low = carve(c, rank * (uint64_t)g->o.max_tokens, sizeof(uint16_t));
 }
 
 /* Everything of the bf16 path: what layers keep, then what they share. */

@@ -144,7 +144,7 @@ static void attention_part(bise_graph *g, int32_t l)
     bise_rows16_adapters(&g->e, &g->ad16, w->qkv, 3, g->normed16, T,
                          a->h[STAGE_QKV]);
     graph_lap(g, BISE_STEP_ADAPTERS);
-    bise_rows16_forward(&g->e, w->qkv, 3,
+    bise_rows16_forward(&g->e, &g->ad16, w->qkv, 3,
                         (float *[]){ g->fq, g->fk, g->fv }, g->normed16, T,
                         a->h[STAGE_QKV], false);
     graph_lap(g, BISE_STEP_PRODUCTS);
@@ -180,8 +180,9 @@ static void ffn_part(bise_graph *g, int32_t l, bool hidden)
     bise_rows16_adapters(&g->e, &g->ad16, w->up, 2, g->normed16, T,
                          a->h[STAGE_UP]);
     graph_lap(g, BISE_STEP_ADAPTERS);
-    bise_rows16_forward(&g->e, w->up, 2, (float *[]){ g->fgate, g->fup },
-                        g->normed16, T, a->h[STAGE_UP], false);
+    bise_rows16_forward(&g->e, &g->ad16, w->up, 2,
+                        (float *[]){ g->fgate, g->fup }, g->normed16, T,
+                        a->h[STAGE_UP], false);
     graph_lap(g, BISE_STEP_PRODUCTS);
     row_job j = { .g = g, .f = g->fgate, .y = g->fup, .a = a->gate,
                   .b = a->up, .T = T, .n = f->F };
@@ -197,7 +198,8 @@ static void add_product(bise_graph *g, const bise_linear *l, bise_rows16 rows,
 {
     bise_rows16_adapters(&g->e, &g->ad16, l, 1, rows, g->T, h);
     graph_lap(g, BISE_STEP_ADAPTERS);
-    bise_rows16_forward(&g->e, l, 1, &g->stream, rows, g->T, h, true);
+    bise_rows16_forward(&g->e, &g->ad16, l, 1, &g->stream, rows, g->T, h,
+                        true);
     graph_lap(g, BISE_STEP_PRODUCTS);
 }
 

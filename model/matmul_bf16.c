@@ -47,8 +47,15 @@ typedef struct place {
     const bise_branch *b;
     int li;
     int32_t at;        /* ranks before it: rows of ht, columns of h */
+    size_t low_at;     /* the same with even ranks: columns of low */
     size_t packed_at;  /* values before it in packed, forward or backward */
 } place;
+
+/* A rank or a depth in pairs. */
+static size_t even(int32_t n)
+{
+    return ((size_t)n + 1) / 2 * 2;
+}
 
 /* Values of one branch's packed matrix: A [r, in] or B [out, r]. */
 static size_t packed_size(const bise_linear *l, const bise_branch *b,
@@ -63,6 +70,7 @@ static bool next_branch(const job *g, place *p, int *j, bool back)
 {
     if (p->b) {
         p->at += p->b->m->r;
+        p->low_at += even(p->b->m->r);
         p->packed_at += packed_size(&g->l[p->li], p->b, back);
         (*j)++;
     }
@@ -100,7 +108,7 @@ void bise_adapters16_plan(const bise_linear *l, int n, size_t *packed,
         for (int32_t j = 0; j < l[i].n_branches; j++) {
             forward += packed_size(&l[i], &l[i].branches[j], false);
             back += packed_size(&l[i], &l[i].branches[j], true);
-            r += (size_t)l[i].branches[j].m->r;
+            r += even(l[i].branches[j].m->r);
         }
     forward = forward > back ? forward : back;
     *packed = *packed > forward ? *packed : forward;
@@ -154,7 +162,7 @@ static void pack_a(void *ctx, size_t index, int worker)
     const job *g = ctx;
     const place p = branch_at(g, index, false);
     const bise_lora_module *m = p.b->m;
-    const size_t ld = ((size_t)m->in + 1) / 2 * 2;
+    const size_t ld = even(m->in);
     uint16_t *rows = (uint16_t *)(void *)scratch_of(g->e, worker);
     for (int32_t i = 0; i < m->r; i += COLS) {
         const int32_t n = m->r - i < COLS ? m->r - i : COLS;
@@ -178,16 +186,36 @@ static void pack_b(void *ctx, size_t index, int worker)
     const job *g = ctx;
     const place p = branch_at(g, index, true);
     const bise_lora_module *m = p.b->m;
-    const size_t even = ((size_t)m->out + 1) / 2 * 2;
     uint16_t *to = g->w->packed + p.packed_at;
     (void)worker;
     memset(to, 0, bise_panel_packed(m->r, m->out) * sizeof *to);
     for (int32_t o = 0; o < m->out; o++)
         for (int32_t i = 0; i < m->r; i++)
-            to[(size_t)(i / COLS) * COLS * even +
+            to[(size_t)(i / COLS) * COLS * even(m->out) +
                (size_t)(o / 2) * 2 * COLS + (size_t)(i % COLS * 2 + o % 2)] =
                 bise_f32_to_bf16(m->scale * m->b[(size_t)o * (size_t)m->r +
                                                  (size_t)i]);
+}
+
+/* Rows [t0, t0 + t) of a branch's h or dh [T, r] as bf16 for the addition. */
+static void round_low(const job *g, const place *p, const float *h, int32_t t0,
+                      int32_t t)
+{
+    const size_t r = (size_t)p->b->m->r, ld = even(p->b->m->r);
+    uint16_t *to = g->w->low + (size_t)g->T * p->low_at + (size_t)t0 * ld;
+    for (size_t i = 0; i < (size_t)t; i++) {
+        g->e->panel->round_bf16(to + i * ld, h + i * r, r);
+        if (ld > r)
+            to[i * ld + r] = 0;
+    }
+}
+
+/* The rounded addition of a branch for rows from t0 on. */
+static void set_low(const job *g, const place *p, int32_t t0,
+                    bise_panel_job *j)
+{
+    j->lde16 = even(p->b->m->r);
+    j->e16 = g->w->low + (size_t)g->T * p->low_at + (size_t)t0 * j->lde16;
 }
 
 /* h rows of one branch and a chunk of tokens. */
@@ -204,19 +232,20 @@ static void down_task(void *ctx, size_t index, int worker)
         bise_panel_mul(g->e->panel, h, (size_t)r,
                        g->x.data + (size_t)t0 * g->x.ld, g->x.ld, packed, t, r,
                        in, false);
+        round_low(g, &p, h, t0, t);
         return;
     }
     bise_rows16 rows = { (uint16_t *)(void *)scratch_of(g->e, worker), DEPTH };
-    const size_t even = ((size_t)in + 1) / 2 * 2;
     for (int32_t k = 0; k < in; k += DEPTH) {
         const int32_t n = in - k < DEPTH ? in - k : DEPTH;
         memset(rows.data, 0, CHUNK * DEPTH * sizeof *rows.data);
         drop_rows(g, p.b, t0, t, k, n, rows);
         for (int32_t c = 0; c < r; c += COLS)
             bise_panel_mul(g->e->panel, h + c, (size_t)r, rows.data, rows.ld,
-                           packed + (size_t)c * even + (size_t)k * COLS, t,
+                           packed + (size_t)c * even(in) + (size_t)k * COLS, t,
                            r - c < COLS ? r - c : COLS, n, k > 0);
     }
+    round_low(g, &p, h, t0, t);
 }
 
 void bise_rows16_adapters(const bise_exec *e, const bise_adapters16 *w,
@@ -260,11 +289,8 @@ static void forward_task(void *ctx, size_t index, int worker)
     const int32_t t0 = (int32_t)(index % (size_t)g->blocks) * TOKEN_BLOCK;
     size_t group = index / (size_t)g->blocks;
     int li = 0;
-    int32_t at = 0;
-    while (group >= groups_of(&g->l[li], false)) {
-        group -= groups_of(&g->l[li], false);
-        at += g->l[li++].rank;
-    }
+    while (group >= groups_of(&g->l[li], false))
+        group -= groups_of(&g->l[li++], false);
     const bise_linear *l = &g->l[li];
     const bise_matrix w = matrix_of(l);
     float *scratch = scratch_of(g->e, worker);
@@ -273,25 +299,38 @@ static void forward_task(void *ctx, size_t index, int worker)
         .y = g->y[li] + (size_t)t0 * (size_t)l->out, .ldy = (size_t)l->out,
         .T = block_rows(g, t0), .add = g->add,
     };
-    bise_panel_run(g->e->panel, &j, (int32_t)group, scratch);
-    for (int32_t b = 0; b < l->n_branches; b++) {
-        const bise_lora_module *m = l->branches[b].m;
-        j.e = g->h_saved + (size_t)g->T * (size_t)at +
+    if (!l->n_branches) {
+        bise_panel_run(g->e->panel, &j, (int32_t)group, scratch);
+        return;
+    }
+    place p = { 0 };
+    int k = 0;
+    bool base = false;
+    while (next_branch(g, &p, &k, false)) {
+        const bise_lora_module *m = p.b->m;
+        if (p.li != li)
+            continue;
+        j.e = g->h_saved + (size_t)g->T * (size_t)p.at +
               (size_t)t0 * (size_t)m->r;
         j.lde = (size_t)m->r;
         j.f = m->b;
         j.f_scale = m->scale;
         j.r = m->r;
-        bise_panel_low_rank(g->e->panel, &j, (int32_t)group, scratch);
-        at += m->r;
+        set_low(g, &p, t0, &j);
+        /* The first one with the frozen weights, others on top. */
+        if (!base)
+            bise_panel_run(g->e->panel, &j, (int32_t)group, scratch);
+        else
+            bise_panel_low_rank(g->e->panel, &j, (int32_t)group, scratch);
+        base = true;
     }
 }
 
-void bise_rows16_forward(const bise_exec *e, const bise_linear *l, int n,
-                         float *const *y, bise_rows16 x, int32_t T,
-                         const float *h, bool add)
+void bise_rows16_forward(const bise_exec *e, const bise_adapters16 *w,
+                         const bise_linear *l, int n, float *const *y,
+                         bise_rows16 x, int32_t T, const float *h, bool add)
 {
-    job g = { .e = e, .l = l, .n = n, .y = y, .x = x, .h_saved = h, .T = T,
+    job g = { .e = e, .w = w, .l = l, .n = n, .y = y, .x = x, .h_saved = h, .T = T,
               .add = add, .blocks = (T + TOKEN_BLOCK - 1) / TOKEN_BLOCK };
     size_t groups = 0;
     for (int i = 0; i < n; i++)
@@ -314,6 +353,7 @@ static void up_task(void *ctx, size_t index, int worker)
     bise_panel_mul(g->e->panel, g->w->dh + at, (size_t)r,
                    dy.data + (size_t)t0 * dy.ld, dy.ld,
                    g->w->packed + p.packed_at, t, r, g->l[p.li].out, false);
+    round_low(g, &p, g->w->dh + at, t0, t);
     for (int32_t i = 0; i < r; i++) {
         const size_t row = (size_t)(p.at + i) * g->w->ld + (size_t)t0;
         for (int32_t k = 0; k < t; k++) {
@@ -364,7 +404,6 @@ static void add_db(const job *g, const place *p, int32_t t0, int32_t t,
                    int32_t c0, int32_t n, const uint16_t *packed)
 {
     const bise_lora_module *m = p->b->m;
-    const size_t even = ((size_t)t + 1) / 2 * 2;
     float part[BISE_PANEL_ROWS * COLS];
     for (int32_t c = 0; c < n; c += COLS) {
         const int32_t nc = n - c < COLS ? n - c : COLS;
@@ -373,7 +412,8 @@ static void add_db(const job *g, const place *p, int32_t t0, int32_t t,
                                                               BISE_PANEL_ROWS;
             bise_panel_mul(g->e->panel, part, COLS, g->w->ht +
                            (size_t)(p->at + i) * g->w->ld + t0, g->w->ld,
-                           packed + (size_t)c * even, rows, nc, t, false);
+                           packed + (size_t)c * even(t), rows, nc, t,
+                           false);
             for (int32_t k = 0; k < nc; k++)
                 for (int32_t q = 0; q < rows; q++)
                     m->db[(size_t)(c0 + c + k) * (size_t)m->r +
@@ -459,43 +499,79 @@ static void dropped_dx(const job *g, const bise_branch *b, const float *dh,
         }
 }
 
-/* Columns of dx for a block of tokens: frozen weights in order, then the
- * adapters on top. */
-static void backward_task(void *ctx, size_t index, int worker)
+/* The adapters of one linear on top of dx; skip says that the first one was
+ * added with the frozen weights. */
+static void more_dx(const job *g, int li, bise_panel_job *j, int32_t t0,
+                    int32_t group, bool skip, float *scratch)
 {
-    const job *g = ctx;
-    const int32_t t0 = (int32_t)(index % (size_t)g->blocks) * TOKEN_BLOCK;
-    const int32_t group = (int32_t)(index / (size_t)g->blocks);
-    const int32_t in = g->l->in, rows = block_rows(g, t0);
-    float *scratch = scratch_of(g->e, worker);
-    bise_panel_job j = { .transposed = true, .ldy = (size_t)in, .T = rows,
-                         .y = g->dx + (size_t)t0 * (size_t)in };
-    bise_matrix w;
-    for (int i = 0; i < g->n; i++) {
-        w = matrix_of(&g->l[i]);
-        j.w = &w;
-        j.x_bf16 = g->dy[i].data + (size_t)t0 * g->dy[i].ld;
-        j.ldx = g->dy[i].ld;
-        j.add = i > 0;
-        bise_panel_run(g->e->panel, &j, group, scratch);
-    }
     place p = { 0 };
     int k = 0;
     while (next_branch(g, &p, &k, true)) {
         const bise_lora_module *m = p.b->m;
         const float *dh = g->w->dh + (size_t)g->T * (size_t)p.at;
-        const int32_t c0 = group * WIDE;
+        const int32_t c0 = group * WIDE, in = g->l->in;
+        if (p.li != li || (skip && k == 0))
+            continue;
         if (drops(g, p.b)) {
-            dropped_dx(g, p.b, dh, t0, rows, c0,
+            dropped_dx(g, p.b, dh, t0, j->T, c0,
                        in - c0 < WIDE ? in - c0 : WIDE);
             continue;
         }
-        j.e = dh + (size_t)t0 * (size_t)m->r;
-        j.lde = (size_t)m->r;
-        j.f = m->a;
-        j.f_scale = 1;
-        j.r = m->r;
-        bise_panel_low_rank(g->e->panel, &j, group, scratch);
+        j->e = dh + (size_t)t0 * (size_t)m->r;
+        j->lde = (size_t)m->r;
+        j->f = m->a;
+        j->f_scale = 1;
+        j->r = m->r;
+        bise_panel_low_rank(g->e->panel, j, group, scratch);
+    }
+}
+
+/* The first adapter of a linear rides on the product of the weights, unless
+ * dropout masks it. */
+static bool first_dx(const job *g, int li, int32_t t0, bise_panel_job *j)
+{
+    place p = { 0 };
+    int k = 0;
+    j->e = NULL;
+    j->e16 = NULL;
+    while (next_branch(g, &p, &k, true)) {
+        const bise_lora_module *m = p.b->m;
+        if (p.li != li)
+            continue;
+        if (drops(g, p.b))
+            return false;
+        j->e = g->w->dh + (size_t)g->T * (size_t)p.at +
+               (size_t)t0 * (size_t)m->r;
+        j->lde = (size_t)m->r;
+        j->f = m->a;
+        j->f_scale = 1;
+        j->r = m->r;
+        set_low(g, &p, t0, j);
+        return true;
+    }
+    return false;
+}
+
+/* Columns of dx for a block of tokens: each linear's frozen weights and
+ * adapters in order. */
+static void backward_task(void *ctx, size_t index, int worker)
+{
+    const job *g = ctx;
+    const int32_t t0 = (int32_t)(index % (size_t)g->blocks) * TOKEN_BLOCK;
+    const int32_t group = (int32_t)(index / (size_t)g->blocks);
+    const int32_t in = g->l->in;
+    float *scratch = scratch_of(g->e, worker);
+    for (int i = 0; i < g->n; i++) {
+        const bise_matrix w = matrix_of(&g->l[i]);
+        bise_panel_job j = {
+            .w = &w, .transposed = true, .ldy = (size_t)in,
+            .T = block_rows(g, t0), .y = g->dx + (size_t)t0 * (size_t)in,
+            .x_bf16 = g->dy[i].data + (size_t)t0 * g->dy[i].ld,
+            .ldx = g->dy[i].ld, .add = i > 0,
+        };
+        const bool first = first_dx(g, i, t0, &j);
+        bise_panel_run(g->e->panel, &j, group, scratch);
+        more_dx(g, i, &j, t0, group, first, scratch);
     }
 }
 

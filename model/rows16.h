@@ -28,9 +28,11 @@ typedef struct bise_adapters16 {
     float *dh;          /* [T, R] */
     uint16_t *ht, *dht; /* [R, ld]: h and dh transposed */
     size_t ld;
+    uint16_t *low;      /* [T, r] of the branches: h or dh, ranks made even */
 } bise_adapters16;
 
-/* Values of w->packed, and rank R, that a group of n linears needs. */
+/* Values of w->packed, and rank R (each branch's made even), that a group of n
+ * linears needs; both keep the larger. */
 void bise_adapters16_plan(const bise_linear *l, int n, size_t *packed,
                           size_t *rank);
 /* Bytes of scratch per worker that these products need beside the panels'. */
@@ -42,7 +44,8 @@ size_t bise_rows16_scratch(void);
 void bise_rows16_adapters(const bise_exec *e, const bise_adapters16 *w,
                           const bise_linear *l, int n, bise_rows16 x,
                           int32_t T, float *h);
-void bise_rows16_forward(const bise_exec *e, const bise_linear *l, int n,
+void bise_rows16_forward(const bise_exec *e, const bise_adapters16 *w,
+                         const bise_linear *l, int n,
                          float *const *y, bise_rows16 x, int32_t T,
                          const float *h, bool add);
 /* Backward, likewise: _gradients makes w->dh from dy [T, out_i] and adds the
