@@ -45,4 +45,5 @@ tests_check_adapter_SOURCES = tests/check_adapter.c
 tests_check_adapter_CPPFLAGS = $(test_cppflags)
 tests_check_adapter_LDADD = $(test_ldadd)
 endif
-EXTRA_DIST += tests/golden/fp8 tests/golden/multimodal tests/golden/latent
+EXTRA_DIST += tests/golden/fp8 tests/golden/multimodal tests/golden/latent \
+  tests/golden/mixtral-aux.py tests/golden/mixtral-aux.safetensors

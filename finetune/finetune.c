@@ -197,6 +197,16 @@ static int32_t longest_sample(const bise_finetune *f)
     return n < (int32_t)f->s->max_len ? n : (int32_t)f->s->max_len;
 }
 
+/* The coefficient of the experts' auxiliary loss; as in transformers it is
+ * part of the loss only when the configuration says so. */
+static double router_aux(const bise_finetune *f)
+{
+    const bise_config *c = &f->base.config;
+    const bool on = strcmp(f->s->router_aux, "auto") == 0
+                        ? c->router_aux : strcmp(f->s->router_aux, "on") == 0;
+    return on && c->E ? c->router_aux_coef : 0;
+}
+
 /* The graph must hold the longest pass of training and of evaluation: both run
  * in the same arena. */
 static void plan_graph(bise_finetune *f)
@@ -209,7 +219,7 @@ static void plan_graph(bise_finetune *f)
         .compute = (bise_compute)choice(f->s->compute, "f32|bf16"),
         .checkpointing = (bise_ckpt_mode)choice(f->s->checkpointing,
                                                 "auto|on|off"),
-        .loras = f->loras, .n_loras = 1,
+        .loras = f->loras, .n_loras = 1, .router_aux = router_aux(f),
         .dropout_seed = (uint64_t)f->s->seed, .pool = f->o.pool,
     };
 }

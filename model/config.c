@@ -131,6 +131,8 @@ static bise_status read_experts(bise_config *c, const bise_keys *k,
     if (s == BISE_OK)
         s = bise_key_num(k, "router_aux_loss_coef", false, 0,
                          &c->router_aux_coef, err);
+    c->router_aux = bise_json_bool(bise_key_get(k, "output_router_logits"),
+                                   false);
     c->dense_layers = (int32_t)dense;
     c->shared_experts = (int32_t)shared;
     return s == BISE_OK && mla ? refuse_routing(k, err) : s;

@@ -43,6 +43,8 @@ typedef struct bise_config {
     int32_t F_expert, shared_experts, dense_layers;
     int32_t q_lora, kv_lora, qk_nope, qk_rope, v_dim; /* MLA, else 0 */
     double routed_scale, router_aux_coef;
+    bool router_aux;                 /* output_router_logits: training adds
+                                        the auxiliary loss */
     double eps;
     double eps_latent;               /* of the norms of q_a and kv_a: eps but
                                         in HF files, whose class has 1e-6 */

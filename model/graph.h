@@ -61,6 +61,8 @@ typedef struct bise_graph_options {
     bise_lora *const *loras;     /* borrowed; [n_loras] */
     int32_t n_loras;             /* gradients go to those that have them */
     uint64_t dropout_seed;
+    double router_aux;           /* coefficient of the experts' auxiliary
+                                    loss in training (balance.c), 0 none */
     bise_tap_fn *tap;
     void *tap_ctx;
     bise_pool *pool;
@@ -93,7 +95,9 @@ BISE_NODISCARD bise_status bise_graph_loss(bise_graph *g, const bise_batch *b,
                                            double *sum, float *nll,
                                            bise_error *err);
 /* Forward, loss and backward: adds d(sum)/d(param) to the gradients of the
- * loras (the sum, not the mean: the trainer divides once per step). */
+ * loras (the sum, not the mean: the trainer divides once per step). With
+ * router_aux *sum and gradients also get the auxiliary loss, once for each
+ * target, so that the mean of a batch has it once, as transformers. */
 BISE_NODISCARD bise_status bise_graph_train(bise_graph *g, const bise_batch *b,
                                             double *sum, bise_error *err);
 /* Dropout masks are a function of (seed, step, micro): set before a step. */

@@ -1,5 +1,6 @@
 /* graph_int.h - the inside of a graph, shared by graph.c (planning, entry
- * points), layers.c (forward), backprop.c, mla.c, moe.c, loss.c and cache.c.
+ * points), layers.c (forward), backprop.c, balance.c, mla.c, moe.c, loss.c and
+ * cache.c.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_GRAPH_INT_H
@@ -57,6 +58,13 @@ typedef struct graph_acts16 {
     float *h[STAGE_COUNT];            /* [T, rank] */
 } graph_acts16;
 
+/* The auxiliary loss of experts; count NULL without one. p holds the sums of
+ * probabilities, then the gradients by p. */
+typedef struct graph_balance {
+    double *count, *p, *row;          /* [E] */
+    int64_t rows;
+} graph_balance;
+
 struct bise_graph {
     const bise_checkpoint *c;
     const bise_config *f;
@@ -83,6 +91,7 @@ struct bise_graph {
     float *moe_w, *moe_dw, *moe_dy, *moe_dh, *moe_dx;
     int32_t *moe_expert, *moe_rows;
     graph_mla mla;
+    graph_balance balance;
     float *cos, *sin, *nsin, *qscale; /* [max_seq, D/2] ..., [max_seq] */
     int32_t *pos, *rows;              /* [T] */
     bise_attn_tile *tiles;            /* [T] */
@@ -193,6 +202,13 @@ uint16_t *graph_row16(bise_rows16 r, int32_t t);
 bise_attn16 graph_attn16(const bise_graph *g, const graph_acts16 *a);
 /* Add the time since the last lap to a part of the step. */
 void graph_lap(bise_graph *g, bise_step_part part);
+/* The auxiliary loss: clear, count the rows routed last, value and gradients
+ * by p for b's targets; then a row of router logits to its gradient. Nothing
+ * (0, zeros) when there is none. */
+void graph_balance_start(bise_graph *g);
+void graph_balance_count(bise_graph *g);
+double graph_balance_finish(bise_graph *g, const bise_batch *b);
+void graph_balance_bwd(bise_graph *g, float *z);
 /* Bind the router and experts of layer l. */
 BISE_NODISCARD bise_status graph_bind_moe(bise_graph *g, int32_t l,
                                           bise_error *err);

@@ -143,6 +143,11 @@ static void plan_moe(bise_graph *g, carver *c)
     g->moe_hidden = floats(c, T, Fe);
     if (!g->o.train)
         return;
+    if (g->o.router_aux > 0) {
+        g->balance.count = carve(c, (uint64_t)f->E, sizeof(double));
+        g->balance.p = carve(c, (uint64_t)f->E, sizeof(double));
+        g->balance.row = carve(c, (uint64_t)f->E, sizeof(double));
+    }
     g->moe_dw = floats(c, T, (uint64_t)f->top_k);
     g->moe_dy = floats(c, T, (uint64_t)f->C);
     g->moe_dx = floats(c, T, (uint64_t)f->C);

@@ -150,9 +150,12 @@ bise_status bise_graph_train(bise_graph *g, const bise_batch *b, double *sum,
         return bise_fail(err, BISE_EINVAL, "this graph was planned without "
                          "gradients");
     g->e.training = true;
+    graph_balance_start(g);
     bise_status s = loss_all(g, b, true, sum, NULL, err);
-    if (s == BISE_OK)
+    if (s == BISE_OK) {
+        *sum += graph_balance_finish(g, b);
         s = graph_backward(g, err);
+    }
     graph_lap(g, BISE_STEP_PRODUCTS);
     return s;
 }

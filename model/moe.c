@@ -181,6 +181,7 @@ bise_status graph_moe_forward(bise_graph *g, int32_t i, float *x,
     if (s != BISE_OK)
         return s;
     route_all(g, i);
+    graph_balance_count(g);
     /* Experts without a token are not touched: their pages stay on disk. */
     for (int32_t e = 0; e < f->E; e++) {
         const int32_t n = gather(g, e);
@@ -231,20 +232,21 @@ static void weigh_rows(bise_graph *g, int32_t n)
 }
 
 /* Softmax over the kept logits, backward, with w = scale p:
- *   dl_k = w_k dw_k - w_k / scale sum_j w_j dw_j;  0 for the others. */
+ *   dl_k = w_k dw_k - w_k / scale sum_j w_j dw_j;  0 for the others;
+ * and the auxiliary loss, which sees all logits. */
 static void router_bwd(bise_graph *g, int32_t i, double scale)
 {
     const bise_config *f = g->f;
-    memset(g->moe_logits, 0,
-           (size_t)g->T * (size_t)f->E * sizeof *g->moe_logits);
     for (int32_t t = 0; t < g->T; t++) {
-        const float *w = g->moe_w + t * f->top_k, *dw = g->moe_dw +
-                                                         t * f->top_k;
+        const float *w = g->moe_w + t * f->top_k;
+        const float *dw = g->moe_dw + t * f->top_k;
+        float *z = g->moe_logits + (size_t)t * (size_t)f->E;
         double sum = 0;
+        graph_balance_bwd(g, z);
         for (int32_t k = 0; k < f->top_k; k++)
             sum += (double)w[k] * (double)dw[k];
         for (int32_t k = 0; k < f->top_k; k++)
-            g->moe_logits[t * f->E + g->moe_expert[t * f->top_k + k]] =
+            z[g->moe_expert[t * f->top_k + k]] +=
                 (float)((double)w[k] * ((double)dw[k] - sum / scale));
     }
     bise_linears_backward(&g->e, &g->layers[i].router, 1, g->dn,

@@ -94,6 +94,7 @@ void bise_config_defaults(bise_config *c)
                            .mscale_all_dim = NAN, .attention_factor = NAN,
                            .truncate = true };
     c->routed_scale = 1;
+    c->router_aux_coef = 0.001;         /* the default of transformers */
     c->bos = c->eos = c->pad = -1;
 }
 

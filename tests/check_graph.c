@@ -168,6 +168,100 @@ static void check_grad(const fixture *f, const bise_lora_module *m,
 
 static const bise_ckpt_mode modes[] = { BISE_CKPT_OFF, BISE_CKPT_ON };
 
+/* dW [out, in] of a module's weight, from golden tensors in the names of
+ * transformers, which fuses experts: gate rows, then up rows. */
+static const float *weight_grad(const bise_st *st, const bise_lora_module *m)
+{
+    static const char *const of[BISE_ROLE_COUNT] = {
+        [BISE_ROLE_Q] = "self_attn.q_proj.weight",
+        [BISE_ROLE_K] = "self_attn.k_proj.weight",
+        [BISE_ROLE_V] = "self_attn.v_proj.weight",
+        [BISE_ROLE_O] = "self_attn.o_proj.weight",
+        [BISE_ROLE_EXP_GATE] = "mlp.experts.gate_up_proj",
+        [BISE_ROLE_EXP_UP] = "mlp.experts.gate_up_proj",
+        [BISE_ROLE_EXP_DOWN] = "mlp.experts.down_proj",
+    };
+    char name[192];
+    snprintf(name, sizeof name, "grad.model.layers.%d.%s",
+             (int)m->role.layer, of[m->role.kind]);
+    const bise_tensor *t = bise_st_find(st, name);
+    if (!t)
+        return NULL;
+    const size_t each = (size_t)m->out * (size_t)m->in;
+    size_t at = 0;
+    if (m->role.kind == BISE_ROLE_EXP_DOWN)
+        at = (size_t)m->role.expert;
+    else if (m->role.expert >= 0)
+        at = 2 * (size_t)m->role.expert +
+             (m->role.kind == BISE_ROLE_EXP_UP);
+    return (const float *)t->data + at * each;
+}
+
+/* With B = 0 the model is the base, and dB = s dW A^T; returns whether there
+ * was a golden dW. */
+static bool check_by_weight(const bise_st *st, const bise_lora_module *m,
+                            int32_t supervised)
+{
+    const float *dw = weight_grad(st, m);
+    double most = 0, diff = 0;
+    for (int32_t o = 0; dw && o < m->out; o++)
+        for (int32_t r = 0; r < m->r; r++) {
+            double want = 0;
+            for (int32_t i = 0; i < m->in; i++)
+                want += (double)m->scale * (double)dw[o * m->in + i] *
+                        (double)m->a[r * m->in + i];
+            most = fmax(most, fabs(want));
+            diff = fmax(diff, fabs(want - (double)m->db[o * m->r + r] /
+                                              supervised));
+        }
+    ck_assert_msg(diff <= 1e-4 * most, "layer %d kind %d expert %d: off by %g "
+                  "of %g", (int)m->role.layer, (int)m->role.kind,
+                  (int)m->role.expert, diff, most);
+    return dw != NULL;
+}
+
+/* Attention and every expert of Mixtral, without the auxiliary loss and with
+ * it, with kept and with recomputed activations. */
+START_TEST(mixtral_gradients_are_golden)
+{
+    fixture f;
+    bise_lora l;
+    bise_st aux;
+    const bool with = _i % 2;
+    const bise_lora_options lo = {
+        .r = 4, .alpha = 6, .seed = 5,
+        .target = "q_proj,k_proj,v_proj,o_proj,w1,w2,w3" };
+    open_case(&f, "models/mixtral", "models/mixtral");
+    ck_ok(bise_st_open(&aux, GOLDEN "mixtral-aux.safetensors", &err));
+    ck_ok(bise_lora_new(&l, &f.c.config, &lo, true, &err));
+    ck_assert_uint_eq(l.n, 2 * (4 + 3 * 4));
+    bise_lora *list[] = { &l };
+    bise_graph *g;
+    const bise_graph_options o = { .max_tokens = f.T, .train = true,
+                                   .loras = list, .n_loras = 1,
+                                   .router_aux = with ? 0.5 : 0,
+                                   .checkpointing = modes[_i / 2] };
+    ck_ok(bise_graph_new(&g, &f.c, &o, &err));
+    double sum = 0, plain = 0;
+    ck_ok(bise_graph_train(g, &f.b, &sum, &err));
+    const char *text = bise_json_string(bise_json_get(aux.meta, "loss"), NULL);
+    ck_assert_double_eq_tol(sum / f.supervised,
+                            with ? strtod(text, NULL) : golden_loss(&f), 2e-5);
+    int32_t checked = 0;
+    for (size_t i = 0; i < l.n; i++)
+        checked += check_by_weight(with ? &aux : &f.want, &l.modules[i],
+                                   f.supervised);
+    ck_assert_int_eq(checked, with ? 2 * (4 + 4) : (int)l.n);
+    /* evaluation in the same graph has no such part */
+    ck_ok(bise_graph_loss(g, &f.b, &plain, NULL, &err));
+    ck_assert_double_eq_tol(plain / f.supervised, golden_loss(&f), 2e-5);
+    bise_graph_free(g);
+    bise_lora_fini(&l);
+    bise_st_close(&aux);
+    close_case(&f);
+}
+END_TEST
+
 START_TEST(adapter_gradients_are_golden)
 {
     fixture f;
@@ -492,6 +586,7 @@ static Suite *suite(void)
                         2 * sizeof loras / sizeof *loras);
     tcase_add_loop_test(t, cache_equals_forward, 0,
                         sizeof models / sizeof *models);
+    tcase_add_loop_test(t, mixtral_gradients_are_golden, 0, 4);
     tcase_add_test(t, text_part_of_a_vision_model_is_golden);
     tcase_add_test(t, fp8_weights_compute_as_their_values);
     tcase_add_test(t, saved_tensors_replace_the_base);
