@@ -174,7 +174,8 @@ static bise_json *make_pattern(const writer *w, bool alpha)
     return o;
 }
 
-/* Layers that have modules, and whether each has the same kinds. */
+/* Layers that have modules, and whether each has the same kinds, those of
+ * experts for every expert. */
 static bool is_regular(const writer *w, bool kinds[BISE_ROLE_COUNT],
                        size_t *layers)
 {
@@ -184,10 +185,11 @@ static bool is_regular(const writer *w, bool kinds[BISE_ROLE_COUNT],
     *layers = 0;
     for (size_t i = 0; i < l->n; i++) {
         const bise_role r = l->modules[i].role;
-        n_kinds += r.layer >= 0 && !kinds[r.kind];
-        kinds[r.kind] = true;
-        if (r.expert >= 0)
+        if (r.expert >= 0 && !w->c)
             return false;
+        if (r.layer >= 0 && !kinds[r.kind])
+            n_kinds += r.expert >= 0 ? (size_t)w->c->E : 1;
+        kinds[r.kind] = true;
         in_layers += r.layer >= 0;
         *layers += r.layer >= 0 && r.layer != last;
         last = r.layer;

@@ -9,6 +9,7 @@ Run by tests/cli/families.sh.
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -212,12 +213,88 @@ def check_golden():
         in_engine(path("g.gguf"), ids[:n], name + " through native")
 
 
+def make_mixtral(folder, aux):
+    """A random Mixtral with the tokenizer of the embedded model."""
+    d, L, H, KV, D, F, E, V = 64, 2, 4, 2, 16, 96, 4, 4096
+    rng = np.random.default_rng(12)
+    w = {}
+
+    def mat(name, out, into):
+        w[name] = (rng.standard_normal((out, into)) / np.sqrt(into)).astype(np.float32)
+
+    for name in "model.embed_tokens.weight", "lm_head.weight":
+        mat(name, V, d)
+    w["model.norm.weight"] = np.ones(d, np.float32)
+    for i in range(L):
+        p = "model.layers.%d." % i
+        w[p + "input_layernorm.weight"] = w[p + "post_attention_layernorm.weight"] = np.ones(d, np.float32)
+        for name, out, into in ("q", H * D, d), ("k", KV * D, d), ("v", KV * D, d), ("o", d, H * D):
+            mat(p + "self_attn.%s_proj.weight" % name, out, into)
+        mat(p + "block_sparse_moe.gate.weight", E, d)
+        for e in range(E):
+            for name, out, into in ("w1", F, d), ("w2", d, F), ("w3", F, d):
+                mat(p + "block_sparse_moe.experts.%d.%s.weight" % (e, name), out, into)
+    os.makedirs(folder, exist_ok=True)
+    save_file(w, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "dtype": "float32", "hidden_size": d,
+                   "intermediate_size": F, "num_hidden_layers": L, "num_attention_heads": H, "num_key_value_heads": KV, "head_dim": D,
+                   "num_local_experts": E, "num_experts_per_tok": 2, "router_aux_loss_coef": 0.02, "output_router_logits": aux,
+                   "rms_norm_eps": 1e-5, "vocab_size": V, "max_position_embeddings": 512, "hidden_act": "silu", "rope_theta": 1e6,
+                   "sliding_window": None, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}, f)
+    for name in "tekken.json", "tokenizer.json", "tokenizer_config.json":
+        shutil.copy(os.path.join(TINY, name), folder)
+
+
+def check_mixtral():
+    """Trained on attention alone and on the experts too: PEFT on the base, bise's merge, the engine's GGUF adapter."""
+    from peft import PeftModel
+    model = path("mx")
+    make_mixtral(model, True)
+    with open(path("rows.jsonl"), "w") as f:
+        for i in range(16):
+            f.write(json.dumps({"messages": [{"role": "user", "content": "What is %d?" % i},
+                                             {"role": "assistant", "content": "It is the number %d of the row." % i}]}) + "\n")
+    ids = np.random.default_rng(10).integers(1000, 4096, 50).tolist()
+    base = ours(model, ids)
+    close(base, theirs(model, ids), 1e-5, "mixtral with the tokenizer")
+    bise("convert", model, "-o", path("mx.gguf"), "--dtype", "f32")
+    for name, target in ("attention", "all-linear"), ("experts", "q_proj,v_proj,w1,w2,w3"):
+        run = path("run-" + name)
+        bise("finetune", model, "--data", path("rows.jsonl"), "-o", run, "--target", target, "--lora-r", "4", "--steps", "6", "--lr", "0.02")
+        with open(os.path.join(run, "adapter_config.json")) as f:
+            modules = json.load(f)["target_modules"]
+        claim(sorted(modules) == (["k_proj", "o_proj", "q_proj", "v_proj"] if name == "attention" else ["q_proj", "v_proj", "w1", "w2", "w3"]),
+              "modules of the adapter on %s" % name)
+        bise("merge", model, "--adapter", run, "-o", path("merged"))
+        want = ours(path("merged"), ids)
+        claim(np.abs(want - base).max() > 0.05, "training on %s moves the logits by %.2f" % (name, np.abs(want - base).max()))
+        close(theirs(path("merged"), ids), want, 2e-5, "transformers on merged %s" % name)
+        net = transformers.MixtralForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+        net = PeftModel.from_pretrained(net, run)
+        with torch.no_grad():
+            close(net(torch.tensor([ids])).logits[0].numpy(), want, 2e-5, "PEFT with the adapter on %s" % name)
+        bise("adapter", "convert", run, "-o", path("a.gguf"), "--to", "gguf", "--base", model)
+        close(Engine(path("mx.gguf"), lora=path("a.gguf")).logits(ids), want, 1e-3, "engine with the adapter on %s" % name)
+    with open(path("text.txt")) as f:
+        claim(len(f.read()) > 1000, "text of the eval")
+    for kind in "Q8_0", "Q4_K_M":
+        bise("quantize", model, "-o", path("mq.gguf"), "--type", kind)
+        bise("convert", path("mq.gguf"), "-o", path("d.gguf"), "--dtype", "f32")
+        close(Engine(path("d.gguf")).logits(ids), ours(path("mq.gguf"), ids), 1e-3, "engine on mixtral from %s to float32" % kind)
+    got = json.loads(bise("--json", "eval", model, "--data", path("text.txt"), "--ctx", "128", "--chunks", "4"))
+    claim(got["tokens"] == 508, "eval of mixtral: loss %.3f" % got["loss"])
+    text = json.loads(bise("--json", "generate", path("mq.gguf"), "-p", "The old man", "-n", "8", "--ignore-eos"))
+    claim(text["tokens"] == 8, "mixtral generates from Q4_K_M")
+
+
 def main():
     check_latent()
     check_wrapper()
     check_float8()
     check_quantized()
     check_golden()
+    check_mixtral()
     sys.exit(1 if failures else 0)
 
 

@@ -8,7 +8,7 @@ python=${BISE_JUDGES:-}
 shared=${BISE_SHARED:-$top_srcdir/../shared}
 [ -n "$python" ] || { echo "skipped: BISE_JUDGES is not set"; exit 77; }
 [ -f "$shared/tools/engine.py" ] || { echo "skipped: no $shared"; exit 77; }
-"$python" -c 'import xllamacpp, transformers, gguf' 2>/dev/null ||
+"$python" -c 'import xllamacpp, transformers, peft, gguf' 2>/dev/null ||
     { echo "skipped: $python lacks a judge"; exit 77; }
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
