@@ -469,6 +469,10 @@ bise_status bise_convert_gguf_meta(bise_gguf_meta *m, bise_checkpoint *c,
     bise_status s = general_keys(m, c, o, err);
     if (s != BISE_OK)
         return s;
+    if (c->config.kv_lora > 0 && c->config.eps_latent != c->config.eps)
+        bise_progress_say(o->progress, "warning: the norms of the latents have "
+                          "epsilon %g, others %g: a GGUF has one",
+                          c->config.eps_latent, c->config.eps);
     arch_keys(m, c, file_type);
     bise_gguf_set_u32(m, "general.quantization_version", 2);
     s = tokenizer_keys(m, c, o->progress, err);

@@ -108,6 +108,19 @@ def check_latent():
         close(theirs(path("hf"), ids), want[like], 1e-5, name + " through native in transformers")
 
 
+def check_epsilon():
+    """transformers' class has 1e-6 in the norms of q_a and kv_a, whatever rms_norm_eps is."""
+    os.makedirs(path("eps"), exist_ok=True)
+    shutil.copy(path("n/small4/model.safetensors"), path("eps"))
+    with open(path("n/small4/config.json")) as f, open(path("eps/config.json"), "w") as g:
+        json.dump(dict(json.load(f), rms_norm_eps=0.3), g)
+    ids = np.random.default_rng(7).integers(12, 320, 70).tolist()
+    want = theirs(path("eps"), ids)
+    close(ours(path("eps"), ids), want, 1e-5, "small4 with another epsilon")
+    run = subprocess.run([BISE, "convert", path("eps"), "-o", path("eps.gguf")], capture_output=True, text=True)
+    claim(run.returncode == 0 and "epsilon" in run.stderr, "GGUF has one epsilon: said")
+
+
 def check_wrapper():
     """Small 4 is released inside Mistral3ForConditionalGeneration, under either scheme of prefixes."""
     w = load_file(path("n/small4/model.safetensors"))
@@ -278,6 +291,21 @@ def check_mixtral():
         close(Engine(path("mx.gguf"), lora=path("a.gguf")).logits(ids), want, 1e-3, "engine with the adapter on %s" % name)
     with open(path("text.txt")) as f:
         claim(len(f.read()) > 1000, "text of the eval")
+    fused = {}
+    w = load_file(path("mx/model.safetensors"))
+    for name, x in w.items():                               # as transformers 5 holds them in memory
+        if ".experts." not in name:
+            fused[name.replace("block_sparse_moe.", "mlp.")] = x
+    for i in range(2):
+        part = lambda e, n: w["model.layers.%d.block_sparse_moe.experts.%d.%s.weight" % (i, e, n)]
+        fused["model.layers.%d.mlp.experts.gate_up_proj" % i] = np.stack([np.concatenate([part(e, "w1"), part(e, "w3")]) for e in range(4)])
+        fused["model.layers.%d.mlp.experts.down_proj" % i] = np.stack([part(e, "w2") for e in range(4)])
+    shutil.copytree(model, path("fused"))
+    save_file(fused, path("fused/model.safetensors"), metadata={"format": "pt"})
+    close(ours(path("fused"), ids), base, 0, "mixtral with fused experts")
+    bise("convert", path("fused"), "-o", path("f.gguf"), "--dtype", "f32")
+    a, b = (gguf.GGUFReader(path(n)).tensors for n in ("f.gguf", "mx.gguf"))
+    claim([t.name for t in a] == [t.name for t in b] and all((x.data == y.data).all() for x, y in zip(a, b)), "fused or not, one GGUF")
     for kind in "Q8_0", "Q4_K_M":
         bise("quantize", model, "-o", path("mq.gguf"), "--type", kind)
         bise("convert", path("mq.gguf"), "-o", path("d.gguf"), "--dtype", "f32")
@@ -290,6 +318,7 @@ def check_mixtral():
 
 def main():
     check_latent()
+    check_epsilon()
     check_wrapper()
     check_float8()
     check_quantized()
