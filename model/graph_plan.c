@@ -163,6 +163,8 @@ static uint16_t *plan_bf16(const bise_graph *g, carver *c)
     width = f->H * f->D > width ? f->H * f->D : width;
     width = f->H * f->v_dim > width ? f->H * f->v_dim : width;
     width = f->q_lora > width ? f->q_lora : width;
+    const int32_t shared = f->F_expert * f->shared_experts;
+    width = shared > width ? shared : width;
     const uint64_t layer = (uint64_t)g->o.max_tokens * (uint64_t)(width + 32);
     const uint64_t head = (uint64_t)g->chunk * (uint64_t)(f->V + 32);
     return carve(c, layer > head ? layer : head, sizeof(uint16_t));
