@@ -18,8 +18,9 @@ if X86
 # SIMD codecs: the same sources once per instruction set. No FMA: the bytes of
 # the encoders depend on the rounding of every product.
 bise_codec_simd = %D%/x86/chunk.h %D%/x86/codec_decode.c %D%/x86/codec_float.c \
-  %D%/x86/codec_iq4.c %D%/x86/codec_nf4.c \
-  %D%/x86/codec_k.c %D%/x86/codec_simple.c %D%/x86/codec_x86.h %D%/x86/iq4_vec.h \
+  %D%/x86/codec_iq4.c %D%/x86/codec_k.c %D%/x86/codec_nf4.c \
+  %D%/x86/codec_simple.c %D%/x86/codec_ternary.c %D%/x86/codec_x86.h \
+  %D%/x86/iq4_vec.h \
   %D%/x86/search_vec.h %D%/x86/vec.h
 noinst_LIBRARIES += libcodecs_avx2.a libcodecs_avx512.a
 libcodecs_avx2_a_SOURCES = $(bise_codec_simd)

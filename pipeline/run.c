@@ -40,7 +40,7 @@ typedef struct job {
     uint32_t *file_of;      /* [n] */
     lane *lanes;
     bise_run_stats *slabs;  /* one for each slab when measuring, else NULL */
-    pthread_mutex_t lock;
+    pthread_mutex_t lock, writing;
     _Atomic bool stop;
     _Atomic uint64_t done;  /* bytes written */
     uint64_t total;
@@ -285,6 +285,19 @@ static void report(job *j, uint64_t slab)
         record(j, slab, &err);
 }
 
+/* Bytes at offset of an output. A file system lets one thread at a time write
+ * to a file and makes the others spin; here they sleep, or encode. */
+static bise_status write_slab(job *j, bise_out *out, uint64_t offset,
+                              const void *data, uint64_t n, bise_error *err)
+{
+    pthread_mutex_lock(&j->writing);
+    const bise_status s = bise_out_patch(out, offset, data, (size_t)n, err);
+    if (s == BISE_OK)
+        bise_out_settle(out, offset, n);
+    pthread_mutex_unlock(&j->writing);
+    return s;
+}
+
 /* One slab; the pool's task. */
 static void run_slab(void *ctx, size_t index, int worker)
 {
@@ -307,18 +320,15 @@ static void run_slab(void *ctx, size_t index, int worker)
     bise_status s = make_rows(j, l, t, first, n, &data,
                               j->slabs ? &j->slabs[index] : NULL, &err);
     if (s == BISE_OK)
-        s = bise_out_patch(j->outs[j->file_of[i]],
-                           f->offsets[i - f->first] + first * row_bytes, data,
-                           (size_t)(n * row_bytes), &err);
+        s = write_slab(j, j->outs[j->file_of[i]],
+                       f->offsets[i - f->first] + first * row_bytes, data,
+                       n * row_bytes, &err);
     bise_stream_hint(t->stream, first, n, false);
     if (s != BISE_OK) {
         s = bise_error_in(&err, NULL, t->name);
         record(j, index, &err);
         return;
     }
-    bise_out_settle(j->outs[j->file_of[i]],
-                    f->offsets[i - f->first] + first * row_bytes,
-                    n * row_bytes);
     atomic_fetch_add(&j->done, n * row_bytes);
     report(j, index);
 }
@@ -366,6 +376,7 @@ static void free_job(job *j)
     bise_free(j->slabs);
     bise_free(j->outs);
     pthread_mutex_destroy(&j->lock);
+    pthread_mutex_destroy(&j->writing);
 }
 
 /* All buffers are taken before the first slab, so that running out of
@@ -650,6 +661,7 @@ bise_status bise_run(bise_plan *p, const bise_run_options *o,
         return s;
     job j = { .plan = p, .o = o };
     pthread_mutex_init(&j.lock, NULL);
+    pthread_mutex_init(&j.writing, NULL);
     bise_error_init(&j.err);
     s = make_job(&j, err);
     if (s == BISE_OK && p->kind == BISE_PLAN_GGUF) {

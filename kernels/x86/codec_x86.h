@@ -13,7 +13,8 @@
     void bise_codecs_iq4_##isa(bise_codec *table); \
     void bise_codecs_float_##isa(bise_codec *table); \
     void bise_codecs_decode_##isa(bise_codec *table); \
-    void bise_codecs_simple_##isa(bise_codec *table)
+    void bise_codecs_simple_##isa(bise_codec *table); \
+    void bise_codecs_ternary_##isa(bise_codec *table)
 BISE_CODEC_SETS(avx2);
 BISE_CODEC_SETS(avx512);
 

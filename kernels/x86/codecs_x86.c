@@ -15,6 +15,7 @@ void bise_codecs_init_x86(bise_codec *table, bise_cpu level)
         bise_codecs_float_avx2(table);
         bise_codecs_decode_avx2(table);
         bise_codecs_simple_avx2(table);
+        bise_codecs_ternary_avx2(table);
     }
     if (level >= BISE_CPU_AVX512) {
         bise_codecs_k_avx512(table);
@@ -22,5 +23,6 @@ void bise_codecs_init_x86(bise_codec *table, bise_cpu level)
         bise_codecs_float_avx512(table);
         bise_codecs_decode_avx512(table);
         bise_codecs_simple_avx512(table);
+        bise_codecs_ternary_avx512(table);
     }
 }

@@ -15,6 +15,14 @@
 
 #include "kernels/x86/search_vec.h"
 
+/* Candidates of a search side by side: a divisor of 15. */
+#ifdef __AVX512F__
+enum { PACK = 5 };
+#else
+enum { PACK = 3 };
+#endif
+#define PACKED(k) _Pragma("GCC unroll 5") for (int k = 0; k < PACK; k++)
+
 #ifdef __AVX512F__
 typedef struct iq4_tables {
     vf mid[2];      /* midpoint inside each bucket, infinity without one */
@@ -125,30 +133,72 @@ BISE_INLINE vi iq4_index(vf v, const iq4_tables *t)
 }
 #endif
 
+/* What a weight adds to the two sums of a candidate: its terms below the
+ * midpoint mid and from it on. */
+typedef struct iq4_terms {
+    vf mid, qx[2], q2[2];
+} iq4_terms;
+
+/* The candidates -134 .. -120 scale a weight by factors that differ by less
+ * than 12 %, and midpoints of one sign by more than 23 %: a weight takes at
+ * most two neighbouring values in all of them, and changes from one to the
+ * other at their midpoint. */
+BISE_INLINE void iq4_make_terms(iq4_terms *e, vf x, vf w, vf id0, vf id1,
+                                const iq4_tables *t)
+{
+    const vf a = iq4_value(v_mul(id0, x), t), b = iq4_value(v_mul(id1, x), t);
+    const vf q[2] = { v_min(a, b), v_max(a, b) };
+    e->mid = v_mul(v_add(a, b), v_set(0.5f));
+    for (int k = 0; k < 2; k++) {
+        const vf wq = v_mul(w, q[k]);
+        e->qx[k] = v_mul(wq, x);
+        e->q2[k] = v_mul(wq, q[k]);
+    }
+}
+
+/* Sums of candidate 0, which maps the largest weight to 127. */
+BISE_INLINE void iq4_first(v_best *b, const vf *x, const vf *w, vf max,
+                           const iq4_tables *t)
+{
+    const vf id = v_div(v_set(1), v_div(v_neg(max), v_set(-127)));
+    vf sqx = v_zero(), sq2 = v_zero();
+    for (int i = 0; i < 32; i++) {
+        const vf q = iq4_value(v_mul(id, x[i]), t);
+        const vf wq = v_mul(w[i], q);
+        sqx = v_add(sqx, v_mul(wq, x[i]));
+        sq2 = v_add(sq2, v_mul(wq, q));
+    }
+    v_keep_first(b, sqx, sq2, v_gt(sq2, v_zero()), id);
+}
+
 /* bise_search_iq4 of 32 weights in each lane; the scale. */
 BISE_INLINE vf v_search_iq4(const vf *x, const vf *w, const iq4_tables *t)
 {
     const vf max = v_signed_max(x, 32), zero = v_zero();
-    v_best b = { zero, zero, zero };
-    for (int c = 0; c < 16; c += 2) {
-        /* candidate 0 maps the largest weight to -127, then -134 .. -120 */
-        vf id[2], sqx[2] = { zero, zero }, sq2[2] = { zero, zero };
-        id[0] = v_div(v_set((float)(c - 8 - 127)), max);
-        id[1] = v_div(v_set((float)(c - 7 - 127)), max);
-        if (c == 0)
-            id[0] = v_div(v_set(1), v_div(v_neg(max), v_set(-127)));
-        for (int i = 0; i < 32; i++)
-            EACH(k) {
-                const vf q = iq4_value(v_mul(id[k], x[i]), t);
-                const vf wq = v_mul(w[i], q);
-                sqx[k] = v_add(sqx[k], v_mul(wq, x[i]));
-                sq2[k] = v_add(sq2[k], v_mul(wq, q));
+    const vf id0 = v_div(v_set(-134), max), id1 = v_div(v_set(-120), max);
+    iq4_terms e[32];
+    v_best b;
+    iq4_first(&b, x, w, max, t);
+    for (int i = 0; i < 32; i++)
+        iq4_make_terms(&e[i], x[i], w[i], id0, id1, t);
+    for (int c = -134; c <= -120; c += PACK) {
+        vf id[PACK], sqx[PACK], sq2[PACK];
+        PACKED(k) {
+            id[k] = v_div(v_set((float)(c + k)), max);
+            sqx[k] = sq2[k] = zero;
+        }
+        for (int i = 0; i < 32; i++) {
+            const iq4_terms m = e[i];
+            const vf lx = v_held(m.qx[0]), hx = v_held(m.qx[1]);
+            const vf l2 = v_held(m.q2[0]), h2 = v_held(m.q2[1]);
+            PACKED(k) {
+                const vm up = v_nlt(v_mul(id[k], x[i]), m.mid);
+                sqx[k] = v_add(sqx[k], v_sel(up, hx, lx));
+                sq2[k] = v_add(sq2[k], v_sel(up, h2, l2));
             }
-        if (c == 0)
-            v_keep_first(&b, sqx[0], sq2[0], v_gt(sq2[0], zero), id[0]);
-        else
-            v_keep_better(&b, sqx[0], sq2[0], id[0]);
-        v_keep_better(&b, sqx[1], sq2[1], id[1]);
+        }
+        PACKED(k)
+            v_keep_better(&b, sqx[k], sq2[k], id[k]);
     }
     return v_sel(v_negligible(max), zero, b.scale);
 }

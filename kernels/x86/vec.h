@@ -94,6 +94,16 @@ BISE_INLINE vm v_ge(vf a, vf b) { return VCMP(a, b, _CMP_GE_OQ); }
 BISE_INLINE vm v_nlt(vf a, vf b) { return VCMP(a, b, _CMP_NLT_UQ); }
 BISE_INLINE vm v_eq(vf a, vf b) { return VCMP(a, b, _CMP_EQ_OQ); }
 
+/* a, kept in a register where there are 32 of them: the compiler would load
+ * it again for every use, and 64-byte loads are few. */
+BISE_INLINE vf v_held(vf a)
+{
+#ifdef __AVX512F__
+    __asm__("" : "+v"(a));
+#endif
+    return a;
+}
+
 BISE_INLINE int m_any(vm a) { return m_bits(a) != 0; }
 BISE_INLINE int m_all(vm a) { return m_bits(a) == (1 << W) - 1; }
 BISE_INLINE vf v_abs(vf a)
