@@ -16,7 +16,7 @@ import tempfile
 import time
 
 TYPES = ("Q4_K Q5_K Q2_K Q6_K Q3_K IQ4_NL IQ4_XS Q4_0 Q8_0 MXFP4 Q4_1 Q5_0 "
-         "Q5_1 NVFP4 F16 BF16").split()
+         "Q5_1 NVFP4 TQ1_0 TQ2_0 F16 BF16").split()
 ROWS, COLS = 256, 4096
 
 

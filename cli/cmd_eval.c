@@ -34,6 +34,9 @@ static const bise_option options[] = {
       "tokens of JSONL rows that are scored", "assistant", 0 },
     { "compute", BISE_OPT_CHOICE, "f32|bf16",
       "precision of matrix products", "f32", 0 },
+    { "activations", BISE_OPT_CHOICE, "f32|q8",
+      "inputs of matrix products; q8 rounds them as llama.cpp does", "f32",
+      0 },
     { "plan", BISE_OPT_FLAG, NULL,
       "show settings and memory, then stop", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
@@ -301,7 +304,9 @@ const bise_command bise_cmd_eval = {
     .details = "A text file is cut into windows of --ctx tokens, each starting"
                " with BOS, and every token counts; --windows halves scores as "
                "llama-perplexity does. JSONL rows are scored on their trained "
-               "tokens.",
+               "tokens. llama.cpp rounds the inputs of quantized weights to "
+               "8 bits, so its divergences hold that loss too: compare them "
+               "with --activations q8.",
     .options = options,
     .min_args = 1,
     .max_args = 1,

@@ -67,6 +67,8 @@ static bise_graph_options graph_options(const bise_loaded *m,
     return (bise_graph_options){
         .max_tokens = max_tokens, .max_seq = max_seq, .loras = m->list,
         .n_loras = m->n, .pool = ctx->pool,
+        .round_inputs = strcmp(bise_opt_str(ctx->args, "activations", "f32"),
+                               "q8") == 0,
         .compute = strcmp(compute, "bf16") == 0 ? BISE_COMPUTE_BF16 :
                                                   BISE_COMPUTE_F32,
     };

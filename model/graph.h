@@ -56,6 +56,7 @@ typedef struct bise_graph_options {
     int32_t max_seq;             /* longest sample, 0 = max_tokens */
     bool train;                  /* backward needed */
     bise_compute compute;
+    bool round_inputs;           /* activations.h; forward only */
     bise_ckpt_mode checkpointing;
     uint64_t memory_bytes;       /* limit for the arena, 0 = none */
     bise_lora *const *loras;     /* borrowed; [n_loras] */

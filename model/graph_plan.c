@@ -154,17 +154,26 @@ static void plan_moe(bise_graph *g, carver *c)
     g->moe_dh = floats(c, T, Fe);
 }
 
+/* Widest input of a product: hidden states, heads, latents, or a feed-forward
+ * layer. */
+static int32_t widest_input(const bise_graph *g)
+{
+    const bise_config *f = g->f;
+    const int32_t shared = f->F_expert * f->shared_experts;
+    const int32_t widths[] = { f->F, f->H * f->D, f->H * f->v_dim, f->q_lora,
+                               f->F_expert, shared, f->kv_lora };
+    int32_t width = f->C;
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        width = widths[i] > width ? widths[i] : width;
+    return width;
+}
+
 /* Room for the widest operand of a product as bf16: T rows of a layer, or a
  * chunk of gradients of logits. */
 static uint16_t *plan_bf16(const bise_graph *g, carver *c)
 {
     const bise_config *f = g->f;
-    int32_t width = f->C > f->F ? f->C : f->F;
-    width = f->H * f->D > width ? f->H * f->D : width;
-    width = f->H * f->v_dim > width ? f->H * f->v_dim : width;
-    width = f->q_lora > width ? f->q_lora : width;
-    const int32_t shared = f->F_expert * f->shared_experts;
-    width = shared > width ? shared : width;
+    const int32_t width = widest_input(g);
     const uint64_t layer = (uint64_t)g->o.max_tokens * (uint64_t)(width + 32);
     const uint64_t head = (uint64_t)g->chunk * (uint64_t)(f->V + 32);
     return carve(c, layer > head ? layer : head, sizeof(uint16_t));
@@ -290,6 +299,10 @@ uint64_t graph_plan(bise_graph *g, void *base)
                                      (uint64_t)g->chunk, width);
         g->dora_aat = floats(&c, max_rank(g), max_rank(g));
     }
+    if (g->o.round_inputs)
+        g->e.rounded = floats(&c, T > (uint64_t)g->chunk ? T :
+                                      (uint64_t)g->chunk,
+                              (uint64_t)widest_input(g));
     if (g->o.compute == BISE_COMPUTE_BF16)
         g->e.x16 = plan_bf16(g, &c);
     if (g->rows16) {

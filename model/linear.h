@@ -33,6 +33,9 @@ typedef struct bise_exec {
      * rounded to bf16. */
     const bise_panel_ops *panel;
     uint16_t *x16;
+    /* [T, widest input]: inputs of base products are rounded as llama.cpp
+     * does (activations.h); NULL leaves them as they are. */
+    float *rounded;
     float *dora_v;             /* [T, out]; planned when a linear has gains */
     bool training;             /* dropout is active */
     uint64_t seed, step, micro;

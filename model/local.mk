@@ -7,7 +7,8 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
   %D%/config_gguf.c %D%/rope.c %D%/role.c %D%/role_shape.c %D%/card.h %D%/card.c \
   %D%/checkpoint.c
 # the graph: linear layers, attention, forward, backward, loss, cache
-libbise_a_SOURCES += %D%/attention.c %D%/attention.h %D%/attention_bf16.c \
+libbise_a_SOURCES += %D%/activations.c %D%/activations.h %D%/attention.c %D%/attention.h \
+  %D%/attention_bf16.c \
   %D%/attention_bf16.h %D%/backprop.c %D%/backprop_bf16.c %D%/balance.c \
   %D%/cache.c %D%/dora.c %D%/graph.c %D%/graph_int.h %D%/graph_plan.c %D%/layers.c \
   %D%/layers_bf16.c %D%/linear.c %D%/linear.h %D%/linear_int.h %D%/loss.c \
@@ -30,6 +31,11 @@ TESTS += tests/check_score
 tests_check_score_SOURCES = tests/check_score.c
 tests_check_score_CPPFLAGS = $(test_cppflags)
 tests_check_score_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_activations
+TESTS += tests/check_activations
+tests_check_activations_SOURCES = tests/check_activations.c
+tests_check_activations_CPPFLAGS = $(test_cppflags)
+tests_check_activations_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_linear
 TESTS += tests/check_linear
 tests_check_linear_SOURCES = tests/check_linear.c

@@ -7,6 +7,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include "model/activations.h"
 #include "model/linear_int.h"
 
 #include <string.h>
@@ -249,15 +250,14 @@ void bise_linears_adapters(const bise_exec *e, const bise_linear *l, int n,
                       &g);
 }
 
-/* Two phases: the thin x A^T of all adapters, then the wide products that
- * also add s h B^T while their tile of y is in cache. */
-void bise_products_forward(const bise_exec *e, const bise_linear *l, int n,
-                           float *const *y, const float *x, int32_t T,
-                           float *h, bool add)
+/* The wide products, which also add s h B^T while their tile of y is in
+ * cache. */
+static void wide_forward(const bise_exec *e, const bise_linear *l, int n,
+                         float *const *y, const float *x, int32_t T, float *h,
+                         bool add)
 {
     job g = { .e = e, .l = l, .n = n, .y = y, .x = x, .h = h, .T = T,
               .in = l->in, .add = add };
-    bise_linears_adapters(e, l, n, x, T, h);
     if (bise_panels_used(e, T)) {
         bise_panels_forward(e, l, n, y, x, T, h, add);
         return;
@@ -266,6 +266,35 @@ void bise_products_forward(const bise_exec *e, const bise_linear *l, int n,
     for (int i = 0; i < n; i++)
         tasks += (size_t)tiles_of(l[i].out, forward_tile(&l[i]));
     bise_pool_run(e->pool, tasks, forward_task, &g);
+}
+
+/* Row t of the input as the weights' type would have it. */
+static void round_row(void *ctx, size_t t, int worker)
+{
+    const job *g = ctx;
+    const size_t in = (size_t)g->in;
+    (void)worker;
+    bise_round_activations(g->l->dtype, g->e->rounded + t * in,
+                           g->x + t * in, in);
+}
+
+/* Two phases: the thin x A^T of all adapters, then the wide products. With
+ * rounded inputs the linears go one by one, since their types may differ. */
+void bise_products_forward(const bise_exec *e, const bise_linear *l, int n,
+                           float *const *y, const float *x, int32_t T,
+                           float *h, bool add)
+{
+    bise_linears_adapters(e, l, n, x, T, h);
+    if (!e->rounded) {
+        wide_forward(e, l, n, y, x, T, h, add);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        job g = { .e = e, .l = &l[i], .x = x, .in = l->in };
+        bise_pool_run(e->pool, (size_t)T, round_row, &g);
+        wide_forward(e, &l[i], 1, &y[i], e->rounded, T, h, add);
+        h = h ? h + (size_t)T * (size_t)l[i].rank : h;
+    }
 }
 
 /* dh[t, r] = s dy B for one branch and one chunk of tokens. */
