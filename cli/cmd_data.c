@@ -155,8 +155,8 @@ typedef struct run_estimate {
 } run_estimate;
 
 /* Steps of a run over the good rows, and its time: a token costs 2 operations
- * a weight forward, 2 for the input gradient and 2 for recomputation
- * (lora.md 1), at the measured speed of matrix products. */
+ * a weight forward and 2 for the input gradient (lora.md 1; as `finetune
+ * --plan` has it), at the measured speed of matrix products. */
 static bise_status estimate(run_estimate *e, const data_job *j,
                             const bise_audit *a, bise_error *err)
 {
@@ -173,7 +173,7 @@ static bise_status estimate(run_estimate *e, const data_job *j,
     e->steps = (uint64_t)ceil(all * epochs / (double)batch.n);
     e->seconds = NAN;
     if (weights > 0)
-        e->seconds = inputs * epochs * weights * 6 /
+        e->seconds = inputs * epochs * weights * 4 /
                      bise_finetune_speed(j->ctx->pool);
     return BISE_OK;
 }

@@ -156,6 +156,9 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
     bise_print(ctx, "%-18s %" PRIu64 " (warm-up %" PRIu64 ")\n", "steps",
                p->feed.steps, p->warmup);
     bise_print(ctx, "%-18s %" PRIu64 "\n", "trained values", p->parameters);
+    if (p->feed.pack.packing)
+        bise_print(ctx, "%-18s %.1f %% of the passes empty\n", "packing",
+                   100 * p->feed.empty);
     bise_print(ctx, "%-18s %d\n", "tokens in a pass", (int)p->pass_tokens);
     put_bytes(ctx, o, "activation_bytes", "activations", p->activation_bytes);
     put_bytes(ctx, o, "adapter_bytes", "adapter", p->adapter_bytes);

@@ -28,6 +28,8 @@
 #include "model/lora.h"
 #include "quantize/imatrix.h"
 #include "text/schema.h"
+#include "text/chat.h"
+#include "text/template.h"
 #include "text/tokenizer.h"
 
 static const bise_option options[] = {
@@ -263,8 +265,61 @@ static void show_config(bise_context *ctx, const bise_config *c)
     bise_result_set(ctx, "config", config_json(c));
 }
 
-/* Kind and source of the tokenizer. A model without one is still a model (it
- * can be converted), so that a failure here is only said. */
+/* Does the template say what conversations are encoded to? */
+static void show_template(bise_context *ctx, const bise_chat *chat,
+                          const char *source, const bise_str *text,
+                          bise_json *out)
+{
+    bise_template_signs signs;
+    char name[32];
+    bise_template_read(&signs, bise_str_get(text), text->len);
+    bise_template_name(name, &signs);
+    const bool fits = bise_template_fits(&signs, chat);
+    fact(ctx, "chat format", "%s, %s %s%s", bise_chat_name(chat), source,
+         fits ? "agrees" : "is ", fits ? "" : name);
+    if (!fits)
+        bise_progress_say(ctx->progress, "warning: conversations are encoded "
+                          "as %s, but the template in %s is %s: engines that "
+                          "run it will see another text", bise_chat_name(chat),
+                          source, name);
+    if (signs.default_system)
+        fact(ctx, "", "the template adds a system prompt where there is none");
+    bise_json_set(out, "template", bise_json_new_string(source));
+    bise_json_set(out, "template_format", bise_json_new_string(name));
+    bise_json_set(out, "agrees", bise_json_new_bool(fits));
+    bise_json_set(out, "default_system",
+                  bise_json_new_bool(signs.default_system));
+}
+
+/* The format of conversations, beside the template that other engines run. */
+static void show_chat(bise_context *ctx, bise_store *s,
+                      const bise_tokenizer *t)
+{
+    const bise_chat *chat = NULL;
+    const char *source = NULL;
+    bise_str text = { 0 };
+    bise_error err;
+    bise_error_init(&err);
+    if (bise_chat_for(&chat, t, NULL, &err) != BISE_OK) {
+        fact(ctx, "chat format", "none: %s", err.text);
+        return;
+    }
+    bise_json *v = bise_json_new_object();
+    bise_json_set(v, "format", bise_json_new_string(bise_chat_name(chat)));
+    if (bise_template_text(&text, &source, s, &err) != BISE_OK)
+        fact(ctx, "chat format", "%s, template: %s", bise_chat_name(chat),
+             err.text);
+    else if (source)
+        show_template(ctx, chat, source, &text, v);
+    else
+        fact(ctx, "chat format", "%s, no template", bise_chat_name(chat));
+    bise_result_set(ctx, "chat", v);
+    bise_str_fini(&text);
+}
+
+/* Kind and source of the tokenizer; files that disagree are told. A model
+ * without one is still a model (it can be converted), so that a failure here
+ * is only said. */
 static void show_tokenizer(bise_context *ctx, bise_store *s)
 {
     static const char *const kinds[] = { "tekken (rank BPE)",
@@ -272,8 +327,11 @@ static void show_tokenizer(bise_context *ctx, bise_store *s)
     bise_tokenizer *t = NULL;
     bise_error err;
     bise_error_init(&err);
-    if (bise_tokenizer_open(&t, s, NULL, &err) != BISE_OK) {
-        fact(ctx, "tokenizer", "none");
+    if (bise_tokenizer_open(&t, s, ctx->progress, &err) != BISE_OK) {
+        if (strstr(err.text, "has no tokenizer"))
+            fact(ctx, "tokenizer", "none");
+        else
+            fact(ctx, "tokenizer", "not readable: %s", err.text);
         return;
     }
     const int kind = (int)bise_tokenizer_kind_of(t);
@@ -284,6 +342,7 @@ static void show_tokenizer(bise_context *ctx, bise_store *s)
     bise_json_set(v, "source", bise_json_new_string(bise_tokenizer_source(t)));
     bise_json_set(v, "ids", bise_json_new_int(bise_tokenizer_vocab(t)));
     bise_result_set(ctx, "tokenizer", v);
+    show_chat(ctx, s, t);
     bise_tokenizer_free(t);
 }
 

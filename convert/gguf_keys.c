@@ -13,6 +13,7 @@
 
 #include "convert/convert.h"
 #include "formats/yaml.h"
+#include "text/template.h"
 #include "text/tokenizer.h"
 
 /* By the table of mistral3.md 6.1: the text model of a wrapper is mistral3
@@ -386,42 +387,16 @@ static void arch_keys(bise_gguf_meta *m, const bise_checkpoint *c,
  * the chat template, which the runtime wants as a Jinja text.
  */
 
-/* A template given as a string, or as a list of named ones: the default. */
-static const char *template_of(const bise_json *v, size_t *n)
-{
-    if (bise_json_typeof(v) != BISE_JSON_ARRAY)
-        return bise_json_string(v, n);
-    for (size_t i = 0; i < bise_json_size(v); i++) {
-        const bise_json *t = bise_json_at(v, i);
-        const char *name = bise_json_string(bise_json_get(t, "name"), NULL);
-        if (name && strcmp(name, "default") == 0)
-            return bise_json_string(bise_json_get(t, "template"), n);
-    }
-    return NULL;
-}
-
-/* chat_template.jinja wins over the one inside tokenizer_config.json. */
+/* The template of the checkpoint, if it has one. */
 static bise_status template_keys(bise_gguf_meta *m, bise_checkpoint *c,
                                  bise_error *err)
 {
-    if (bise_store_has_file(c->store, "chat_template.jinja")) {
-        bise_str text = { 0 };
-        const bise_status s =
-            bise_store_file(c->store, "chat_template.jinja", &text, err);
-        if (s == BISE_OK && text.len)
-            bise_gguf_set_strn(m, "tokenizer.chat_template", text.data,
-                               text.len);
-        bise_str_fini(&text);
-        return s;
-    }
-    bise_json *config = NULL;
-    const bise_status s = bise_store_json(c->store, "tokenizer_config.json",
-                                          &config, err);
-    size_t n = 0;
-    const char *t = template_of(bise_json_get(config, "chat_template"), &n);
-    if (t && n)
-        bise_gguf_set_strn(m, "tokenizer.chat_template", t, n);
-    bise_json_free(config);
+    bise_str text = { 0 };
+    const char *source = NULL;
+    const bise_status s = bise_template_text(&text, &source, c->store, err);
+    if (s == BISE_OK && source)
+        bise_gguf_set_strn(m, "tokenizer.chat_template", text.data, text.len);
+    bise_str_fini(&text);
     return s;
 }
 

@@ -16,6 +16,7 @@
 #include "convert/float8.h"
 #include "convert/vision.h"
 #include "convert/weights.h"
+#include "text/template.h"
 
 /* Names tell the layout: a directory and an archive of it are the same. */
 bise_layout bise_convert_layout_of(const bise_checkpoint *c)
@@ -279,6 +280,20 @@ static bool is_config(const char *name)
            strcmp(name, "params.json") == 0;
 }
 
+/* A GGUF has its chat template inside, a directory beside it. */
+static bise_status add_template(bise_plan *p, bise_checkpoint *c,
+                                bise_error *err)
+{
+    bise_str text = { 0 };
+    const char *source = NULL;
+    bise_status s = bise_template_text(&text, &source, c->store, err);
+    if (s == BISE_OK && source)
+        s = bise_plan_add_text(p, "chat_template.jinja", bise_str_get(&text),
+                               text.len, err);
+    bise_str_fini(&text);
+    return s;
+}
+
 /* The configuration first, then the files of the model. Weights of another
  * layout in the same folder are not files of the model. */
 static bise_status add_sides(bise_plan *p, bise_checkpoint *c,
@@ -293,6 +308,8 @@ static bise_status add_sides(bise_plan *p, bise_checkpoint *c,
                                                    : "params.json",
                                bise_str_get(&text), text.len, err);
     bise_str_fini(&text);
+    if (s == BISE_OK && bise_store_gguf(c->store) && to == BISE_TO_HF)
+        s = add_template(p, c, err);
     for (size_t i = 0; i < bise_store_file_count(c->store) && s == BISE_OK;
          i++) {
         const char *name = bise_store_file_at(c->store, i);

@@ -10,10 +10,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/str.h"
+
 void bise_error_init(bise_error *err)
 {
     memset(err, 0, sizeof *err);
     err->offset = -1;
+}
+
+/* Names out of a broken file, or cut by the buffer's end, must not make the
+ * message itself unreadable for a JSON reader: what is no UTF-8 becomes '?'. */
+static void make_utf8(char *s)
+{
+    for (size_t n = strlen(s); n;) {
+        const int len = bise_utf8_next(s, n, NULL);
+        if (!len)
+            *s = '?';
+        s += len ? len : 1;
+        n -= len ? (size_t)len : 1;
+    }
 }
 
 /* The shared body of the public recorders: the first error wins. */
@@ -26,6 +41,7 @@ static bise_status record(bise_error *err, bise_status status, int64_t offset,
     err->status = status;
     err->offset = offset;
     vsnprintf(err->text, sizeof err->text, fmt, args);
+    make_utf8(err->text);
     return status;
 }
 

@@ -49,16 +49,15 @@ static bise_status plan_pass(bise_feed_plan *p, const bise_settings *s,
 }
 
 /* Packs of all epochs of the run (a whole number of epochs and a share). */
-static bise_status count_packs(double *packs, const bise_feed_plan *p,
+static bise_status count_packs(double *packs, bise_feed_plan *p,
                                const bise_dataset *d, double epochs,
                                bise_error *err)
 {
     bise_packer *k = NULL;
     uint64_t n = 0;
-    double empty;
     bise_status s = bise_packer_new(&k, d, &p->pack, err);
     if (!s)
-        s = bise_packer_count(k, 0, &n, &empty, err);
+        s = bise_packer_count(k, 0, &n, &p->empty, err);
     bise_packer_free(k);
     *packs = epochs * (double)n;
     return s;

@@ -25,6 +25,8 @@ typedef struct bise_feed_plan {
     uint64_t step_packs;      /* packs of a step, 0: until step_tokens */
     uint64_t step_tokens;
     uint64_t steps;           /* optimizer steps of the run */
+    double empty;             /* share of the packs' capacity without a
+                               * token; packs of rows have no capacity */
 } bise_feed_plan;
 
 /* Work out packs, passes and steps from the settings and the data. */

@@ -8,6 +8,7 @@
 #include "finetune/finetune.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/clock.h"
@@ -378,6 +379,22 @@ static bise_json *data_facts(const bise_json *files, const bise_dataset *d)
     return o;
 }
 
+/* How rows share passes, and what is left empty of them. Nothing is ever
+ * padded: empty is room without work. */
+static void put_packing(bise_json *o, const bise_feed_plan *p)
+{
+    char text[96];
+    if (p->pack.packing)
+        snprintf(text, sizeof text, "rows share passes of %d tokens, %.1f %% "
+                 "of them empty; no padding", (int)p->pack.max_tokens,
+                 100 * p->empty);
+    else
+        snprintf(text, sizeof text, p->pass_rows == 1
+                 ? "one row a pass; no padding"
+                 : "rows side by side in a pass; no padding");
+    put_text(o, "packing", text);
+}
+
 /* The name comes from the card or the folder, never a path of this machine. */
 static bise_json *model_facts(const bise_finetune *f)
 {
@@ -423,6 +440,7 @@ bise_json *bise_finetune_facts(const bise_finetune *f)
     put_int(a, "steps", f->plan.feed.steps);
     put_int(a, "warm_up_steps", f->plan.warmup);
     put_int(a, "tokens_in_a_pass", (uint64_t)f->plan.feed.pass_tokens);
+    put_packing(a, &f->plan.feed);
     (void)bise_json_set(o, "adapter", a);
     (void)bise_json_set(o, "data", data_facts(f->s->data, f->train));
     if (f->eval)

@@ -264,7 +264,10 @@ static const struct { parts p; bise_status status; const char *want; }
                "\"Isolated\"}]}" }, BISE_EUNSUPPORTED, "isolated split" },
     { { .pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
                "\"Split\",\"pattern\":{\"Regex\":\"[a\"},\"behavior\":"
-               "\"Isolated\"}]}" }, BISE_EINVAL, "regular expression" },
+               "\"Isolated\"}]}" }, BISE_EFORMAT,
+      "field 'pre_tokenizer.pattern.Regex': invalid regular expression" },
+    { { .normalizer = "{\"type\":\"NFKC\"}" }, BISE_EUNSUPPORTED,
+      "field 'normalizer' is 'NFKC'" },
     { { .pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
                "\"ByteLevel\",\"add_prefix_space\":true}]}" },
       BISE_EUNSUPPORTED, "'ByteLevel'" },

@@ -467,6 +467,7 @@ END_TEST
  * message must hold want. */
 static const struct { const char *a, *b, *want; } broken[] = {
     { "\"pattern\"", "\"pat\"", "'config.pattern'" },
+    { "\"pattern\": \"", "\"pattern\": \"(", "'config.pattern': invalid" },
     { "\"default_vocab_size\"", "\"x\"", "'config.default_vocab_size'" },
     { "\"default_vocab_size\": 4096", "\"default_vocab_size\": 9999",
       "'vocab' has 4064 entries" },

@@ -191,13 +191,21 @@ static bise_status read_merges(bise_tokenizer *t, const bise_json *merges,
 /* The pattern of the one Split among the pre-tokenizers, and that the rest
  * is a plain ByteLevel. Mistral's files have exactly this: a Split and a
  * ByteLevel that neither splits again nor adds a blank. */
-static bise_status read_split(bise_tokenizer *t, const bise_json *pre,
+static bise_status read_split(bise_tokenizer *t, const bise_json *root,
                               bise_error *err)
 {
+    const bise_json *pre = bise_json_get(root, "pre_tokenizer");
+    const bise_json *norm = bise_json_get(root, "normalizer");
     const bise_json *list = is_type(pre, "Sequence")
         ? bise_json_get(pre, "pretokenizers") : NULL;
     const char *pattern = NULL;
     size_t len = 0;
+    if (!bise_json_is_null(norm) &&
+        (!is_type(norm, "Sequence") ||
+         bise_json_size(bise_json_get(norm, "normalizers"))))
+        return bise_fail(err, BISE_EUNSUPPORTED, "field 'normalizer' is "
+                         "'%.40s', must be null with a byte-level vocabulary",
+                         type_of(norm));
     for (size_t i = 0; i < bise_json_size(list); i++) {
         const bise_json *p = bise_json_at(list, i);
         if (is_type(p, "Split") && !pattern) {
@@ -225,7 +233,9 @@ static bise_status read_split(bise_tokenizer *t, const bise_json *pre,
     t->pattern = bise_arena_strndup(&t->arena, pattern, len);
     if (!t->pattern)
         return bise_fail_nomem(err);
-    return bise_split_new(&t->split, pattern, len, true, false, err);
+    return bise_vocab_pattern_status(
+        bise_split_new(&t->split, pattern, len, true, false, err),
+        "pre_tokenizer.pattern.Regex", err);
 }
 
 /* A step of a SentencePiece-style normalizer: Prepend or Replace. Together
@@ -359,7 +369,7 @@ bise_status bise_hf_parse(bise_tokenizer **out, const char *name,
     mark_unknown(t, model);
     if (s == BISE_OK)
         s = spm ? read_blanks(t, root, err)
-                : read_split(t, bise_json_get(root, "pre_tokenizer"), err);
+                : read_split(t, root, err);
     if (s == BISE_OK)
         s = bise_vocab_index(t, false, err);
     if (s == BISE_OK)

@@ -1,6 +1,6 @@
 # text/ - tokenizers, chat formats, datasets, packing
 libbise_a_SOURCES += %D%/chat.c %D%/chat.h %D%/chat_turns.c \
-  %D%/chat_turns.h %D%/chat_settings.c %D%/chat_settings.h %D%/pyjson.c %D%/pyjson.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
+  %D%/chat_turns.h %D%/chat_settings.c %D%/chat_settings.h %D%/template.c %D%/template.h %D%/pyjson.c %D%/pyjson.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
   %D%/hf_tokenizer.c %D%/merge.c %D%/merge.h %D%/split.c %D%/split.h \
   %D%/spm.c %D%/spm_model.c %D%/tekken.c %D%/tokenizer.c %D%/tokenizer.h \
   %D%/tokenizer_open.c %D%/vocab.c %D%/vocab.h
@@ -99,4 +99,13 @@ TESTS += tests/check_tokenizer_open
 tests_check_tokenizer_open_SOURCES = tests/check_tokenizer_open.c tests/spm_writer.h
 tests_check_tokenizer_open_CPPFLAGS = $(test_cppflags)
 tests_check_tokenizer_open_LDADD = $(test_ldadd)
+endif
+TESTS += tests/cli/template_judges.sh
+EXTRA_DIST += tests/cli/template_judges.sh tests/judge_templates.py
+if HAVE_CHECK
+check_PROGRAMS += tests/check_template
+TESTS += tests/check_template
+tests_check_template_SOURCES = tests/check_template.c
+tests_check_template_CPPFLAGS = $(test_cppflags)
+tests_check_template_LDADD = $(test_ldadd)
 endif

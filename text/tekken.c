@@ -283,8 +283,9 @@ bise_status bise_tekken_parse(bise_tokenizer **out, const char *name,
     if (s == BISE_OK)
         s = derive_merges(t, c.specials, err);
     if (s == BISE_OK)
-        s = bise_split_new(&t->split, c.pattern, c.pattern_len, false, false,
-                           err);
+        s = bise_vocab_pattern_status(
+            bise_split_new(&t->split, c.pattern, c.pattern_len, false, false,
+                           err), "config.pattern", err);
     if (s == BISE_OK)
         s = bise_vocab_finish(t, err);
     if (s != BISE_OK) {

@@ -81,6 +81,17 @@ void bise_tokenizer_free(bise_tokenizer *t)
     bise_free(t);
 }
 
+/* A pattern in a file is the file's fault, not that of a call. */
+bise_status bise_vocab_pattern_status(bise_status s, const char *field,
+                                      bise_error *err)
+{
+    const bise_error first = *err;
+    if (s != BISE_EINVAL)
+        return s;
+    bise_error_init(err);
+    return bise_fail(err, BISE_EFORMAT, "field '%s': %s", field, first.text);
+}
+
 /* Setting an id again replaces it (added tokens over the vocabulary). The
  * bound keeps merged texts within the buffers below. */
 bise_status bise_vocab_set(bise_tokenizer *t, int32_t id, const char *text,

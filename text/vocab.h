@@ -84,6 +84,11 @@ struct bise_tokenizer {
     bise_arena arena;
 };
 
+/* Name the field whose regular expression bise_split_new refused; other
+ * failures stay as they are. */
+bise_status bise_vocab_pattern_status(bise_status s, const char *field,
+                                      bise_error *err);
+
 /* 32-bit hash of a short byte string. */
 uint32_t bise_hash_bytes(const char *s, size_t n);
 

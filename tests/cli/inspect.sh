@@ -84,6 +84,39 @@ no 1 "pickle" inspect "$dir/void"
 "$bise" inspect "$model" --tensor >/dev/null 2>"$dir/err" && fail "--tensor"
 grep -q -- "--tensors" "$dir/err" || fail "does not name the nearest option"
 
+# the chat format beside the template
+ok inspect "$model"
+has "chat format  *v13, chat_template.jinja agrees"
+ok inspect "$model" --json
+has '"chat":{"format":"v13","template":"chat_template.jinja"' '"agrees":true'
+mkdir "$dir/other"
+for f in config.json tekken.json tokenizer.json model.safetensors; do
+    cp "$model/$f" "$dir/other"
+done
+ok inspect "$dir/other"
+has "chat format  *v13, no template"
+printf "{{ '[INST] ' + m + ' [/INST]' }}default_system_message" \
+    >"$dir/other/chat_template.jinja"
+ok inspect "$dir/other"
+has "chat format  *v13, chat_template.jinja is v1" "adds a system prompt"
+"$bise" inspect "$dir/other" 2>&1 >/dev/null | grep -q "template in" ||
+    fail "no warning of a template of another version"
+# files of the tokenizer that disagree, and one that cannot be read
+sed 's/"\[INST\]"/"[Inst]"/g' "$model/tokenizer.json" >"$dir/other/tokenizer.json"
+"$bise" inspect "$dir/other" 2>&1 >/dev/null |
+    grep -q "tekken.json and tokenizer.json disagree about 1 ids" ||
+    fail "no word of disagreeing tokenizers"
+echo '{"config": 1}' >"$dir/other/tekken.json"
+ok inspect "$dir/other"
+has "tokenizer  *not readable"
+# the template goes through a GGUF and comes back
+ok convert "$model" -o "$dir/t.gguf"
+ok inspect "$dir/t.gguf"
+has "chat format  *v13, tokenizer.chat_template agrees"
+ok convert "$dir/t.gguf" --to hf -o "$dir/back"
+cmp "$dir/back/chat_template.jinja" "$model/chat_template.jinja" ||
+    fail "template of a GGUF"
+
 # archives: of a model, of anything
 ok pack "$dir/rows.jsonl" "$dir/text" -o "$dir/files.tar.zst"
 ok inspect "$dir/files.tar.zst"
