@@ -41,6 +41,8 @@ bise_status bise_loaded_open(bise_loaded *m, bise_context *ctx,
     bise_status s = bise_checkpoint_open(&m->c, path, ctx->progress, err);
     if (s == BISE_OK && tokenizer)
         s = bise_tokenizer_open(&m->tok, m->c.store, ctx->progress, err);
+    if (s == BISE_OK && tokenizer)
+        s = bise_tokenizer_fits(m->tok, m->c.config.V, err);
     if (s == BISE_OK && adapters)
         s = open_adapters(m, ctx, err);
     return s;

@@ -98,6 +98,7 @@ static bise_status open_inputs(bise_finetune *f, bise_error *err)
                    ? bise_error_hint(err, "--data FILE.jsonl") : BISE_OK;
     if (bise_checkpoint_open(&f->base, s->model, f->o.progress, err) ||
         bise_tokenizer_open(&f->tokenizer, f->base.store, f->o.progress, err) ||
+        bise_tokenizer_fits(f->tokenizer, f->base.config.V, err) ||
         bise_chat_for(&chat, f->tokenizer, s->chat_format, err) ||
         open_data(&f->train, f, chat, s->data, "train", err))
         return err->status;

@@ -325,6 +325,20 @@ int32_t bise_tokenizer_pad(const bise_tokenizer *t)
     return t->pad;
 }
 
+/* An id without a row would be found only when a text happens to need it. */
+bise_status bise_tokenizer_fits(const bise_tokenizer *t, int32_t rows,
+                                bise_error *err)
+{
+    if (t->n <= rows)
+        return BISE_OK;
+    return bise_fail(err, BISE_EFORMAT, "the tokenizer in %s has %d ids, the "
+                     "embedding %d rows ('vocab_size')", t->source, (int)t->n,
+                     (int)rows)
+               ? bise_error_hint(err, "the tokenizer may be of another model; "
+                                 "bise convert --vocab-size tokenizer pads "
+                                 "the embedding with zeros") : BISE_OK;
+}
+
 /* What v15 may set for a conversation, or NULL. */
 const bise_json *bise_tokenizer_rules(const bise_tokenizer *t)
 {

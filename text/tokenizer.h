@@ -88,6 +88,10 @@ bise_tokenizer_kind bise_tokenizer_kind_of(const bise_tokenizer *t);
 /* 1, 2, 3, 7, 11, 13, 15; 0 when the file does not tell. */
 int bise_tokenizer_version(const bise_tokenizer *t);
 int32_t bise_tokenizer_vocab(const bise_tokenizer *t); /* number of ids */
+/* BISE_EFORMAT when there are more ids than rows of the embedding. */
+BISE_NODISCARD bise_status bise_tokenizer_fits(const bise_tokenizer *t,
+                                               int32_t rows,
+                                               bise_error *err);
 int32_t bise_tokenizer_bos(const bise_tokenizer *t);   /* -1 when none */
 int32_t bise_tokenizer_eos(const bise_tokenizer *t);
 int32_t bise_tokenizer_unk(const bise_tokenizer *t);

@@ -36,6 +36,18 @@ echo "some text to score, long enough for a window or two of it" >"$tmp/t.txt"
 echo '{"messages": []}' >"$tmp/empty.jsonl"
 mkdir "$tmp/dir"
 
+# A tokenizer of a larger model.
+mkdir "$tmp/wide"
+cp "$model/config.json" "$model/model.safetensors" "$tmp/wide"
+sed 's/"default_vocab_size": 4096/"default_vocab_size": 4128/
+s/"default_num_special_tokens": 32/"default_num_special_tokens": 64/' \
+    "$model/tekken.json" >"$tmp/wide/tekken.json"
+echo '{"prompt": "a", "completion": "b"}' >"$tmp/row.jsonl"
+for cmd in "generate $tmp/wide -p x" "eval $tmp/wide --data $tmp/t.txt" \
+    "finetune $tmp/wide --data $tmp/row.jsonl -o $tmp/ft --steps 1"; do
+    expect 1 "tekken.json has 4128 ids, the embedding 4096 rows" $cmd
+done
+
 # Wrong usage.
 expect 2 "MODEL" eval
 expect 2 "win" eval "$model" --data "$tmp/t.txt" --windows half

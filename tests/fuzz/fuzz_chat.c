@@ -1,7 +1,7 @@
 /* fuzz_chat.c - any bytes as {"messages", "tools"} for every chat format: the
  * encoder must refuse with a reason or give ids with a mask, and the same
  * conversation twice must give the same ids. Also JSON rewritten as Python
- * does: what is rewritten must rewrite to itself.
+ * does: what is rewritten must rewrite to itself; and the bytes as a template.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -13,6 +13,7 @@
 #include "core/json.h"
 #include "text/chat.h"
 #include "text/pyjson.h"
+#include "text/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -46,7 +47,9 @@ static const bise_tokenizer *tokenizer(void)
     for (size_t i = 0; i < n; i++)
         bise_str_printf(&text, "%s{\"rank\":%zu,\"token_str\":\"%s\"}",
                         i ? "," : "", i, names[i]);
-    bise_str_puts(&text, "]}");
+    bise_str_puts(&text, "],\"model_settings_builder\":{\"reasoning_effort\":{"
+                         "\"values\":[\"none\",\"high\"],\"default\":\"high\"},"
+                         "\"json_schema\":{}}}");
     bise_error_init(&err);
     if (bise_tokenizer_parse(&t, "bytes", text.data, text.len, &err) !=
         BISE_OK) {
@@ -65,19 +68,19 @@ static void encode(const char *format, const bise_json *row,
     bise_sample a = { 0 }, b = { 0 };
     const bise_chat *chat;
     const bise_tokenizer *t = tokenizer();
-    const bise_json *messages = bise_json_get(row, "messages");
-    const bise_json *tools = bise_json_get(row, "tools");
+    const bise_chat_request r = {
+        .messages = bise_json_get(row, "messages"),
+        .tools = bise_json_get(row, "tools"), .options = row, .train_on = on,
+    };
     bise_error_init(&err);
     if (bise_chat_for(&chat, t, format, &err) != BISE_OK)
         abort();
-    const bise_status s = bise_chat_encode(chat, t, messages, tools, on, &a,
-                                           &err);
+    const bise_status s = bise_chat_encode_request(chat, t, &r, &a, &err);
     if (s != BISE_OK) {
         if (!err.text[0] || a.ids.n)
             abort();
     } else {
-        if (bise_chat_encode(chat, t, messages, tools, on, &b, &err) !=
-            BISE_OK || a.ids.n != b.ids.n ||
+        if (bise_chat_encode_request(chat, t, &r, &b, &err) != BISE_OK || a.ids.n != b.ids.n ||
             memcmp(a.ids.v, b.ids.v, a.ids.n * sizeof *a.ids.v) != 0 ||
             memcmp(a.mask, b.mask, a.ids.n) != 0)
             abort();
@@ -102,6 +105,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     bise_str_fini(&once);
     bise_str_fini(&twice);
+    bise_template_signs signs;
+    char name[32];
+    bise_template_read(&signs, (const char *)data, size);
+    bise_template_name(name, &signs);
+    if (signs.low > signs.high || !name[0])
+        abort();
     bise_error_init(&err);
     if (bise_json_parse(&row, (const char *)data, size, &err) != BISE_OK)
         return 0;
