@@ -10,7 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { WIDTH = 640, HEIGHT = 260, LEFT = 66, RIGHT = 22, TOP = 34, BOTTOM = 30,
+enum { WIDTH = 640, HEIGHT = 260, LEFT = 74, RIGHT = 22, TOP = 34, BOTTOM = 30,
        POINTS = 600, TICKS = 12 };
 
 /* Geometry in view box units. LEFT holds six characters of the larger font of
@@ -96,6 +96,13 @@ static double to_y(const window *w, double y)
            (y - w->y0) / (w->y1 - w->y0) * (HEIGHT - TOP - BOTTOM);
 }
 
+/* Below a thousandth: 1.5e-4, all labels of an axis alike. */
+static void put_small(bise_str *out, double v)
+{
+    int power = (int)floor(log10(fabs(v)) + 1e-9);
+    bise_str_printf(out, "%.3ge%d", v / pow(10, power), power);
+}
+
 /* A tick label: plain where it is short, else with an exponent or a suffix. */
 static void put_number(bise_str *out, double v)
 {
@@ -109,7 +116,7 @@ static void put_number(bise_str *out, double v)
     else if (a >= 1e4)
         bise_str_printf(out, "%.4gk", v / 1e3);
     else if (a < 1e-3)
-        bise_str_printf(out, "%.3g", v);
+        put_small(out, v);
     else
         bise_str_printf(out, "%.5g", v);
 }
@@ -136,7 +143,7 @@ static void put_grid(bise_str *out, const window *w)
         if (x > w->x1 + 1e-9)
             break;
         bise_str_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor="
-                        "\"middle\">", to_x(w, x), HEIGHT - BOTTOM + 17);
+                        "\"middle\">", to_x(w, x), HEIGHT - BOTTOM + 20);
         put_number(out, x);
         bise_str_puts(out, "</text>\n");
     }
@@ -201,7 +208,7 @@ static void put_legend(bise_str *out, const bise_chart *c)
         size_t len = 0;
         for (const char *p = s->name; *p; p++)
             len++;
-        x += 44 + 8.6 * (double)len;
+        x += 48 + 10 * (double)len;
     }
     if (*c->unit) {
         bise_str_printf(out, "<text x=\"%d\" y=\"20\" text-anchor=\"end\">",
@@ -218,8 +225,8 @@ void bise_chart_css(bise_str *out)
 {
     bise_str_puts(out,
         ".chart{--g:#d9dde3;--t:#5b6470;--c0:#9db8e8;--c1:#1f5fd0;"
-        "--c2:#c2410c;font:12px system-ui,sans-serif}\n"
-        "@media(max-width:600px){.chart{font-size:17px}}\n"
+        "--c2:#c2410c;font:14px system-ui,sans-serif}\n"
+        "@media(max-width:600px){.chart{font-size:19px}}\n"
         "@media(prefers-color-scheme:dark){.chart{--g:#333a44;--t:#9aa4b2;"
         "--c0:#3d5a94;--c1:#7aa7ff;--c2:#ff9a5c}}\n"
         ".chart text{fill:var(--t)}.chart .g{stroke:var(--g);fill:none}\n"

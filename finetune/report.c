@@ -1,7 +1,7 @@
 /* report.c - the page a user opens after a run: figures on top, five charts,
- * then settings, data and machine as tables. All styles are inline;
- * the layout is one column that widens to two. Called at the end of a run and
- * by `bise report`.
+ * where the time went, then settings, data and machine as tables. All styles
+ * are inline; the layout is one column that widens to two. Called at the end of
+ * a run and by `bise report`.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -255,12 +255,14 @@ static void put_value(bise_str *out, const bise_json *v)
     bise_str_fini(&plain);
 }
 
-/* An object as a two-column table with a heading. */
+/* An object as a two-column table with a heading. Long ones may break across
+ * columns of the page. */
 static void put_table(bise_str *out, const char *title, const bise_json *o)
 {
-    if (!bise_json_size(o))
+    const size_t n = bise_json_size(o);
+    if (!n)
         return;
-    bise_str_puts(out, "<section><h2>");
+    bise_str_printf(out, "<section%s><h2>", n > 16 ? " class=\"long\"" : "");
     put_key(out, title);
     bise_str_puts(out, "</h2><table>\n");
     for (void *it = bise_json_iter(o, NULL); it; it = bise_json_iter(o, it)) {
@@ -273,6 +275,73 @@ static void put_table(bise_str *out, const char *title, const bise_json *o)
     bise_str_puts(out, "</table></section>\n");
 }
 
+/* What the names of "time" mean to a reader; others are shown as they are. */
+static const char *const part_names[][2] = {
+    { "matmul", "matrix products" }, { "lora", "adapter products" },
+    { "attention", "attention" }, { "norms", "norms, rotation, SwiGLU" },
+    { "loss", "head and loss" }, { "optimizer", "optimizer" },
+    { "reading", "reading weights" }, { "other", "other" },
+};
+
+static const char *part_name(const char *key)
+{
+    for (size_t i = 0; i < sizeof part_names / sizeof *part_names; i++)
+        if (strcmp(key, part_names[i][0]) == 0)
+            return part_names[i][1];
+    return key;
+}
+
+/* Speed of the frozen products beside what the machine can do, where the run
+ * noted both: run.model.product_flops_per_token, run.machine.product_gflops. */
+static void put_limit(bise_str *out, const bise_runlog_data *log,
+                      double seconds)
+{
+    const double flops = bise_json_number(
+        bise_json_get(bise_json_get(log->run, "model"),
+                      "product_flops_per_token"), NAN);
+    const double limit = bise_json_number(
+        bise_json_get(bise_json_get(log->run, "machine"), "product_gflops"),
+        NAN);
+    if (!(flops > 0) || !(seconds > 0))
+        return;
+    const double speed = flops * (double)log->part_tokens / seconds * 1e-9;
+    bise_str_printf(out, "<p>Matrix products run at %.0f Gflop/s", speed);
+    if (limit > 0)
+        bise_str_printf(out, ", %.0f %% of the %.0f that this machine reached "
+                        "in a trial", 100 * speed / limit, limit);
+    bise_str_puts(out, ".</p>\n");
+}
+
+/* Where the time of a step goes: a bar for each part of it. */
+static void put_time(bise_str *out, const bise_runlog_data *log)
+{
+    double all = 0, most = 0, matmul = 0;
+    for (size_t i = 0; i < log->n_parts; i++) {
+        const bise_runlog_part *p = &log->parts[i];
+        all += p->seconds;
+        most = p->seconds > most ? p->seconds : most;
+        if (strcmp(p->name, "matmul") == 0)
+            matmul = p->seconds;
+    }
+    if (!(all > 0))
+        return;
+    bise_str_puts(out, "<section class=\"where\"><h2>Where the time goes</h2>"
+                       "<table>\n");
+    for (size_t i = 0; i < log->n_parts; i++) {
+        const bise_runlog_part *p = &log->parts[i];
+        char time[32];
+        bise_str_puts(out, "<tr><th>");
+        put_key(out, part_name(p->name));
+        bise_str_printf(out, "<i style=\"width:%.1f%%\"></i></th>"
+                        "<td>%.1f&nbsp;%%</td><td>%s</td></tr>\n",
+                        100 * p->seconds / most, 100 * p->seconds / all,
+                        format_time(time, p->seconds));
+    }
+    bise_str_puts(out, "</table>\n");
+    put_limit(out, log, matmul);
+    bise_str_puts(out, "</section>\n");
+}
+
 /* The styles of the page. Grids with auto-fit give one column on a phone and
  * several on a desk without a rule for each width. */
 static void put_head(bise_str *out, const char *name)
@@ -283,9 +352,9 @@ static void put_head(bise_str *out, const char *name)
     bise_str_put_html(out, name);
     bise_str_puts(out, "</title>\n<style>\n"
         ":root{color-scheme:light dark;--fg:#1b2027;--soft:#5b6470;"
-        "--bg:#fff;--card:#f5f7f9;--line:#e2e6ea}\n"
+        "--bg:#fff;--card:#f5f7f9;--line:#e2e6ea;--bar:#1f5fd0}\n"
         "@media(prefers-color-scheme:dark){:root{--fg:#e7eaee;--soft:#9aa4b2;"
-        "--bg:#14171c;--card:#1c2128;--line:#2d343d}}\n"
+        "--bg:#14171c;--card:#1c2128;--line:#2d343d;--bar:#7aa7ff}}\n"
         "*{box-sizing:border-box}body{margin:0;background:var(--bg);"
         "color:var(--fg);font:15px/1.5 system-ui,sans-serif}\n"
         "main{max-width:1100px;margin:0 auto;padding:20px 16px 48px}\n"
@@ -296,18 +365,29 @@ static void put_head(bise_str *out, const char *name)
         ".tiles{grid-template-columns:repeat(auto-fit,minmax(158px,1fr))}\n"
         ".grid{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),"
         "1fr));align-items:start}\n"
-        ".tile,figure,.grid section{background:var(--card);border:1px solid "
-        "var(--line);border-radius:10px;padding:12px;margin:0;min-width:0}\n"
+        ".facts{columns:2 400px;column-gap:12px;margin:12px 0}"
+        ".facts section{break-inside:avoid;margin:0 0 12px}"
+        ".facts .long{break-inside:auto}\n"
+        ".tile,figure,.facts section,.where{background:var(--card);"
+        "border:1px solid var(--line);border-radius:10px;padding:12px;min-width:0}"
+        ".tile,figure{margin:0}\n"
         ".tile span,.tile small{display:block;color:var(--soft)}"
         ".tile b{font-size:1.15rem;white-space:nowrap}\n"
         "figure{padding:8px}figure.wide{margin:16px 0}"
-        "@media(min-width:700px){.wide .chart{font-size:9px}}\n"
+        "@media(min-width:700px){.wide .chart{font-size:8.5px}}\n"
         "svg{display:block;width:100%;height:auto}\n"
         "table{border-collapse:collapse;width:100%;font-size:.9rem}"
         "tr+tr{border-top:1px solid var(--line)}\n"
         "th{text-align:left;font-weight:400;color:var(--soft);"
         "padding:3px 12px 3px 0;vertical-align:top;width:38%}\n"
-        "td{padding:3px 0;overflow-wrap:anywhere}\n");
+        "td{padding:3px 0;overflow-wrap:anywhere}\n"
+        ".where h2{text-transform:none}.where th{width:auto}.where td{"
+        "text-align:right;white-space:nowrap;padding-left:12px;"
+        "vertical-align:top;font-variant-numeric:tabular-nums}\n"
+        ".where i{display:block;height:6px;border-radius:3px;margin:2px 0 4px;"
+        "background:var(--bar);min-width:2px}\n"
+        "@media print{body{background:#fff}.facts section,figure"
+        "{break-inside:avoid}}\n");
     bise_chart_css(out);
     bise_str_puts(out, "</style></head>\n<body><main>\n");
 }
@@ -354,7 +434,9 @@ bise_status bise_report_html(bise_str *out, const bise_runlog_data *log,
     put_single(out, &c, c.norm, "gradient norm", "before clipping", true);
     put_single(out, &c, c.speed, "tokens a second", "", true);
     put_single(out, &c, c.memory, "peak memory", "GB", true);
-    bise_str_puts(out, "</div>\n<div class=\"grid\">\n");
+    bise_str_puts(out, "</div>\n");
+    put_time(out, log);
+    bise_str_puts(out, "<div class=\"facts\">\n");
     put_run(out, log->run);
     put_table(out, "settings", settings);
     bise_str_puts(out, "</div>\n</main></body></html>\n");

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -152,6 +153,38 @@ static uint64_t count_of(const bise_json *o, const char *key)
                                                                  : 0;
 }
 
+/* The part of a name, made when it is new; NULL when there are too many. */
+static bise_runlog_part *find_part(bise_runlog_data *d, const char *name)
+{
+    for (size_t i = 0; i < d->n_parts; i++)
+        if (strncmp(d->parts[i].name, name, sizeof d->parts->name - 1) == 0)
+            return &d->parts[i];
+    if (d->n_parts == BISE_RUNLOG_PARTS)
+        return NULL;
+    bise_runlog_part *p = &d->parts[d->n_parts++];
+    snprintf(p->name, sizeof p->name, "%s", name);
+    return p;
+}
+
+/* Add the "time" of the last line. Values that are no seconds are skipped. */
+static void take_time(bise_runlog_data *d, const bise_json *time)
+{
+    const bise_logline *last = &d->lines[d->n - 1];
+    const uint64_t before = d->n > 1 ? last[-1].tokens : 0;
+    if (bise_json_typeof(time) != BISE_JSON_OBJECT)
+        return;
+    for (void *it = bise_json_iter(time, NULL); it;
+         it = bise_json_iter(time, it)) {
+        const double v = bise_json_number(bise_json_iter_value(it), NAN);
+        bise_runlog_part *p = NULL;
+        if (isfinite(v) && v >= 0)
+            p = find_part(d, bise_json_iter_key(it));
+        if (p)
+            p->seconds += v;
+    }
+    d->part_tokens += last->tokens > before ? last->tokens - before : 0;
+}
+
 /* Append one parsed line. */
 static bise_status take_line(bise_runlog_data *d, const bise_json *o,
                              bise_error *err)
@@ -171,6 +204,7 @@ static bise_status take_line(bise_runlog_data *d, const bise_json *o,
         .supervised = count_of(o, "supervised_tokens"),
         .peak_rss_bytes = count_of(o, "peak_rss_bytes"),
     };
+    take_time(d, bise_json_get(o, "time"));
     if (!d->run && bise_json_get(o, "run"))
         d->run = bise_json_copy(bise_json_get(o, "run"));
     return BISE_OK;

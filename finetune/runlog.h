@@ -1,7 +1,8 @@
 /* runlog.h - log.jsonl of a training run: one JSON object a line, flushed as
  * it is written. Keys: step, loss, lr, grad_norm, tokens, supervised_tokens,
- * tokens_per_second, seconds, peak_rss_bytes, eval_loss; the line of step 0
- * has "run" as well: model, data, machine, version.
+ * tokens_per_second, seconds, peak_rss_bytes, eval_loss, time (an object: the
+ * step's seconds by part); the line of step 0 has "run" as well: model, data,
+ * machine, version.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FINETUNE_RUNLOG_H
@@ -38,10 +39,21 @@ BISE_NODISCARD bise_status bise_runlog_add(bise_runlog *l,
 /* Sync and close. NULL is fine. */
 BISE_NODISCARD bise_status bise_runlog_close(bise_runlog *l, bise_error *err);
 
+#define BISE_RUNLOG_PARTS 16
+
+/* A key of "time", and its seconds over all lines that have the object. */
+typedef struct bise_runlog_part {
+    char name[24];
+    double seconds;
+} bise_runlog_part;
+
 /* A log read back. Zero-initialise, release with _fini. */
 typedef struct bise_runlog_data {
     bise_logline *lines;
     size_t n, cap;
+    bise_runlog_part parts[BISE_RUNLOG_PARTS]; /* in the order of the file */
+    size_t n_parts;
+    uint64_t part_tokens; /* tokens of the steps that parts are the time of */
     bise_json *run;       /* of the first line that has one, or NULL */
 } bise_runlog_data;
 

@@ -91,6 +91,7 @@ START_TEST(the_page_is_complete)
     check_nesting(text);
     ck_assert_int_eq(count(text, "<svg"), 5);
     ck_assert_int_eq(count(text, "<table>"), 3);
+    ck_assert_ptr_null(strstr(text, "Where the time goes"));
     ck_assert_ptr_nonnull(strstr(text, "x&lt;y&gt;"));
     ck_assert_ptr_nonnull(strstr(text, "apache-2.0"));
     ck_assert_ptr_nonnull(strstr(text, "6&nbsp;950&nbsp;144"));
@@ -105,6 +106,46 @@ START_TEST(the_page_is_complete)
     bise_str_fini(&html);
     bise_json_free(settings);
     bise_json_free(log.run);
+}
+END_TEST
+
+/* Parts of the time in a log become a table with bars and the limit. */
+START_TEST(the_time_is_cut_into_parts)
+{
+    char dir[64], at[128];
+    bise_str html = { 0 };
+    static const char log[] =
+        "{\"step\":0,\"tokens\":0,\"run\":{\"model\":{"
+        "\"product_flops_per_token\":2e9},\"machine\":{"
+        "\"product_gflops\":400}}}\n"
+        "{\"step\":1,\"loss\":4.5,\"tokens\":100,"
+        "\"time\":{\"matmul\":0.5,\"odd<part\":0.25,\"loss\":\"x\"}}\n"
+        "{\"step\":2,\"loss\":4.5,\"tokens\":150,"
+        "\"time\":{\"matmul\":0.25,\"loss\":-1,\"optimizer\":1.0}}\n"
+        "{\"step\":3,\"loss\":4.5,\"tokens\":950,\"time\":7}\n";
+    snprintf(dir, sizeof dir, "/tmp/bise-time-%ld", (long)getpid());
+    ck_ok(bise_mkdir(dir, &err));
+    snprintf(at, sizeof at, "%s/log.jsonl", dir);
+    ck_ok(bise_file_write(at, log, sizeof log - 1, &err));
+    bise_runlog_data d = { 0 };
+    ck_ok(bise_runlog_read(&d, at, &err));
+    ck_assert_uint_eq(d.n_parts, 3);
+    ck_assert_str_eq(d.parts[0].name, "matmul");
+    ck_assert_double_eq(d.parts[0].seconds, 0.75);
+    ck_assert_double_eq(d.parts[2].seconds, 1.0);
+    ck_assert_uint_eq(d.part_tokens, 150);
+    ck_ok(bise_report_html(&html, &d, NULL, &err));
+    const char *text = bise_str_get(&html);
+    check_nesting(text);
+    ck_assert_ptr_nonnull(strstr(text, "Where the time goes"));
+    ck_assert_ptr_nonnull(strstr(text, "<th>matrix products<i"));
+    ck_assert_ptr_nonnull(strstr(text, "width:75.0%\"></i></th>"
+                                       "<td>37.5&nbsp;%"));
+    ck_assert_ptr_nonnull(strstr(text, "odd&lt;part"));
+    ck_assert_ptr_nonnull(strstr(text, "at 400 Gflop/s, 100 % of the 400"));
+    bise_str_fini(&html);
+    bise_runlog_data_fini(&d);
+    bise_remove_tree(dir);
 }
 END_TEST
 
@@ -210,6 +251,7 @@ static Suite *suite(void)
     Suite *s = suite_create("report");
     TCase *t = tcase_create("page");
     tcase_add_loop_test(t, the_page_is_complete, 0, 2);
+    tcase_add_test(t, the_time_is_cut_into_parts);
     tcase_add_test(t, a_log_of_the_start_only_gives_a_page);
     tcase_add_test(t, a_directory_gets_its_report);
     suite_add_tcase(s, t);
