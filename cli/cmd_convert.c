@@ -20,6 +20,11 @@ static const bise_option options[] = {
       "cut the weights into files of at most SIZE", NULL, 0 },
     { "vocab-size", BISE_OPT_STRING, "N|tokenizer",
       "cut embedding and head to N rows, or pad them with zeros", NULL, 0 },
+    { "override-kv", BISE_OPT_LIST, "KEY=TYPE:VALUE",
+      "set a key of the .gguf (TYPE int, float, bool, str); may be repeated",
+      NULL, 0 },
+    { "remove-kv", BISE_OPT_LIST, "KEY",
+      "leave out a key of the .gguf; may be repeated", NULL, 0 },
     { "mmproj", BISE_OPT_STRING, "FILE",
       "write the vision part as a GGUF of its own", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
@@ -87,6 +92,25 @@ static void note_float8(const bise_context *ctx, const bise_job *j,
                           "become BF16");
 }
 
+/* --override-kv, then --remove-kv, on the key-values of the plan. */
+static bise_status edit_keys(bise_plan *p, const bise_context *ctx,
+                             bise_error *err)
+{
+    int set = 0, gone = 0;
+    const char *const *sets = bise_opt_list(ctx->args, "override-kv", &set);
+    const char *const *keys = bise_opt_list(ctx->args, "remove-kv", &gone);
+    bise_status s = BISE_OK;
+    if ((set || gone) && p->kind != BISE_PLAN_GGUF)
+        return bise_fail(err, BISE_EINVAL, "--%s edits keys of a .gguf, the "
+                         "output is a directory", set ? "override-kv"
+                                                      : "remove-kv");
+    for (int i = 0; i < set && s == BISE_OK; i++)
+        s = bise_convert_override(&p->meta, sets[i], err);
+    for (int i = 0; i < gone && s == BISE_OK; i++)
+        s = bise_convert_remove_key(&p->meta, keys[i], err);
+    return s;
+}
+
 /* F16 is measured, because values may become zero in it; other types only
  * copy or round. */
 static bise_status run(bise_context *ctx, bise_error *err)
@@ -119,6 +143,8 @@ static bise_status run(bise_context *ctx, bise_error *err)
     if (s == BISE_OK) {
         s = bise_convert_plan(&j.plan, &j.model, &o, err);
     }
+    if (s == BISE_OK)
+        s = edit_keys(&j.plan, ctx, err);
     if (s == BISE_OK)
         s = bise_job_run(&j, ctx, "convert", o.dtype == BISE_DTYPE_F16, &r,
                          err);

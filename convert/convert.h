@@ -85,6 +85,17 @@ BISE_NODISCARD bise_status bise_vocabulary_settle(int32_t *rows,
  * nothing to do when rows is 0. */
 BISE_NODISCARD bise_status bise_vocabulary_resize(bise_plan *p, int32_t rows,
                                                   bise_error *err);
+/* Set a key-value of a plan's GGUF by KEY=TYPE:VALUE, TYPE one of int, float,
+ * bool and str (llama.cpp's --override-kv): in its place and in its own type
+ * when it exists. Refused are other types, arrays, and keys that follow from
+ * the tensors (general.architecture, general.alignment, split.*). */
+BISE_NODISCARD bise_status bise_convert_override(bise_gguf_meta *m,
+                                                 const char *text,
+                                                 bise_error *err);
+/* Remove a key, which must be there. */
+BISE_NODISCARD bise_status bise_convert_remove_key(bise_gguf_meta *m,
+                                                   const char *key,
+                                                   bise_error *err);
 /* The vision tower and projector of a multimodal checkpoint as a GGUF of
  * architecture "clip"; matrices in dtype, NONE keeps theirs. p as for
  * bise_convert_plan. Fails when the model has no vision part.

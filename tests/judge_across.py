@@ -211,8 +211,8 @@ def float8_trip(name, hf, ends, loads=True):
     claim(equal(path(name + "-x"), path(name + "-y")), "%s: both layouts decode to the same bf16" % name)
     if not loads:
         return native, given
-    want = logits(hf)
-    got = logits(path(name + "-b"))
+    want = logits(hf, dtype=torch.float32)
+    got = logits(path(name + "-b"), dtype=torch.float32)
     claim(np.abs(got - want).max() <= 1e-5, "%s: transformers loads the kept codes, within %.2g of the input" %
           (name, np.abs(got - want).max()))
     return native, given

@@ -50,6 +50,16 @@ no 2 "would cut off ids" convert "$model" -o "$dir/no" --vocab-size 4000
 no 1 "of a GGUF is not resized" convert "$dir/bf16.gguf" -o "$dir/no" \
     --vocab-size 4160
 [ ! -e "$dir/no" ] || fail "--vocab-size wrote"
+# edited metadata: the tensors stay, the key changes, the way back is the file
+ok convert "$dir/bf16.gguf" -o "$dir/named.gguf" \
+    --override-kv general.name=str:Tuned --override-kv x.y=int:3
+grep -q Tuned "$dir/named.gguf" || fail "no new name"
+ok convert "$dir/named.gguf" -o "$dir/back.gguf" --remove-kv x.y \
+    --override-kv "general.name=str:$(basename "$model")"
+cmp "$dir/bf16.gguf" "$dir/back.gguf" || fail "edited and back"
+no 2 "does not start with a type" convert "$dir/bf16.gguf" \
+    -o "$dir/no.gguf" --override-kv general.name=Tuned
+no 2 "the output is a directory" convert "$model" -o "$dir/no" --remove-kv x
 # threads do not change the file
 for n in 1 2 3 8; do
     ok --threads $n convert "$model" -o "$dir/t$n.gguf" --dtype q8_0
