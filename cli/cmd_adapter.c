@@ -94,8 +94,9 @@ static void describe(bise_context *ctx, const bise_lora *l)
     bise_print(ctx, "%s adapter of %zu modules, rank %d", l->format, l->n, low);
     if (high != low)
         bise_print(ctx, " to %d", high);
-    bise_print(ctx, ", alpha %g, %.2f million values%s%s\n",
+    bise_print(ctx, ", alpha %g, %.2f million values in %s%s%s\n",
                m ? m->alpha : 0, (double)values / 1e6,
+               bise_dtype_get(l->dtype)->name,
                l->rslora ? ", rsLoRA" : "", l->dora ? ", DoRA" : "");
     bise_print(ctx, "modules: %s\n", bise_str_get(&targets));
     if (l->base_name[0])
@@ -106,6 +107,8 @@ static void describe(bise_context *ctx, const bise_lora *l)
     bise_result_set(ctx, "modules", bise_json_new_int((int64_t)l->n));
     bise_result_set(ctx, "rank", bise_json_new_int(high));
     bise_result_set(ctx, "alpha", bise_json_new_real(m ? m->alpha : 0));
+    bise_result_set(ctx, "dtype", bise_json_new_string(
+        bise_dtype_get(l->dtype)->name));
     bise_result_set(ctx, "rslora", bise_json_new_bool(l->rslora));
     bise_result_set(ctx, "dora", bise_json_new_bool(l->dora));
     bise_result_set(ctx, "made_for", bise_json_new_string(l->base_name));

@@ -12,7 +12,7 @@
 #include "core/mem.h"
 
 typedef enum {
-    FORMAT, DORA, SAVED, PATTERNS, RSLORA, HEAD, EXPERTS, PREFIX,
+    FORMAT, DTYPE, DORA, SAVED, PATTERNS, RSLORA, HEAD, EXPERTS, PREFIX,
     RANK_ABOVE, RANK_BELOW, RANK_OVER_DEFAULT, ALWAYS
 } condition;
 
@@ -96,6 +96,7 @@ static bool fires(const struct rule *r, const bise_lora *l,
     *found = r->limit;
     switch (r->condition) {
     case FORMAT: return !is_format(l, r->limit);
+    case DTYPE: return bise_dtype_is_quant(l->dtype);
     case DORA: return l->dora;
     case SAVED: return l->n_saved > 0;
     case PATTERNS: return has_patterns(l);

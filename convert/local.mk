@@ -42,6 +42,8 @@ EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
 check_PROGRAMS += tests/logits_tool
 tests_logits_tool_SOURCES = tests/logits_tool.c
 tests_logits_tool_LDADD = libbise.a $(BISE_LIBS)
+TESTS += tests/cli/memory.sh
+EXTRA_DIST += tests/cli/memory.sh tests/make_fp8_wrapper.py tests/anon_peak.py
 # adapters between formats
 libbise_a_SOURCES += %D%/adapter.c %D%/adapter.h %D%/adapter_check.c \
   %D%/adapter_fold.c %D%/adapter_rules.def

@@ -203,6 +203,19 @@ bise_status bise_store_add_index(bise_store *s, const char *index,
         bise_error_in(err, bise_source_path(s->src, index), NULL);
 }
 
+/* Found in the shard of t after another one. */
+static bise_status doubled(const bise_store *s, const bise_tensor *t,
+                           bise_error *err)
+{
+    const uint32_t first = bise_strmap_find(&s->names, t->name,
+                                            strlen(t->name));
+    const char *other = s->shards[s->tensors[first].file].path;
+    const char *slash = strrchr(other, '/');
+    err->status = bise_fail(err, BISE_EFORMAT, "tensor stands in two files, "
+                            "also in '%s'", slash ? slash + 1 : other);
+    return bise_error_in(err, s->shards[t->file].path, t->name);
+}
+
 /* Join the shards' tensors; a name may stand only once. */
 static bise_status join_tensors(bise_store *s, bise_error *err)
 {
@@ -228,11 +241,8 @@ static bise_status join_tensors(bise_store *s, bise_error *err)
                                               (uint32_t)s->n_tensors);
             if (added < 0)
                 return bise_fail_nomem(err);
-            if (added > 0) {
-                bise_status st = bise_fail(err, BISE_EFORMAT,
-                                           "tensor stands in two files");
-                return st = bise_error_in(err, sh->path, t->name);
-            }
+            if (added > 0)
+                return doubled(s, t, err);
             s->n_tensors++;
         }
     }

@@ -309,6 +309,7 @@ static bise_status read_parts(source *s, bise_lora *l, bise_error *err)
                                 "module of the base");
         return bise_error_in(err, s->file, NULL);
     }
+    l->dtype = s->parts[0].t->dtype;
     qsort(s->parts, s->n_parts, sizeof *s->parts, by_role);
     return BISE_OK;
 }

@@ -498,6 +498,27 @@ START_TEST(rank_rules_have_edges)
 }
 END_TEST
 
+/* Types matter to one tool only, and only as a remark. */
+START_TEST(type_rule_is_for_quantized_files)
+{
+    static const struct { bise_dtype dtype; size_t n; } t[] = {
+        { BISE_DTYPE_F32, 0 }, { BISE_DTYPE_F16, 0 }, { BISE_DTYPE_BF16, 0 },
+        { BISE_DTYPE_Q8_0, 1 } };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        bise_adapter_report r = { 0 };
+        make("q_proj", 4, 4);
+        l.format = "gguf";
+        l.dtype = t[i].dtype;
+        ck_ok(bise_adapter_check(&r, &l, NULL, "llama.cpp", &err));
+        ck_assert_uint_eq(r.n, t[i].n);
+        if (r.n)
+            ck_assert(!r.list[0].blocks);
+        bise_adapter_report_fini(&r);
+        bise_lora_fini(&l);
+    }
+}
+END_TEST
+
 /* Names of the text class on a wrapper: silently without effect there. */
 START_TEST(prefix_rule_needs_a_wrapper)
 {
@@ -565,6 +586,7 @@ static Suite *suite(void)
     tcase_add_test(t, uniform_copies_everything);
     tcase_add_loop_test(t, rules_fire, 0, sizeof rules / sizeof *rules);
     tcase_add_test(t, rank_rules_have_edges);
+    tcase_add_test(t, type_rule_is_for_quantized_files);
     tcase_add_test(t, prefix_rule_needs_a_wrapper);
     tcase_add_test(t, targets_are_listed);
     suite_add_tcase(s, t);
