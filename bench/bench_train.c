@@ -1,6 +1,7 @@
 /* bench_train.c - tokens per second of forward + backward with LoRA on all
  * linear layers, every token supervised, on any checkpoint.
- *   bench_train MODEL [tokens [bf16|f32 [threads [rank [samples]]]]]
+ *   bench_train MODEL [tokens [bf16|f32 [threads [rank [samples [base]]]]]]
+ * base is the type of a quantized copy of the layers (nf4, q4_k, ...).
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -13,6 +14,7 @@
 #include "core/cpu.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "model/basequant.h"
 #include "model/graph.h"
 
 #define RUNS 4
@@ -83,6 +85,17 @@ static int bench(const bise_checkpoint *c, bise_graph_options *o, int32_t T,
     return bad ? failed(&err) : 0;
 }
 
+/* A type's name; ends the program when there is none of it. */
+static bise_dtype base_type(const char *name)
+{
+    const bise_dtype t = bise_dtype_by_name(name);
+    if (t == BISE_DTYPE_NONE) {
+        fprintf(stderr, "bench_train: no type '%s'\n", name);
+        exit(2);
+    }
+    return t;
+}
+
 /* Arguments by position; see the top of the file. */
 int main(int argc, char **argv)
 {
@@ -102,6 +115,11 @@ int main(int argc, char **argv)
         bise_lora_new(&l, &c.config, &lo, true, &err) != BISE_OK ||
         bise_pool_new(&pool, threads, &err) != BISE_OK)
         return failed(&err);
+    bise_basequant *base = NULL;
+    if (argc > 7 &&
+        bise_basequant_new(&base, &c, base_type(argv[7]), pool, NULL,
+                           &err) != BISE_OK)
+        return failed(&err);
     bise_lora *loras[] = { &l };
     bise_graph_options o = {
         .max_tokens = T, .train = true, .checkpointing = BISE_CKPT_OFF,
@@ -113,6 +131,7 @@ int main(int argc, char **argv)
     const int code = bench(&c, &o, T, argc > 6 ? atoi(argv[6]) : 1, name);
     bise_pool_free(pool);
     bise_lora_fini(&l);
+    bise_basequant_free(base);
     bise_checkpoint_close(&c);
     return code;
 }

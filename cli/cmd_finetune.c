@@ -142,7 +142,7 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
     bise_str yaml = { 0 };
     char text[48];
     const uint64_t own = p->activation_bytes + p->adapter_bytes +
-                         p->optimizer_bytes;
+                         p->optimizer_bytes + p->base_bytes;
     for (size_t i = 0, n; i < (bise_settings_table(&n), n); i++) {
         const char *name = bise_settings_table(&n)[i].name;
         const bise_json *v = bise_json_get(s->values, name);
@@ -163,6 +163,8 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
     put_bytes(ctx, o, "activation_bytes", "activations", p->activation_bytes);
     put_bytes(ctx, o, "adapter_bytes", "adapter", p->adapter_bytes);
     put_bytes(ctx, o, "optimizer_bytes", "optimizer", p->optimizer_bytes);
+    if (p->base_bytes)
+        put_bytes(ctx, o, "base_bytes", "quantized layers", p->base_bytes);
     put_bytes(ctx, o, "weights_bytes", "weights (mapped)", p->weights_bytes);
     put_bytes(ctx, o, "memory_bytes", "memory peak", own + p->weights_bytes);
     put_bytes(ctx, o, "memory_limit", "memory allowed", p->memory_limit);

@@ -125,14 +125,38 @@ static bise_status make_adapter(bise_finetune *f, bise_error *err)
     return bise_lora_new(&f->lora, &f->base.config, &o, true, err);
 }
 
-/* Bytes of all tensors of the model. */
-static uint64_t weights_bytes(const bise_checkpoint *c)
+/* Bytes of all tensors that are read from the file while training. */
+static uint64_t weights_bytes(const bise_checkpoint *c, bool quantized)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < c->n; i++)
-        if (c->weights[i].role.kind != BISE_ROLE_OPAQUE)
+        if (c->weights[i].role.kind != BISE_ROLE_OPAQUE &&
+            !(quantized && bise_basequant_takes(c->weights[i].role)))
             n += c->weights[i].tensor->bytes;
     return n;
+}
+
+/* "none" is no type's name. */
+bise_dtype bise_finetune_base_type(const bise_finetune *f)
+{
+    return bise_dtype_by_name(f->s->quantize_base);
+}
+
+/* The copy of the layers that --quantize-base asks for. */
+static bise_status plan_base(bise_finetune *f, bise_error *err)
+{
+    const bise_dtype t = bise_finetune_base_type(f);
+    if (t == BISE_DTYPE_NONE && strcmp(f->s->quantize_base, "none") != 0)
+        return bise_fail(err, BISE_EINVAL, "setting 'quantize-base' is '%.40s'"
+                         ", which is no type", f->s->quantize_base)
+                   ? bise_error_hint(err, "nf4, q8_0, q6_k, q5_k, q4_k, q3_k, "
+                                     "q2_k, q5_1, q5_0, q4_1, q4_0, iq4_xs, "
+                                     "iq4_nl, mxfp4, nvfp4 or none")
+                   : BISE_OK;
+    f->plan.weights_bytes = weights_bytes(&f->base, t != BISE_DTYPE_NONE);
+    if (t == BISE_DTYPE_NONE)
+        return BISE_OK;
+    return bise_basequant_plan(&f->plan.base_bytes, NULL, &f->base, t, err);
 }
 
 /* Steps between two events: as given, or a tenth of the run. */
@@ -230,7 +254,7 @@ static void plan_graph(bise_finetune *f)
 static bise_status check_memory(const bise_finetune_plan *p, bise_error *err)
 {
     const uint64_t need = p->activation_bytes + p->adapter_bytes +
-                          p->optimizer_bytes;
+                          p->optimizer_bytes + p->base_bytes;
     char a[32], b[32];
     if (need <= p->memory_limit)
         return BISE_OK;
@@ -301,7 +325,8 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
     p->optimizer_bytes = bise_optimizer_bytes(
         (bise_optimizer_kind)choice(s->optimizer, "adamw|adamw8|lion"),
         p->parameters);
-    p->weights_bytes = weights_bytes(&f->base);
+    if (plan_base(f, err))
+        return err->status;
     p->memory_limit = s->memory ? s->memory : bise_memory_available();
     /* One checkpoint: the adapter twice (PEFT's file and ours) and moments. */
     const uint64_t checkpoint = p->adapter_bytes + p->optimizer_bytes;
@@ -311,7 +336,8 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
     p->save_every = every(s->save_every, p->feed.steps);
     p->seconds = count_flops(f) / bise_finetune_speed(f->o.pool);
     /* The arena gets what the adapter and its moments leave. */
-    const uint64_t fixed = p->adapter_bytes + p->optimizer_bytes;
+    const uint64_t fixed = p->adapter_bytes + p->optimizer_bytes +
+                           p->base_bytes;
     f->graph_options.memory_bytes = p->memory_limit > fixed
                                         ? p->memory_limit - fixed : 1;
     if (bise_graph_plan(&p->activation_bytes, &f->base, &f->graph_options,
@@ -343,6 +369,7 @@ void bise_finetune_close(bise_finetune *f)
     bise_dataset_close(f->eval);
     bise_dataset_close(f->train);
     bise_tokenizer_free(f->tokenizer);
+    bise_basequant_free(f->basequant);
     bise_checkpoint_close(&f->base);
     memset(f, 0, sizeof *f);
 }
@@ -409,6 +436,13 @@ static bise_json *model_facts(const bise_finetune *f)
     put_int(o, "layers", (uint64_t)c->config.L);
     put_int(o, "hidden", (uint64_t)c->config.C);
     put_int(o, "vocabulary", (uint64_t)c->config.V);
+    if (bise_finetune_base_type(f) != BISE_DTYPE_NONE) {
+        char text[32];
+        put_text(o, "layers_quantized_to",
+                 bise_dtype_get(bise_finetune_base_type(f))->name);
+        put_text(o, "layers_in_memory",
+                 bise_format_bytes(text, f->plan.base_bytes));
+    }
     return o;
 }
 

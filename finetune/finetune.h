@@ -17,6 +17,7 @@
 #include "finetune/feed.h"
 #include "finetune/settings.h"
 #include "finetune/trainer.h"
+#include "model/basequant.h"
 #include "model/checkpoint.h"
 #include "text/dataset.h"
 
@@ -34,6 +35,7 @@ typedef struct bise_finetune_plan {
     uint64_t warmup;          /* steps */
     uint64_t parameters;      /* trained values */
     uint64_t weights_bytes, activation_bytes, adapter_bytes, optimizer_bytes;
+    uint64_t base_bytes;      /* quantized copy of the layers, 0 none */
     uint64_t memory_limit;    /* what the run may take */
     uint64_t disk_bytes;      /* checkpoints and adapter at the most */
     int32_t pass_tokens;      /* most tokens of any pass, evaluation too */
@@ -49,6 +51,7 @@ typedef struct bise_finetune {
     bise_tokenizer *tokenizer;
     bise_dataset *train, *eval; /* eval is NULL without --eval-data */
     bise_lora lora;
+    bise_basequant *basequant;  /* NULL without --quantize-base */
     bise_graph_options graph_options;
     bise_lora *loras[1];
     bise_finetune_plan plan;
@@ -66,6 +69,8 @@ BISE_NODISCARD bise_status bise_finetune_train(bise_finetune *f,
                                                bise_train_state *state,
                                                bise_error *err);
 void bise_finetune_close(bise_finetune *f);
+/* Type of --quantize-base, BISE_DTYPE_NONE when the base stays as stored. */
+bise_dtype bise_finetune_base_type(const bise_finetune *f);
 /* Floating point operations a second in matrix products of all threads, for
  * estimates of time: the best of a few short trials (some 20 ms). */
 double bise_finetune_speed(bise_pool *pool);

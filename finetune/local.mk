@@ -55,8 +55,8 @@ EXTRA_DIST += \
   tests/golden/train/window/adapter-start/adapter_model.safetensors \
   tests/golden/train/window/batches.safetensors \
   tests/golden/train/window/steps.json
-EXTRA_DIST += tests/cli/finetune.sh tests/cli/finetune_peft.sh \
+EXTRA_DIST += tests/cli/finetune.sh tests/cli/finetune_qlora.sh tests/cli/finetune_peft.sh \
   tests/cli/finetune_kill.sh \
   tests/peft_compare.py
-TESTS += tests/cli/finetune.sh tests/cli/finetune_peft.sh \
+TESTS += tests/cli/finetune.sh tests/cli/finetune_qlora.sh tests/cli/finetune_peft.sh \
   tests/cli/finetune_kill.sh

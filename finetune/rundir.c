@@ -178,6 +178,10 @@ void bise_rundir_card(bise_str *out, const bise_finetune *f,
                     "targets %s, %" PRIu64 " steps, %" PRIu64 " tokens.\n\n",
                     PACKAGE_VERSION, (long long)s->lora_r, s->lora_alpha,
                     s->target, state->step, state->tokens);
+    if (bise_finetune_base_type(f) != BISE_DTYPE_NONE)
+        bise_str_printf(out, "The frozen layers were quantized to %s while "
+                        "training (QLoRA).\n\n",
+                        bise_dtype_get(bise_finetune_base_type(f))->name);
     put_losses(out, state);
     bise_str_puts(out, "\n## Data\n\n");
     put_data(out, "training", s->data, f->train);

@@ -55,13 +55,33 @@ static bise_optimizer_kind optimizer_kind(const char *name)
                                          : BISE_OPTIMIZER_ADAMW;
 }
 
+/* The frozen layers in the type of --quantize-base, before anything else takes
+ * memory. */
+static bise_status quantize_base(bise_finetune *f, bise_error *err)
+{
+    const bise_dtype t = bise_finetune_base_type(f);
+    const uint64_t start = bise_clock_ns();
+    char text[32];
+    if (t == BISE_DTYPE_NONE)
+        return BISE_OK;
+    if (bise_basequant_new(&f->basequant, &f->base, t, f->o.pool,
+                           f->o.progress, err))
+        return err->status;
+    bise_progress_say(f->o.progress, "layers quantized to %s: %s in memory, "
+                      "%.1f s", bise_dtype_get(t)->name,
+                      bise_format_bytes(text, f->plan.base_bytes),
+                      (double)(bise_clock_ns() - start) * 1e-9);
+    return BISE_OK;
+}
+
 /* The graph takes its whole memory here: from now on a step allocates nothing
  * large. */
 static bise_status make_trainer(loop *l, bise_error *err)
 {
     bise_finetune *f = l->f;
     const bise_settings *s = f->s;
-    if (bise_graph_new(&l->graph, &f->base, &f->graph_options, err))
+    if (quantize_base(f, err) ||
+        bise_graph_new(&l->graph, &f->base, &f->graph_options, err))
         return err->status;
     const bise_trainer_options o = {
         .lora = &f->lora, .graph = l->graph, .clip = s->clip,

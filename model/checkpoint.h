@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "formats/store.h"
+#include "kernels/nf4.h"
 #include "model/config.h"
 #include "model/role.h"
 
@@ -21,6 +22,14 @@ typedef enum {
     BISE_ROWS_HALF,        /* HF: pairs (i, i + D/2) */
     BISE_ROWS_INTERLEAVED  /* native, GGUF: pairs (2i, 2i + 1) */
 } bise_rows;
+
+/* A weight's copy in memory in another type (basequant.h). */
+typedef struct bise_packed {
+    bise_dtype dtype;
+    uint8_t *data;             /* rows in the order of the file */
+    uint64_t bytes;
+    bise_nf4 nf4;              /* dtype NF4: the view of data */
+} bise_packed;
 
 /* One weight of the model. Its bytes come from bise_store_data or
  * bise_store_read with tensor; rows and scales say how to read them. */
@@ -37,6 +46,9 @@ typedef struct bise_weight {
     const bise_tensor *scale, *act_scale; /* the tensors they came from, for
                                              --dtype keep; else NULL */
     uint64_t expert_stride;    /* bytes between experts of a stacked tensor */
+    const bise_packed *packed; /* read by linears instead of the store, or
+                                  NULL */
+    const bise_nf4 *nf4;       /* NF4 in the file: codes and scales, owned */
 } bise_weight;
 
 /* An opened model. Weights borrow from the store; nothing here changes after

@@ -12,6 +12,40 @@
 #include "core/mem.h"
 #include "model/linear_int.h"
 
+/* The bytes behind a weight: its copy in memory, or the store's. */
+static bise_status source_of(const uint8_t **data, uint64_t *bytes,
+                             const bise_checkpoint *c, const bise_weight *w,
+                             bise_error *err)
+{
+    const void *p = NULL;
+    if (w->packed) {
+        *data = w->packed->data;
+        *bytes = w->packed->bytes;
+        return BISE_OK;
+    }
+    if (bise_store_data(c->store, w->tensor, &p, err))
+        return err->status;
+    *data = p;
+    *bytes = w->tensor->bytes;
+    return BISE_OK;
+}
+
+/* How the rows of a type become float32; NF4 has its own way. */
+static bise_status find_decoder(bise_linear *l, const bise_tensor *t,
+                                bise_error *err)
+{
+    if (l->nf4 || l->dtype == BISE_DTYPE_F32 || l->dtype == BISE_DTYPE_BF16 ||
+        l->dtype == BISE_DTYPE_F16)
+        return BISE_OK;
+    const bise_codec *codec = bise_codec_get(l->dtype);
+    if (!codec || !codec->decode)
+        return bise_fail(err, BISE_EUNSUPPORTED,
+                         "type %s of '%s' cannot be computed with",
+                         bise_dtype_get(l->dtype)->name, t->name);
+    l->decode = codec->decode;
+    return BISE_OK;
+}
+
 /* Point into the store: the byte range is checked against the tensor, since
  * strides of stacked experts come from metadata. */
 bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
@@ -21,46 +55,47 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
     const bise_tensor *t = w->tensor;
     const int64_t in = (int64_t)bise_tensor_cols(t);
     int64_t out = t->n_dims > 1 ? (int64_t)t->dims[t->n_dims - 2] : 1;
-    const void *data = NULL;
-    const bise_status s = bise_store_data(c->store, t, &data, err);
-    if (s != BISE_OK)
-        return s;
+    const bise_dtype dtype = w->packed ? w->packed->dtype : t->dtype;
+    const uint8_t *data = NULL;
+    uint64_t bytes = 0;
+    if (source_of(&data, &bytes, c, w, err))
+        return err->status;
     /* Stacked experts: skip whole matrices, then rows of the fused halves. */
-    const uint64_t row_bytes = bise_dtype_bytes(t->dtype, (uint64_t)in);
-    uint64_t at = expert > 0 ? (uint64_t)expert * w->expert_stride : 0;
-    if (rows) {
-        at += (uint64_t)first_row * row_bytes;
+    const uint64_t row_bytes = bise_dtype_bytes(dtype, (uint64_t)in);
+    const uint64_t skip = expert > 0 ? (uint64_t)expert * (uint64_t)out : 0;
+    const uint64_t row = skip + (rows ? (uint64_t)first_row : 0);
+    const uint64_t stride = w->packed ? row_bytes * (uint64_t)out
+                                      : w->expert_stride;
+    const uint64_t at = (expert > 0 ? (uint64_t)expert * stride : 0) +
+                        (rows ? (uint64_t)first_row * row_bytes : 0);
+    if (rows)
         out = rows;
-    }
     if (in > INT32_MAX || out > INT32_MAX ||
-        at + (uint64_t)out * row_bytes > t->bytes)
+        at + (uint64_t)out * row_bytes > bytes)
         return bise_fail(err, BISE_EFORMAT, "rows of '%s' end outside it",
                          t->name);
     *l = (bise_linear){
         .role = w->role, .in = (int32_t)in, .out = (int32_t)out,
-        .dtype = t->dtype, .data = (const uint8_t *)data + at,
-        .row_bytes = row_bytes, .scales = w->scales,
-        .scale_block = w->scale_block,
+        .dtype = dtype, .data = data + at, .row_bytes = row_bytes,
+        .nf4_first = row * (uint64_t)in,
     };
-    /* A stack has one scale, or one for each of its experts. */
-    if (expert > 0 && !w->scale_block && w->n_scales > 1)
-        l->scales += expert;
-    if (w->scale_block)
-        l->scale_cols = (int32_t)((in + w->scale_block - 1) / w->scale_block);
+    if (dtype == BISE_DTYPE_NF4)
+        l->nf4 = w->packed ? &w->packed->nf4 : w->nf4;
+    if (!w->packed) {
+        l->scales = w->scales;
+        l->scale_block = w->scale_block;
+        /* A stack has one scale, or one for each of its experts. */
+        if (expert > 0 && !w->scale_block && w->n_scales > 1)
+            l->scales += expert;
+        if (w->scale_block)
+            l->scale_cols = (int32_t)((in + w->scale_block - 1) /
+                                      w->scale_block);
+    }
     /* Rows are put into half order when they are read, so everything above
      * (RoPE, adapters) knows one order only. */
     if (w->rows == BISE_ROWS_INTERLEAVED && w->heads > 0)
         l->pair_rows = l->out / w->heads;
-    if (t->dtype != BISE_DTYPE_F32 && t->dtype != BISE_DTYPE_BF16 &&
-        t->dtype != BISE_DTYPE_F16) {
-        const bise_codec *codec = bise_codec_get(t->dtype);
-        if (!codec || !codec->decode)
-            return bise_fail(err, BISE_EUNSUPPORTED,
-                             "type %s of '%s' cannot be computed with",
-                             bise_dtype_get(t->dtype)->name, t->name);
-        l->decode = codec->decode;
-    }
-    return BISE_OK;
+    return find_decoder(l, t, err);
 }
 
 /* Tensors of modules_to_save, which live in the adapter. */

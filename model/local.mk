@@ -6,6 +6,7 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
   %D%/resolve.h %D%/resolve.c %D%/config.c %D%/config_native.c \
   %D%/config_gguf.c %D%/rope.c %D%/role.c %D%/role_shape.c %D%/card.h %D%/card.c \
   %D%/checkpoint.c
+libbise_a_SOURCES += %D%/basequant.c %D%/basequant.h
 # the graph: linear layers, attention, forward, backward, loss, cache
 libbise_a_SOURCES += %D%/activations.c %D%/activations.h %D%/attention.c %D%/attention.h \
   %D%/attention_bf16.c \
@@ -21,6 +22,11 @@ TESTS += tests/check_attention
 tests_check_attention_SOURCES = tests/check_attention.c
 tests_check_attention_CPPFLAGS = $(test_cppflags)
 tests_check_attention_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_basequant
+TESTS += tests/check_basequant
+tests_check_basequant_SOURCES = tests/check_basequant.c
+tests_check_basequant_CPPFLAGS = $(test_cppflags)
+tests_check_basequant_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_sampler
 TESTS += tests/check_sampler
 tests_check_sampler_SOURCES = tests/check_sampler.c
