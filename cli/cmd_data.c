@@ -174,7 +174,7 @@ static bise_status estimate(run_estimate *e, const data_job *j,
     e->seconds = NAN;
     if (weights > 0)
         e->seconds = inputs * epochs * weights * 4 /
-                     bise_finetune_speed(j->ctx->pool);
+                     bise_finetune_speed(j->ctx->pool, BISE_COMPUTE_F32);
     return BISE_OK;
 }
 

@@ -141,8 +141,6 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
     bise_json *o = bise_json_new_object();
     bise_str yaml = { 0 };
     char text[48];
-    const uint64_t own = p->activation_bytes + p->adapter_bytes +
-                         p->optimizer_bytes + p->base_bytes;
     for (size_t i = 0, n; i < (bise_settings_table(&n), n); i++) {
         const char *name = bise_settings_table(&n)[i].name;
         const bise_json *v = bise_json_get(s->values, name);
@@ -165,12 +163,18 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
     put_bytes(ctx, o, "optimizer_bytes", "optimizer", p->optimizer_bytes);
     if (p->base_bytes)
         put_bytes(ctx, o, "base_bytes", "quantized layers", p->base_bytes);
+    put_bytes(ctx, o, "program_bytes", "program, data", p->program_bytes);
     put_bytes(ctx, o, "weights_bytes", "weights (mapped)", p->weights_bytes);
-    put_bytes(ctx, o, "memory_bytes", "memory peak", own + p->weights_bytes);
+    put_bytes(ctx, o, "resident_bytes", p->streamed ? "  streamed, of them" :
+              "  resident", p->resident_bytes);
+    put_bytes(ctx, o, "memory_bytes", "memory peak", p->peak_bytes);
     put_bytes(ctx, o, "memory_limit", "memory allowed", p->memory_limit);
     put_bytes(ctx, o, "disk_bytes", "disk", p->disk_bytes);
-    bise_print(ctx, "%-18s about %s\n", "time",
-               format_seconds(text, p->seconds));
+    bise_print(ctx, "%-18s about %s, %.1f tokens a second\n", "time",
+               format_seconds(text, p->seconds), p->tokens / p->seconds);
+    (void)bise_json_set(o, "streamed", bise_json_new_bool(p->streamed));
+    (void)bise_json_set(o, "tokens_per_second",
+                        bise_json_new_real(p->tokens / p->seconds));
     (void)bise_json_set(o, "steps", bise_json_new_int((int64_t)p->feed.steps));
     (void)bise_json_set(o, "seconds", bise_json_new_real(p->seconds));
     (void)bise_json_set(o, "settings", bise_json_copy(s->values));

@@ -14,7 +14,6 @@
 #include "core/clock.h"
 #include "core/cpu.h"
 #include "core/mem.h"
-#include "kernels/gemm.h"
 
 /* Position of text in "a|b|c". */
 static int choice(const char *text, const char *choices)
@@ -28,6 +27,12 @@ static int choice(const char *text, const char *choices)
         p += len + (p[len] == '|');
     }
     return 0;
+}
+
+/* The precision of products. */
+static bise_compute compute_of(const bise_settings *s)
+{
+    return (bise_compute)choice(s->compute, "f32|bf16");
 }
 
 /* Open a list of files as a dataset. A resumed run finds its tokens where it
@@ -125,17 +130,6 @@ static bise_status make_adapter(bise_finetune *f, bise_error *err)
     return bise_lora_new(&f->lora, &f->base.config, &o, true, err);
 }
 
-/* Bytes of all tensors that are read from the file while training. */
-static uint64_t weights_bytes(const bise_checkpoint *c, bool quantized)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < c->n; i++)
-        if (c->weights[i].role.kind != BISE_ROLE_OPAQUE &&
-            !(quantized && bise_basequant_takes(c->weights[i].role)))
-            n += c->weights[i].tensor->bytes;
-    return n;
-}
-
 /* "none" is no type's name. */
 bise_dtype bise_finetune_base_type(const bise_finetune *f)
 {
@@ -153,7 +147,6 @@ static bise_status plan_base(bise_finetune *f, bise_error *err)
                                      "q2_k, q5_1, q5_0, q4_1, q4_0, iq4_xs, "
                                      "iq4_nl, mxfp4, nvfp4 or none")
                    : BISE_OK;
-    f->plan.weights_bytes = weights_bytes(&f->base, t != BISE_DTYPE_NONE);
     if (t == BISE_DTYPE_NONE)
         return BISE_OK;
     return bise_basequant_plan(&f->plan.base_bytes, NULL, &f->base, t, err);
@@ -189,16 +182,6 @@ static uint64_t eval_every(const bise_finetune *f)
     const double tokens = (double)bise_dataset_stats_of(f->eval)->tokens;
     const uint64_t least = (uint64_t)ceil(2 * tokens / step_tokens(f));
     return n < least ? least : n;
-}
-
-/* Work of the run: 4 products of each weight a trained token (forward and
- * input gradient), and a third when activations are computed again. */
-static double count_flops(const bise_finetune *f)
-{
-    const double tokens = (double)f->plan.feed.steps * step_tokens(f);
-    const bool again = strcmp(f->s->checkpointing, "on") == 0;
-    return (again ? 6.0 : 4.0) * tokens *
-           (double)bise_config_parameters(&f->base.config);
 }
 
 /* Longest pass of training or evaluation in tokens. */
@@ -242,7 +225,7 @@ static void plan_graph(bise_finetune *f)
     f->graph_options = (bise_graph_options){
         .max_tokens = f->plan.pass_tokens, .max_seq = longest_sample(f),
         .train = true,
-        .compute = (bise_compute)choice(f->s->compute, "f32|bf16"),
+        .compute = compute_of(f->s),
         .checkpointing = (bise_ckpt_mode)choice(f->s->checkpointing,
                                                 "auto|on|off"),
         .loras = f->loras, .n_loras = 1, .router_aux = router_aux(f),
@@ -250,69 +233,9 @@ static void plan_graph(bise_finetune *f)
     };
 }
 
-/* Refuse a plan that is larger than the memory. */
-static bise_status check_memory(const bise_finetune_plan *p, bise_error *err)
-{
-    const uint64_t need = p->activation_bytes + p->adapter_bytes +
-                          p->optimizer_bytes + p->base_bytes;
-    char a[32], b[32];
-    if (need <= p->memory_limit)
-        return BISE_OK;
-    return bise_fail(err, BISE_ENOMEM, "the run needs %s of memory, %s may be "
-                     "used", bise_format_bytes(a, need),
-                     bise_format_bytes(b, p->memory_limit))
-               ? bise_error_hint(err, "of it activations take %s for %d tokens"
-                                 " in a pass: try --checkpointing on, a "
-                                 "smaller --micro-batch or --max-len",
-                                 bise_format_bytes(a, p->activation_bytes),
-                                 (int)p->pass_tokens)
-               : BISE_OK;
-}
-
-/* One product of the size of a layer's, for the speed of this machine. */
-typedef struct trial {
-    float *x, *w, *y; /* [M, N] each */
-} trial;
-
-enum { TRIAL = 384 };
-
-/* Each index is one product into its own part of y; the inputs are shared and
- * read only. */
-static void trial_task(void *ctx, size_t index, int worker)
-{
-    const trial *t = ctx;
-    const size_t n = (size_t)TRIAL * TRIAL;
-    bise_gemm_nt(TRIAL, TRIAL, TRIAL, 1, t->x, TRIAL, t->w, TRIAL, 0,
-                 t->y + index * n, TRIAL);
-    (void)worker;
-}
-
-/* Short on purpose: the plan should print within a fraction of a second. The
- * best trial counts, the others met other work on the machine. */
-double bise_finetune_speed(bise_pool *pool)
-{
-    const size_t n = (size_t)TRIAL * TRIAL;
-    const size_t threads = (size_t)bise_pool_threads(pool);
-    trial t = { bise_alloc_aligned(n * sizeof(float)),
-                bise_alloc_aligned(n * sizeof(float)),
-                bise_alloc_aligned(n * threads * sizeof(float)) };
-    double best = 1e9;
-    for (int i = 0; i < 5 && t.x && t.w && t.y; i++) {
-        const uint64_t start = bise_clock_ns();
-        bise_pool_run(pool, threads, trial_task, &t);
-        const double s = (double)(bise_clock_ns() - start) * 1e-9;
-        const double rate = 2.0 * (double)(n * TRIAL * threads) / s;
-        best = rate > best ? rate : best;
-    }
-    bise_free_aligned(t.x);
-    bise_free_aligned(t.w);
-    bise_free_aligned(t.y);
-    return best;
-}
-
 /* The order follows the needs: data gives the passes, they give the graph, the
  * arena gets the memory that adapter and moments leave. */
-static bise_status make_plan(bise_finetune *f, bise_error *err)
+static bise_status make_plan(bise_finetune *f, double speed, bise_error *err)
 {
     bise_finetune_plan *p = &f->plan;
     const bise_settings *s = f->s;
@@ -327,23 +250,19 @@ static bise_status make_plan(bise_finetune *f, bise_error *err)
         p->parameters);
     if (plan_base(f, err))
         return err->status;
-    p->memory_limit = s->memory ? s->memory : bise_memory_available();
+    /* What is free, and what is in use already; a tenth is left to others. */
+    p->memory_limit = s->memory ? s->memory : p->program_bytes +
+                      bise_memory_available() / 10 * 9;
     /* One checkpoint: the adapter twice (PEFT's file and ours) and moments. */
     const uint64_t checkpoint = p->adapter_bytes + p->optimizer_bytes;
     p->disk_bytes = (uint64_t)(s->keep + 1) * checkpoint +
                     p->parameters * sizeof(float);
     p->eval_every = eval_every(f);
     p->save_every = every(s->save_every, p->feed.steps);
-    p->seconds = count_flops(f) / bise_finetune_speed(f->o.pool);
-    /* The arena gets what the adapter and its moments leave. */
-    const uint64_t fixed = p->adapter_bytes + p->optimizer_bytes +
-                           p->base_bytes;
-    f->graph_options.memory_bytes = p->memory_limit > fixed
-                                        ? p->memory_limit - fixed : 1;
-    if (bise_graph_plan(&p->activation_bytes, &f->base, &f->graph_options,
-                        err))
+    p->tokens = (double)p->feed.steps * step_tokens(f);
+    if (bise_finetune_plan_memory(f, err))
         return err->status;
-    return check_memory(p, err);
+    return bise_finetune_plan_time(f, speed, err);
 }
 
 /* On failure everything opened so far is closed again, f is zeroed. */
@@ -354,11 +273,14 @@ bise_status bise_finetune_open(bise_finetune *f, const bise_settings *s,
     memset(f, 0, sizeof *f);
     f->s = s;
     f->o = *o;
-    if (open_inputs(f, err) || make_adapter(f, err) || make_plan(f, err)) {
-        bise_finetune_close(f);
-        return err->status;
+    if (open_inputs(f, err) == BISE_OK) {
+        const double speed = bise_finetune_speed(o->pool, compute_of(s));
+        f->plan.program_bytes = bise_rss_bytes(NULL);
+        if (make_adapter(f, err) == BISE_OK && !make_plan(f, speed, err))
+            return BISE_OK;
     }
-    return BISE_OK;
+    bise_finetune_close(f);
+    return err->status;
 }
 
 /* Reverse order of opening: the dataset borrows the tokenizer, the adapter the

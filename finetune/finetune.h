@@ -14,7 +14,7 @@
 #include "core/json.h"
 #include "core/pool.h"
 #include "core/progress.h"
-#include "finetune/feed.h"
+#include "finetune/plan.h"
 #include "finetune/settings.h"
 #include "finetune/trainer.h"
 #include "model/basequant.h"
@@ -27,21 +27,6 @@ typedef struct bise_finetune_options {
     bise_pool *pool;          /* borrowed */
     const bise_progress *progress;
 } bise_finetune_options;
-
-/* What a run needs, known before weights are read. Bytes are of the run's own
- * memory; weights stay mapped from their file. */
-typedef struct bise_finetune_plan {
-    bise_feed_plan feed;
-    uint64_t warmup;          /* steps */
-    uint64_t parameters;      /* trained values */
-    uint64_t weights_bytes, activation_bytes, adapter_bytes, optimizer_bytes;
-    uint64_t base_bytes;      /* quantized copy of the layers, 0 none */
-    uint64_t memory_limit;    /* what the run may take */
-    uint64_t disk_bytes;      /* checkpoints and adapter at the most */
-    int32_t pass_tokens;      /* most tokens of any pass, evaluation too */
-    uint64_t eval_every, save_every;
-    double seconds;           /* estimate of the run, evaluation not counted */
-} bise_finetune_plan;
 
 /* An opened run. Zero-initialise; _open, then _train; release with _close. */
 typedef struct bise_finetune {
@@ -71,9 +56,6 @@ BISE_NODISCARD bise_status bise_finetune_train(bise_finetune *f,
 void bise_finetune_close(bise_finetune *f);
 /* Type of --quantize-base, BISE_DTYPE_NONE when the base stays as stored. */
 bise_dtype bise_finetune_base_type(const bise_finetune *f);
-/* Floating point operations a second in matrix products of all threads, for
- * estimates of time: the best of a few short trials (some 20 ms). */
-double bise_finetune_speed(bise_pool *pool);
 /* Facts of the run for the log and the report: model, data, machine. */
 bise_json *bise_finetune_facts(const bise_finetune *f);
 

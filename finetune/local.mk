@@ -2,7 +2,7 @@
 libbise_a_SOURCES += %D%/chart.c %D%/chart.h \
   %D%/evaluate.c %D%/feed.c %D%/feed.h \
   %D%/finetune.c %D%/finetune.h %D%/rundir.c %D%/rundir.h %D%/train_loop.c \
-  %D%/optimizer.c %D%/optimizer.h \
+  %D%/plan.c %D%/plan.h %D%/optimizer.c %D%/optimizer.h \
   %D%/report.c %D%/report.h %D%/runlog.c %D%/runlog.h \
   %D%/schedule.c %D%/schedule.h \
   %D%/settings.c %D%/settings.def %D%/settings.h \

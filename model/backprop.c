@@ -101,6 +101,7 @@ bise_status graph_backward(bise_graph *g, bise_error *err)
     graph_norm(g, g->xf, g->x[f->L], g->norm, g->r, T, f->C, f->eps);
     graph_norm_bwd(g, g->dx, g->dxf, g->x[f->L], g->norm, g->r, T, f->C);
     for (int32_t l = f->L - 1; l >= g->lowest; l--) {
+        graph_pages_begin(g, l, -1);
         /* The shared activations still hold the layer that ran last. */
         if (l < f->L - g->n_full && l < f->L - 1) {
             const bise_status s = graph_layer_forward(g, l, NULL, NULL, err);
@@ -115,7 +116,9 @@ bise_status graph_backward(bise_graph *g, bise_error *err)
         } else {
             end = ffn_bwd(g, l);
         }
-        if (end || attention_bwd(g, l))
+        end = end || attention_bwd(g, l);
+        graph_pages_end(g, l);
+        if (end)
             break;
     }
     return BISE_OK;

@@ -230,10 +230,13 @@ void graph_backward16(bise_graph *g)
     graph_round16(g, g->dx16, g->dx, f->C);
     graph_lap(g, BISE_STEP_ROWS);
     for (int32_t l = f->L - 1; l >= g->lowest; l--) {
+        graph_pages_begin(g, l, -1);
         /* The shared activations still hold the layer that ran last. */
         if (l < f->L - g->n_full && l < f->L - 1)
             graph_layer_again16(g, l);
-        if (ffn_bwd(g, l) || attention_bwd(g, l))
+        const bool end = ffn_bwd(g, l) || attention_bwd(g, l);
+        graph_pages_end(g, l);
+        if (end)
             return;
     }
 }

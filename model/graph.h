@@ -59,6 +59,8 @@ typedef struct bise_graph_options {
     bool round_inputs;           /* activations.h; forward only */
     bise_ckpt_mode checkpointing;
     uint64_t memory_bytes;       /* limit for the arena, 0 = none */
+    bool stream_weights;         /* weights larger than memory: of those in
+                                    files only a layer stays resident */
     bise_lora *const *loras;     /* borrowed; [n_loras] */
     int32_t n_loras;             /* gradients go to those that have them */
     uint64_t dropout_seed;

@@ -148,6 +148,12 @@ void graph_swiglu_bwd(bise_graph *g, float *gate, float *up, const float *dh,
  * inverse; query rows are also multiplied by the query scale. */
 void graph_rope(bise_graph *g, float *x, int32_t heads, int32_t T, bool query,
                 bool back);
+/* Pages of mapped weights (graph_pages.c): layer l starts (the next one, l +
+ * step, is read ahead), is done; the head is; the embedding's rows are. */
+void graph_pages_begin(const bise_graph *g, int32_t l, int32_t step);
+void graph_pages_end(const bise_graph *g, int32_t l);
+void graph_pages_end_head(const bise_graph *g);
+void graph_pages_end_embed(const bise_graph *g);
 /* Check the batch, set positions and tiles, run. */
 BISE_NODISCARD bise_status graph_batch(bise_graph *g, const bise_batch *b,
                                        bise_error *err);

@@ -281,16 +281,22 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
                              "the model has %d", ids[t], t, f->V);
         bise_linear_row(&g->embed, ids[t], first + (size_t)t * (size_t)f->C);
     }
+    graph_pages_end_embed(g);
     if (g->rows16) {
-        for (int32_t l = 0; l < f->L; l++)
+        for (int32_t l = 0; l < f->L; l++) {
+            graph_pages_begin(g, l, 1);
             graph_layer_forward16(g, l);
+            graph_pages_end(g, l);
+        }
         graph_norm(g, g->xf, g->stream, g->norm, NULL, T, f->C, f->eps);
         graph_lap(g, BISE_STEP_ROWS);
         return BISE_OK;
     }
     for (int32_t l = 0; l < f->L; l++) {
+        graph_pages_begin(g, l, 1);
         const bise_status s = graph_layer_forward(g, l, g->x[l + 1],
                                                   kv ? &kv[l] : NULL, err);
+        graph_pages_end(g, l);
         if (s != BISE_OK)
             return s;
     }

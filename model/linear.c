@@ -82,6 +82,7 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
     if (dtype == BISE_DTYPE_NF4)
         l->nf4 = w->packed ? &w->packed->nf4 : w->nf4;
     if (!w->packed) {
+        l->mapped = bise_store_kind_of(c->store) != BISE_STORE_ARCHIVE;
         l->scales = w->scales;
         l->scale_block = w->scale_block;
         /* A stack has one scale, or one for each of its experts. */

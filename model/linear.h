@@ -60,6 +60,7 @@ typedef struct bise_linear {
     int32_t scale_block, scale_cols;
     const bise_nf4 *nf4;       /* NF4: codes and scales instead of data */
     uint64_t nf4_first;        /* place of the first weight in them */
+    bool mapped;               /* data is in the mapping of a file */
     bise_branch *branches;     /* owned */
     int32_t n_branches, rank;  /* rank: sum over branches */
     bool trained;              /* a branch wants gradients */

@@ -8,10 +8,10 @@ libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
   %D%/checkpoint.c
 libbise_a_SOURCES += %D%/basequant.c %D%/basequant.h
 # the graph: linear layers, attention, forward, backward, loss, cache
-libbise_a_SOURCES += %D%/activations.c %D%/activations.h %D%/attention.c %D%/attention.h \
-  %D%/attention_bf16.c \
-  %D%/attention_bf16.h %D%/backprop.c %D%/backprop_bf16.c %D%/balance.c \
-  %D%/cache.c %D%/dora.c %D%/graph.c %D%/graph_int.h %D%/graph_plan.c %D%/layers.c \
+libbise_a_SOURCES += %D%/activations.c %D%/activations.h %D%/attention.c \
+  %D%/attention.h %D%/attention_bf16.c %D%/attention_bf16.h %D%/backprop.c \
+  %D%/backprop_bf16.c %D%/balance.c %D%/cache.c %D%/dora.c %D%/graph.c \
+  %D%/graph_int.h %D%/graph_pages.c %D%/graph_plan.c %D%/layers.c \
   %D%/layers_bf16.c %D%/linear.c %D%/linear.h %D%/linear_int.h %D%/loss.c \
   %D%/matmul.c %D%/matmul_bf16.c %D%/matmul_panel.c %D%/mla.c %D%/moe.c \
   %D%/rows16.h \

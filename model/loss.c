@@ -131,6 +131,7 @@ static bise_status loss_all(bise_graph *g, const bise_batch *b, bool grad,
         loss_chunk(g, b, g->rows + i, n - i < g->chunk ? n - i : g->chunk,
                    grad, sum, nll);
     graph_lap(g, BISE_STEP_LOSS);
+    graph_pages_end_head(g);
     return BISE_OK;
 }
 

@@ -273,6 +273,7 @@ static bise_matrix matrix_of(const bise_linear *l)
         .dtype = l->dtype, .data = l->data, .row_bytes = l->row_bytes,
         .N = l->out, .K = l->in, .pair_rows = l->pair_rows,
         .scales = l->scales, .block = l->scale_block,
+        .nf4 = l->nf4, .nf4_first = l->nf4_first,
     };
 }
 

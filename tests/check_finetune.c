@@ -348,6 +348,13 @@ START_TEST(the_plan_adds_up)
     ck_assert_uint_gt(p->activation_bytes, 100000);
     ck_assert_uint_eq(p->weights_bytes, 6950144 * 2);
     ck_assert_double_gt(p->seconds, 0);
+    /* Head and embedding are one; all of it is resident. */
+    ck_assert(!p->streamed);
+    ck_assert_uint_le(p->resident_bytes, p->weights_bytes);
+    ck_assert_uint_gt(p->resident_bytes, p->weights_bytes - 8192);
+    ck_assert_uint_eq(p->peak_bytes, p->program_bytes + p->adapter_bytes +
+                      p->optimizer_bytes + p->activation_bytes +
+                      p->resident_bytes);
     ck_assert(!there("run", ""));
     /* Facts are those of the inputs. */
     bise_json *facts = bise_finetune_facts(&f);
@@ -357,6 +364,35 @@ START_TEST(the_plan_adds_up)
     bise_json_free(facts);
     bise_finetune_close(&f);
     bise_settings_fini(&s);
+}
+END_TEST
+
+/* Weights that do not fit are read layer by layer, with the same result. */
+START_TEST(streamed_weights_train_the_same_adapter)
+{
+    bise_settings s;
+    bise_train_state st;
+    bise_finetune f = { 0 };
+    const bise_finetune_options o = { .progress = &progress };
+    char memory[32];
+    settings(&s, "whole", "compute", "bf16", "checkpointing", "on", NULL);
+    ck_ok(train(&s, false, false, &st));
+    ck_ok(bise_finetune_open(&f, &s, &o, &err));
+    const uint64_t peak = f.plan.peak_bytes;
+    ck_assert(!f.plan.streamed);
+    bise_finetune_close(&f);
+    bise_settings_fini(&s);
+    snprintf(memory, sizeof memory, "%llu",
+             (unsigned long long)peak - 4000000);
+    settings(&s, "streamed", "compute", "bf16", "checkpointing", "on",
+             "memory", memory, NULL);
+    ck_ok(bise_finetune_open(&f, &s, &o, &err));
+    ck_assert(f.plan.streamed && f.graph_options.stream_weights);
+    ck_assert_uint_le(f.plan.peak_bytes, peak - 4000000);
+    bise_finetune_close(&f);
+    ck_ok(train(&s, false, false, &st));
+    bise_settings_fini(&s);
+    same_adapter("whole", "streamed");
 }
 END_TEST
 
@@ -439,6 +475,7 @@ static Suite *suite(void)
                         sizeof wrong / sizeof wrong[0]);
     tcase_add_test(t, two_runs_do_not_share_a_directory);
     tcase_add_test(t, the_plan_adds_up);
+    tcase_add_test(t, streamed_weights_train_the_same_adapter);
     tcase_add_test(t, the_plan_grows_with_its_settings);
     tcase_add_test(t, a_disk_that_refuses);
     suite_add_tcase(s, t);
