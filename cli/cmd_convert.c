@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/job.h"
+#include "cli/packed.h"
 #include "convert/convert.h"
 #include "core/str.h"
 
@@ -35,23 +36,25 @@ static bise_status layout(bise_layout *out, const bise_context *ctx,
                           const char *path, bise_error *err)
 {
     const char *to = bise_opt_str(ctx->args, "to", NULL);
-    const bool gguf = path && bise_ends_with(path, ".gguf");
+    const bool gguf = bise_job_is_gguf(path);
     *out = gguf ? BISE_TO_GGUF : BISE_TO_SAME;
     if (!to)
         return BISE_OK;
     *out = strcmp(to, "hf") == 0       ? BISE_TO_HF
            : strcmp(to, "native") == 0 ? BISE_TO_NATIVE
                                        : BISE_TO_GGUF;
-    if (path && gguf != (*out == BISE_TO_GGUF))
+    if (path && !(bise_packed_is(path) && !gguf) &&
+        gguf != (*out == BISE_TO_GGUF))
         return bise_fail(err, BISE_EINVAL, "--to %s and the name '%s' do not "
                          "agree", to, path);
     return BISE_OK;
 }
 
-/* A folder named as output of a GGUF input means Hugging Face. */
+/* A folder named as output of a GGUF input means Hugging Face; an archive
+ * can hold either. */
 static bise_layout settle(bise_layout to, const bise_job *j, const char *path)
 {
-    if (to != BISE_TO_SAME || !path || bise_ends_with(path, ".gguf"))
+    if (to != BISE_TO_SAME || !path || bise_packed_is(path))
         return to;
     return bise_convert_layout_of(&j->model) == BISE_TO_GGUF ? BISE_TO_HF : to;
 }
@@ -170,7 +173,9 @@ const bise_command bise_cmd_convert = {
                "once. Without --dtype every weight keeps its type, except that "
                "FP8 becomes BF16; --dtype keep leaves FP8 as it is, with its "
                "scales under the names of the output's layout. Vision towers "
-               "go along to directories; --mmproj writes them for a .gguf.",
+               "go along to directories; --mmproj writes them for a .gguf. "
+               "-o NAME.tar.zst packs the output as it is made "
+               "(NAME.gguf.tar.zst: as GGUF).",
     .options = options,
     .min_args = 1,
     .max_args = 1,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "cli/command.h"
+#include "cli/packed.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "finetune/finetune.h"
@@ -26,7 +27,8 @@
 #define OPT_SIZE BISE_OPT_SIZE
 
 static const bise_option options[] = {
-    { "output", BISE_OPT_STRING, "DIR", "output directory", NULL, 'o' },
+    { "output", BISE_OPT_STRING, "DIR",
+      "output directory; NAME.tar.zst is packed", NULL, 'o' },
     { "config", BISE_OPT_STRING, "RUN.yaml",
       "settings from a file; flags win over it", NULL, 0 },
     { "resume", BISE_OPT_FLAG, NULL,
@@ -93,13 +95,15 @@ static bise_status set_flags(bise_settings *s, const struct bise_args *a,
 }
 
 /* The file, the flags, the defaults. A resumed run without --config takes the
- * run.yaml of its directory. */
+ * run.yaml of its directory. An archive as output is given to the caller
+ * (borrowed), the settings get its folder. */
 static bise_status make_settings(bise_settings *s, const struct bise_args *a,
-                                 bool resume, bise_error *err)
+                                 bool resume, const char **archive,
+                                 bise_error *err)
 {
     const char *config = bise_opt_str(a, "config", NULL);
-    const char *dir = bise_opt_str(a, "output", NULL);
-    char *kept = NULL;
+    const char *out = bise_opt_str(a, "output", NULL);
+    char *dir = bise_packed_folder(out), *kept = NULL;
     if (!config && resume && dir) {
         kept = bise_path_join(dir, "run.yaml");
         if (kept && bise_file_exists(kept))
@@ -109,6 +113,12 @@ static bise_status make_settings(bise_settings *s, const struct bise_args *a,
     bise_free(kept);
     if (!st)
         st = set_flags(s, a, err);
+    if (!st && bise_packed_is(out)) {
+        *archive = out;
+        st = dir ? bise_settings_set(s, "output", dir, err)
+                 : bise_fail_nomem(err);
+    }
+    bise_free(dir);
     return st ? st : bise_settings_resolve(s, err);
 }
 
@@ -182,8 +192,8 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
 }
 
 /* Keys of cli.md 2, and a short text. */
-static void give_result(bise_context *ctx, const bise_settings *s,
-                        const bise_train_state *st)
+static void give_result(bise_context *ctx, const char *output,
+                        const char *report, const bise_train_state *st)
 {
     const double speed = st->seconds > 0 ? (double)st->tokens / st->seconds
                                          : 0;
@@ -199,7 +209,7 @@ static void give_result(bise_context *ctx, const bise_settings *s,
                         bise_json_new_real(st->eval_first));
     (void)bise_json_set(r, "eval_loss_last",
                         bise_json_new_real(st->eval_last));
-    (void)bise_json_set(r, "adapter", bise_json_new_string(s->output));
+    (void)bise_json_set(r, "adapter", bise_json_new_string(output));
     bise_print(ctx, "steps            %" PRIu64 "\n", st->step);
     bise_print(ctx, "tokens           %" PRIu64 " (%" PRIu64 " trained), %.0f "
                "a second\n", st->tokens, st->supervised, speed);
@@ -208,8 +218,9 @@ static void give_result(bise_context *ctx, const bise_settings *s,
     if (isfinite(st->eval_last))
         bise_print(ctx, "evaluation loss  %.4f -> %.4f\n", st->eval_first,
                    st->eval_last);
-    bise_print(ctx, "adapter          %s\nreport           %s/report.html\n",
-               s->output, s->output);
+    bise_print(ctx, "adapter          %s\nreport           %s%s\n", output,
+               report ? report : "in it: report.html",
+               report ? "/report.html" : "");
 }
 
 /* Settings, then inputs and plan, then the run. Faults of usage show before
@@ -223,19 +234,25 @@ static bise_status run(bise_context *ctx, bise_error *err)
         .resume = bise_opt_given(ctx->args, "resume"), .force = ctx->force,
         .pool = ctx->pool, .progress = ctx->progress };
     const bool plan = bise_opt_given(ctx->args, "plan");
-    bise_status st = make_settings(&s, ctx->args, o.resume, err);
+    const char *archive = NULL;
+    bise_status st = make_settings(&s, ctx->args, o.resume, &archive, err);
     /* A missing output is told before the data is read. */
     if (!st && !plan && !s.output)
         st = bise_fail(err, BISE_EINVAL, "no output directory given")
                  ? bise_error_hint(err, "-o DIR") : BISE_OK;
+    if (!st && archive && !plan)
+        st = bise_packed_check(archive, ctx, err);
     if (!st)
         st = bise_finetune_open(&f, &s, &o, err);
     if (!st && plan)
         print_plan(ctx, &s, &f.plan);
     else if (!st)
         st = bise_finetune_train(&f, &state, err);
+    if (!st && !plan && archive)
+        st = bise_packed_run(archive, s.output, ctx, err);
     if (!st && !plan)
-        give_result(ctx, &s, &state);
+        give_result(ctx, archive ? archive : s.output,
+                    archive ? NULL : s.output, &state);
     bise_finetune_close(&f);
     bise_settings_fini(&s);
     return st;

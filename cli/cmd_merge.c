@@ -32,7 +32,7 @@ static bise_layout layout(const bise_context *ctx, const char *path)
         return strcmp(to, "hf") == 0       ? BISE_TO_HF
                : strcmp(to, "native") == 0 ? BISE_TO_NATIVE
                                            : BISE_TO_GGUF;
-    return path && bise_ends_with(path, ".gguf") ? BISE_TO_GGUF : BISE_TO_SAME;
+    return bise_job_is_gguf(path) ? BISE_TO_GGUF : BISE_TO_SAME;
 }
 
 /* Share of elements whose stored value changed, over all touched tensors; with

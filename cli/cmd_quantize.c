@@ -189,7 +189,8 @@ const bise_command bise_cmd_quantize = {
     .help = "any model to a quantized GGUF in one pass",
     .details = "The bytes are those of llama-quantize: the same encoders, the "
                "same type for each tensor, the same order. Adapters are added "
-               "in float32 on the way.",
+               "in float32 on the way. -o NAME.tar.zst packs the GGUF as it "
+               "is made, with the model's card and licence.",
     .options = options,
     .min_args = 1,
     .max_args = 1,

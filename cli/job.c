@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "cli/packed.h"
 #include "cli/table.h"
 #include "core/clock.h"
 #include "core/mem.h"
@@ -79,6 +80,12 @@ bise_status bise_job_output(const char **out, const bise_context *ctx,
     if (*out || bise_opt_given(ctx->args, "plan"))
         return BISE_OK;
     return bise_fail(err, BISE_EINVAL, "-o OUT is missing");
+}
+
+bool bise_job_is_gguf(const char *path)
+{
+    return path && (bise_ends_with(path, ".gguf") ||
+                    bise_ends_with(path, ".gguf.tar.zst"));
 }
 
 /* ---- the plan on screen ---- */
@@ -222,6 +229,56 @@ static void set_outputs(bise_context *ctx, const bise_run_result *r)
     bise_result_set(ctx, "outputs", list);
 }
 
+/* Name of the GGUF inside an archive: that of the archive. */
+static char *inner_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    size_t n = strlen(base) - strlen(".tar.zst");
+    bise_str s = { 0 };
+    bise_str_add(&s, base, n);
+    if (!bise_job_is_gguf(path))
+        bise_str_puts(&s, ".gguf");
+    return bise_str_take(&s);
+}
+
+/* Of a GGUF that is packed: the card, the licence and notices of its model.
+ * Layouts that are directories have them already. */
+static bise_status add_notices(bise_job *j, bise_error *err)
+{
+    bise_store *store = j->model.store;
+    bise_status s = BISE_OK;
+    if (j->plan.kind != BISE_PLAN_GGUF)
+        return BISE_OK;
+    for (size_t i = 0; i < bise_store_file_count(store) && s == BISE_OK; i++) {
+        const char *name = bise_store_file_at(store, i);
+        if (strcmp(name, "README.md") == 0 ||
+            strncmp(name, "LICENSE", 7) == 0 ||
+            strncmp(name, "NOTICE", 6) == 0)
+            s = bise_plan_add_copy(&j->plan, store, name, err);
+    }
+    return s;
+}
+
+/* Into a file or folder, or into an archive when -o is the name of one. */
+static bise_status execute(bise_job *j, bise_context *ctx, bise_run_options *o,
+                           bise_run_result *result, bise_error *err)
+{
+    char *inner = NULL;
+    bise_status s = BISE_OK;
+    if (bise_packed_is(o->path)) {
+        inner = inner_name(o->path);
+        s = inner ? add_notices(j, err) : bise_fail_nomem(err);
+        o->archive = inner;
+    }
+    if (s == BISE_OK)
+        s = bise_run(&j->plan, o, result, err);
+    bise_free(inner);
+    if (s == BISE_OK)
+        set_outputs(ctx, result);
+    return s;
+}
+
 /* The layout is made here, after all types are final. */
 bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
                          bool measure, bise_run_result *result,
@@ -240,14 +297,11 @@ bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
             estimate(&j->plan, ctx->threads)));
         return BISE_OK;
     }
-    const bise_run_options o = {
+    bise_run_options o = {
         .path = bise_opt_str(ctx->args, "o", NULL), .stage = stage,
         .force = ctx->force, .measure = measure, .pool = ctx->pool,
         .progress = ctx->progress,
         .allow_nonfinite = bise_opt_given(ctx->args, "allow-nonfinite"),
     };
-    s = bise_run(&j->plan, &o, result, err);
-    if (s == BISE_OK)
-        set_outputs(ctx, result);
-    return s;
+    return execute(j, ctx, &o, result, err);
 }

@@ -47,6 +47,9 @@ void bise_job_close(bise_job *j);
 BISE_NODISCARD bise_status bise_job_output(const char **out,
                                            const bise_context *ctx,
                                            bise_error *err);
+/* Is this the name of a GGUF, packed or not (.gguf, .gguf.tar.zst)? NULL is
+ * not. */
+bool bise_job_is_gguf(const char *path);
 /* Run the job's plan into -o, or print it under --plan (tensors: with one row
  * for each tensor). Sets outputs, tensors, bytes_in, bytes_out. measure asks
  * for rmse and for what adapters changed; *result is the caller's to release,

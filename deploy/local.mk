@@ -40,5 +40,5 @@ tests_check_sign_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/sign.sh
 EXTRA_DIST += tests/cli/sign.sh tests/judge_signing.py
-TESTS += tests/cli/packed_model.sh
-EXTRA_DIST += tests/cli/packed_model.sh
+TESTS += tests/cli/packed_model.sh tests/cli/pack_direct.sh
+EXTRA_DIST += tests/cli/packed_model.sh tests/cli/pack_direct.sh

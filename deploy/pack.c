@@ -36,22 +36,6 @@ typedef struct tree {
     bool has_out;
 } tree;
 
-/* A word for people about what a file is. */
-static const char *format_of(const char *name)
-{
-    static const struct { const char *end, *format; } table[] = {
-        { ".safetensors", "safetensors" }, { ".gguf", "gguf" },
-        { ".json", "json" }, { ".jsonl", "jsonl" }, { ".yaml", "yaml" },
-        { ".yml", "yaml" }, { ".md", "markdown" }, { ".txt", "text" },
-        { ".jinja", "jinja" }, { ".html", "html" }, { ".svg", "svg" },
-        { ".dat", "imatrix" }
-    };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (bise_ends_with(name, table[i].end))
-            return table[i].format;
-    return NULL;
-}
-
 /* Remember one file or empty folder. Its name must be one that unpack
  * accepts: what could not be unpacked is refused here already, where the
  * user can still rename it. */
@@ -76,10 +60,8 @@ static bise_status add(tree *t, const char *disk, const char *path,
     f->member.path = bise_arena_strdup(&t->arena, path);
     if (!f->disk || !f->member.path)
         return bise_fail_nomem(err);
-    if (S_ISREG(st->st_mode)) {
+    if (S_ISREG(st->st_mode))
         f->member.bytes = (uint64_t)st->st_size;
-        f->member.format = format_of(path);
-    }
     f->member.mode = S_ISDIR(st->st_mode) || (st->st_mode & 0111) ? 0755 :
         0644;
     t->n++;

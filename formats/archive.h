@@ -32,7 +32,8 @@
 /* One member. A name that ends in '/' is a folder. */
 typedef struct bise_member {
     const char *path;     /* in the unpacked tree */
-    const char *format;   /* "safetensors", "json", ... for people */
+    const char *format;   /* "safetensors", "json", ... for people; NULL: as
+                             the name says */
     uint64_t bytes;       /* of the file */
     unsigned mode;        /* 0644 or 0755 */
     bool planes;          /* stored as byte planes */

@@ -69,6 +69,22 @@ struct bise_archive_writer {
     bool failed;            /* a task ran out of memory */
 };
 
+/* A word for people about what a file is. */
+static const char *format_of(const char *name)
+{
+    static const struct { const char *end, *format; } table[] = {
+        { ".safetensors", "safetensors" }, { ".gguf", "gguf" },
+        { ".json", "json" }, { ".jsonl", "jsonl" }, { ".yaml", "yaml" },
+        { ".yml", "yaml" }, { ".md", "markdown" }, { ".txt", "text" },
+        { ".jinja", "jinja" }, { ".html", "html" }, { ".svg", "svg" },
+        { ".dat", "imatrix" }
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (bise_ends_with(name, table[i].end))
+            return table[i].format;
+    return NULL;
+}
+
 /* Written by hand instead of through bise_json: the text must have the same
  * length before and after the hashes are known, one line for each file, so
  * that a diff of two manifests shows the files that changed. */
@@ -121,6 +137,8 @@ static bise_status place_members(bise_archive_writer *w, bise_error *err)
     uint64_t at = 0;
     for (size_t i = 0; i < w->n; i++) {
         bise_member *m = &w->members[i];
+        if (!m->format)
+            m->format = format_of(m->path);
         const uint64_t head = m->planes ? bise_planes_head_bytes(&m->map) : 0;
         bise_str prefix = { 0 };
         m->stored = head + m->bytes;

@@ -38,6 +38,25 @@ static void add_tensor(bise_planes *p, const bise_tensor *t)
                                                  t->offset + t->bytes, kind };
 }
 
+/* Few or scattered weights do not pay: the file is packed as it is. */
+bise_status bise_planes_of(bise_planes *p, const bise_tensor *tensors,
+                           size_t n, uint64_t size, bise_error *err)
+{
+    uint64_t bytes = 0;
+    memset(p, 0, sizeof *p);
+    p->size = size;
+    p->ranges = bise_alloc_array(n + 1, sizeof *p->ranges);
+    if (!p->ranges)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < n; i++)
+        add_tensor(p, &tensors[i]);
+    for (size_t i = 0; i < p->n; i++)
+        bytes += p->ranges[i].end - p->ranges[i].start;
+    if (bytes < WORTH || p->n > MAX_RANGES)
+        bise_planes_fini(p);
+    return BISE_OK;
+}
+
 /* By the file's own header: only it knows which bytes are 16-bit weights. A
  * file that does not parse is no error here but packed as it is. */
 bise_status bise_planes_find(bise_planes *p, const void *image, uint64_t size,
@@ -50,26 +69,15 @@ bise_status bise_planes_find(bise_planes *p, const void *image, uint64_t size,
     p->size = size;
     bise_error_init(&ignored);
     const bool gguf = size >= 4 && memcmp(image, "GGUF", 4) == 0;
-    /* A file that does not parse is packed as it is. */
     if (size < WORTH || (gguf ? bise_gguf_parse(&g, image, size, &ignored) :
                          bise_st_parse(&st, image, size, &ignored)) != BISE_OK)
         return BISE_OK;
-    const size_t n = st.n_tensors + g.n_tensors;
-    const bise_tensor *list = gguf ? g.tensors : st.tensors;
-    uint64_t bytes = 0;
-    p->ranges = bise_alloc_array(n + 1, sizeof *p->ranges);
-    for (size_t i = 0; p->ranges && i < n; i++)
-        add_tensor(p, &list[i]);
-    const bool ok = p->ranges != NULL;
+    const bise_status s = bise_planes_of(p, gguf ? g.tensors : st.tensors,
+                                         st.n_tensors + g.n_tensors, size,
+                                         err);
     bise_st_close(&st);
     bise_gguf_close(&g);
-    if (!ok)
-        return bise_fail_nomem(err);
-    for (size_t i = 0; i < p->n; i++)
-        bytes += p->ranges[i].end - p->ranges[i].start;
-    if (bytes < WORTH || p->n > MAX_RANGES)
-        bise_planes_fini(p);
-    return BISE_OK;
+    return s;
 }
 
 /* Also makes the object read as "no byte planes". */

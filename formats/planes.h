@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/str.h"
+#include "core/tensor.h"
 
 #define BISE_PLANES_CHUNK (UINT32_C(4) << 20)
 
@@ -38,6 +39,11 @@ typedef struct bise_planes {
  * are none worth it, or when the file is of another kind. */
 BISE_NODISCARD bise_status bise_planes_find(bise_planes *p, const void *image,
                                             uint64_t size, bise_error *err);
+/* The same of a file that is still to be written: its size, and its n tensors
+ * in order with their types, absolute offsets and bytes. */
+BISE_NODISCARD bise_status bise_planes_of(bise_planes *p,
+                                          const bise_tensor *tensors, size_t n,
+                                          uint64_t size, bise_error *err);
 /* Release the ranges. */
 void bise_planes_fini(bise_planes *p);
 /* Size of the header, and the header itself. */

@@ -24,6 +24,7 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/str.h"
+#include "formats/archive.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/family.h"
@@ -98,6 +99,8 @@ typedef struct source {
     part *parts;
     size_t n_parts;
     char *file;        /* of the tensors, for errors */
+    bise_source *packed; /* the archive they are in, or NULL, */
+    bise_image image;    /* and the unpacked file */
     const bise_config *base;
 } source;
 
@@ -108,6 +111,9 @@ static void close_source(source *s)
         bise_gguf_close(&s->gguf);
     else
         bise_st_close(&s->st);
+    if (s->packed && s->image.data)
+        bise_source_drop(s->packed, &s->image);
+    bise_source_close(s->packed);
     bise_json_free(s->config);
     bise_json_free(s->peft);
     bise_free(s->parts);
@@ -140,12 +146,14 @@ static bool is_gguf_file(const char *path)
     return ok;
 }
 
+/* Names of the file of tensors in a directory. */
+static const char *const names[] = { "adapter_model.safetensors",
+                                     "adapters.safetensors",
+                                     "lora.safetensors" };
+
 /* The file of tensors inside a directory, or the path itself. */
 static char *find_file(const char *path)
 {
-    static const char *const names[] = { "adapter_model.safetensors",
-                                         "adapters.safetensors",
-                                         "lora.safetensors" };
     if (!bise_is_dir(path))
         return bise_strdup(path);
     for (size_t i = 0; i < 3; i++) {
@@ -163,6 +171,15 @@ static bise_status load_settings(source *s, bise_error *err)
 {
     const char *name = s->format == NATIVE ? "params.json"
                                            : "adapter_config.json";
+    if (s->packed && bise_source_has(s->packed, name)) {
+        bise_str text = { 0 };
+        bise_status r = bise_source_read(s->packed, name, &text, err);
+        if (r == BISE_OK)
+            r = bise_json_parse(&s->config, bise_str_get(&text), text.len,
+                                err);
+        bise_str_fini(&text);
+        return r;
+    }
     const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
     char *head = bise_strndup(s->file, dir);
     char *path = head ? bise_path_join(dir ? head : ".", name) : NULL;
@@ -179,6 +196,48 @@ static bise_status load_settings(source *s, bise_error *err)
     return st;
 }
 
+/* The file of tensors in an archive: by name, else the first of its kind. */
+static const char *find_packed(const bise_source *p)
+{
+    for (size_t i = 0; i < 3; i++)
+        if (bise_source_has(p, names[i]))
+            return names[i];
+    for (size_t i = 0; i < p->n_names; i++)
+        if (bise_ends_with(p->names[i], ".gguf") ||
+            bise_ends_with(p->names[i], ".safetensors"))
+            return p->names[i];
+    return NULL;
+}
+
+/* Of an archive the file is unpacked into memory: adapters are small. */
+static bise_status open_packed(source *s, bise_error *err)
+{
+    bise_status st = bise_archive_source(&s->packed, s->file, err);
+    const char *name = st == BISE_OK ? find_packed(s->packed) : NULL;
+    if (st == BISE_OK && !name)
+        st = bise_fail(err, BISE_EFORMAT, "there is no adapter in '%s'",
+                       s->file);
+    if (st == BISE_OK)
+        st = bise_source_image(s->packed, name, &s->image, err);
+    if (st == BISE_OK && s->image.size)
+        st = bise_source_need(s->packed, &s->image, 0, s->image.size, err);
+    if (st != BISE_OK)
+        return st;
+    const bise_image *m = &s->image;
+    s->is_gguf = m->size >= 4 && memcmp(m->data, "GGUF", 4) == 0;
+    st = s->is_gguf ? bise_gguf_parse(&s->gguf, m->data, m->size, err)
+                    : bise_st_parse(&s->st, m->data, m->size, err);
+    return st == BISE_OK ? st : bise_error_in(err, s->file, NULL);
+}
+
+/* A file on disk, which is mapped. */
+static bise_status open_mapped(source *s, bise_error *err)
+{
+    s->is_gguf = is_gguf_file(s->file);
+    return s->is_gguf ? bise_gguf_open(&s->gguf, s->file, err)
+                      : bise_st_open(&s->st, s->file, err);
+}
+
 /* Find the tensor file, tell its format by content, read its settings. */
 static bise_status open_source(source *s, const char *path, bise_error *err)
 {
@@ -191,21 +250,14 @@ static bise_status open_source(source *s, const char *path, bise_error *err)
         return bise_error_hint(err, "expected adapter_model.safetensors, "
                                "adapters.safetensors or lora.safetensors");
     }
-    s->is_gguf = is_gguf_file(s->file);
-    if (s->is_gguf) {
-        s->format = GGUF;
-        const bise_status st = bise_gguf_open(&s->gguf, s->file, err);
-        s->tensors = s->gguf.tensors;
-        s->n_tensors = s->gguf.n_tensors;
-        return st;
-    }
-    const bise_status st = bise_st_open(&s->st, s->file, err);
+    const bise_status st = bise_archive_probe(s->file) ? open_packed(s, err)
+                                                       : open_mapped(s, err);
     if (st != BISE_OK)
         return st;
-    s->tensors = s->st.tensors;
-    s->n_tensors = s->st.n_tensors;
-    s->format = guess(&s->st);
-    return load_settings(s, err);
+    s->tensors = s->is_gguf ? s->gguf.tensors : s->st.tensors;
+    s->n_tensors = s->is_gguf ? s->gguf.n_tensors : s->st.n_tensors;
+    s->format = s->is_gguf ? GGUF : guess(&s->st);
+    return s->is_gguf ? BISE_OK : load_settings(s, err);
 }
 
 /* PEFT and mlx have paths of modules; native and GGUF names lack only the

@@ -7,12 +7,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "pipeline/run.h"
+#include "pipeline/run_int.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "core/bytes.h"
@@ -23,30 +21,6 @@
 #define SLAB_WEIGHTS (1u << 18) /* float32 weights of a slab: 1 MiB */
 #define SLAB_BYTES (2u << 20)   /* bytes of a slab that is copied */
 #define AHEAD 12                /* slabs read ahead */
-
-/* Buffers of one thread. */
-typedef struct lane {
-    float *x, *y;           /* rows; decoded or base rows when measuring */
-    uint8_t *out, *other;   /* encoded rows; encoded base rows */
-    bise_scratch scratch;
-} lane;
-
-typedef struct job {
-    const bise_plan *plan;
-    const bise_run_options *o;
-    uint64_t *starts;       /* [n + 1] first slab of each tensor */
-    uint64_t *slab_rows;    /* [n] rows of a slab */
-    bise_out **outs;        /* one for each file */
-    uint32_t *file_of;      /* [n] */
-    lane *lanes;
-    bise_run_stats *slabs;  /* one for each slab when measuring, else NULL */
-    pthread_mutex_t lock, writing;
-    _Atomic bool stop;
-    _Atomic uint64_t done;  /* bytes written */
-    uint64_t total;
-    uint64_t bad_slab;      /* slab of the error, under lock */
-    bise_error err;
-} job;
 
 /* Rows of a slab: a function of the tensor alone. */
 static uint64_t rows_per_slab(const bise_plan_tensor *t)
@@ -92,7 +66,7 @@ uint64_t bise_run_memory(const bise_plan *p, int threads, bool measure)
 }
 
 /* Keep the error of the lowest slab; later ones are skipped. */
-static void record(job *j, uint64_t slab, const bise_error *err)
+static void record(bise_run_job *j, uint64_t slab, const bise_error *err)
 {
     pthread_mutex_lock(&j->lock);
     if (j->err.status == BISE_OK || slab < j->bad_slab) {
@@ -104,7 +78,7 @@ static void record(job *j, uint64_t slab, const bise_error *err)
 }
 
 /* Tensor of a slab, by bisection. */
-static size_t tensor_of(const job *j, uint64_t slab)
+static size_t tensor_of(const bise_run_job *j, uint64_t slab)
 {
     size_t lo = 0, hi = j->plan->n - 1;
     while (lo < hi) {
@@ -118,7 +92,7 @@ static size_t tensor_of(const job *j, uint64_t slab)
 }
 
 /* Tell the kernel about the slab that this thread's successors will read. */
-static void read_ahead(const job *j, uint64_t slab)
+static void read_ahead(const bise_run_job *j, uint64_t slab)
 {
     const uint64_t at = slab + AHEAD;
     if (at >= j->starts[j->plan->n])
@@ -157,13 +131,13 @@ static void encode(const bise_plan_tensor *t, void *dst, const float *x,
 }
 
 /* The user may keep NaN and infinity where the type can hold them. */
-static bool may_be_bad(const job *j, bise_dtype t)
+static bool may_be_bad(const bise_run_job *j, bise_dtype t)
 {
     return j->o->allow_nonfinite && bise_dtype_is_float(t);
 }
 
 /* Refuse weights that are not numbers, and blocks whose scale left float16. */
-static bise_status check_rows(const job *j, const bise_plan_tensor *t,
+static bise_status check_rows(const bise_run_job *j, const bise_plan_tensor *t,
                               const float *x, uint64_t first, uint64_t n,
                               bise_error *err)
 {
@@ -184,7 +158,7 @@ static bise_status check_rows(const job *j, const bise_plan_tensor *t,
 
 /* The message gives the first weight of the block: with a block type no
  * single weight is to blame for its scale. */
-static bise_status check_encoded(const job *j, const bise_plan_tensor *t,
+static bise_status check_encoded(const bise_run_job *j, const bise_plan_tensor *t,
                                  const void *bytes, uint64_t first,
                                  uint64_t n, bise_error *err)
 {
@@ -205,7 +179,7 @@ static bise_status check_encoded(const job *j, const bise_plan_tensor *t,
 }
 
 /* Measure what was lost, and what the adapters changed. */
-static bise_status measure(const job *j, lane *l, const bise_plan_tensor *t,
+static bise_status measure(const bise_run_job *j, bise_run_lane *l, const bise_plan_tensor *t,
                            uint64_t first, uint64_t n, bise_run_stats *st,
                            bise_error *err)
 {
@@ -242,7 +216,7 @@ static bise_status measure(const job *j, lane *l, const bise_plan_tensor *t,
 }
 
 /* Make the bytes of rows [first, first + n): *data, in l or in the mapping. */
-static bise_status make_rows(const job *j, lane *l, const bise_plan_tensor *t,
+static bise_status make_rows(const bise_run_job *j, bise_run_lane *l, const bise_plan_tensor *t,
                              uint64_t first, uint64_t n, const void **data,
                              bise_run_stats *st, bise_error *err)
 {
@@ -270,7 +244,7 @@ static bise_status make_rows(const job *j, lane *l, const bise_plan_tensor *t,
 }
 
 /* Report from whichever thread gets the lock; nobody waits for it. */
-static void report(job *j, uint64_t slab)
+static void report(bise_run_job *j, uint64_t slab)
 {
     const bise_progress *p = j->o->progress;
     if (!p || pthread_mutex_trylock(&j->lock) != 0)
@@ -285,26 +259,47 @@ static void report(job *j, uint64_t slab)
         record(j, slab, &err);
 }
 
-/* Bytes at offset of an output. A file system lets one thread at a time write
- * to a file and makes the others spin; here they sleep, or encode. */
-static bise_status write_slab(job *j, bise_out *out, uint64_t offset,
-                              const void *data, uint64_t n, bise_error *err)
+/* For what must know the place before the slab is made. */
+void bise_run_slab_place(const bise_run_job *j, uint64_t slab,
+                         uint64_t *offset, uint64_t *bytes)
 {
-    pthread_mutex_lock(&j->writing);
-    const bise_status s = bise_out_patch(out, offset, data, (size_t)n, err);
+    const size_t i = tensor_of(j, slab);
+    const bise_plan_tensor *t = &j->plan->tensors[i];
+    const bise_plan_file *f = &j->plan->files[j->file_of[i]];
+    const uint64_t first = (slab - j->starts[i]) * j->slab_rows[i];
+    const uint64_t left = bise_stream_rows(t->stream) - first;
+    const uint64_t n = left < j->slab_rows[i] ? left : j->slab_rows[i];
+    const uint64_t row_bytes = bise_dtype_bytes(t->dtype,
+                                                bise_stream_cols(t->stream));
+    *offset = f->offsets[i - f->first] + first * row_bytes;
+    *bytes = n * row_bytes;
+}
+
+/* Rows made: to their place in the file, or in the window of one that is
+ * packed as it is made. A file system lets one thread at a time write to a
+ * file and makes the others spin; here they sleep, or encode. */
+static bise_status put_rows(bise_run_job *j, size_t i, uint64_t offset,
+                            const void *data, size_t n, bise_error *err)
+{
+    if (j->window) {
+        memcpy(j->window + (offset - j->window_at), data, n);
+        return BISE_OK;
+    }
+    const bise_status s = bise_out_patch(j->outs[j->file_of[i]], offset, data,
+                                         n, err);
     if (s == BISE_OK)
-        bise_out_settle(out, offset, n);
-    pthread_mutex_unlock(&j->writing);
+        bise_out_settle(j->outs[j->file_of[i]], offset, n);
     return s;
 }
 
 /* One slab; the pool's task. */
-static void run_slab(void *ctx, size_t index, int worker)
+void bise_run_slab(void *ctx, size_t index, int worker)
 {
-    job *j = ctx;
+    bise_run_job *j = ctx;
+    index += j->first_slab;
     if (atomic_load(&j->stop))
         return;
-    lane *l = &j->lanes[worker];
+    bise_run_lane *l = &j->lanes[worker];
     const size_t i = tensor_of(j, index);
     const bise_plan_tensor *t = &j->plan->tensors[i];
     const uint64_t cols = bise_stream_cols(t->stream);
@@ -320,9 +315,8 @@ static void run_slab(void *ctx, size_t index, int worker)
     bise_status s = make_rows(j, l, t, first, n, &data,
                               j->slabs ? &j->slabs[index] : NULL, &err);
     if (s == BISE_OK)
-        s = write_slab(j, j->outs[j->file_of[i]],
-                       f->offsets[i - f->first] + first * row_bytes, data,
-                       n * row_bytes, &err);
+        s = put_rows(j, i, f->offsets[i - f->first] + first * row_bytes, data,
+                     (size_t)(n * row_bytes), &err);
     bise_stream_hint(t->stream, first, n, false);
     if (s != BISE_OK) {
         s = bise_error_in(&err, NULL, t->name);
@@ -359,7 +353,7 @@ static bise_status check_types(const bise_plan *p, bise_error *err)
 }
 
 /* Outputs are not released here: they were committed or dropped by execute. */
-static void free_job(job *j)
+static void free_job(bise_run_job *j)
 {
     const int threads = bise_pool_threads(j->o->pool);
     for (int i = 0; j->lanes && i < threads; i++) {
@@ -382,7 +376,7 @@ static void free_job(job *j)
 /* All buffers are taken before the first slab, so that running out of
  * memory is found before anything is written. Aligned for the encoders'
  * vector loads. */
-static bise_status make_lanes(job *j, bise_error *err)
+static bise_status make_lanes(bise_run_job *j, bise_error *err)
 {
     const int threads = bise_pool_threads(j->o->pool);
     uint64_t weights, bytes;
@@ -391,7 +385,7 @@ static bise_status make_lanes(job *j, bise_error *err)
     if (!j->lanes || weights > SIZE_MAX / 8)
         return bise_fail_nomem(err);
     for (int i = 0; i < threads; i++) {
-        lane *l = &j->lanes[i];
+        bise_run_lane *l = &j->lanes[i];
         l->x = bise_alloc_aligned((size_t)weights * sizeof(float));
         l->out = bise_alloc_aligned((size_t)bytes);
         if (!l->x || !l->out)
@@ -409,7 +403,7 @@ static bise_status make_lanes(job *j, bise_error *err)
 /* starts[i] is the running number of the first slab of tensor i; the pool's
  * index is searched in it. Slabs never cross tensors, and their sizes are
  * functions of the tensor alone. */
-static bise_status make_job(job *j, bise_error *err)
+static bise_status make_job(bise_run_job *j, bise_error *err)
 {
     const bise_plan *p = j->plan;
     j->starts = bise_alloc_array(p->n + 1, sizeof *j->starts);
@@ -439,7 +433,7 @@ static bise_status make_job(job *j, bise_error *err)
 }
 
 /* Add the slabs' figures in index order. */
-static bise_status collect(const job *j, bise_run_result *r, bise_error *err)
+static bise_status collect(const bise_run_job *j, bise_run_result *r, bise_error *err)
 {
     const bise_plan *p = j->plan;
     r->stats = bise_alloc_array(p->n + 1, sizeof *r->stats);
@@ -462,7 +456,7 @@ static bise_status collect(const job *j, bise_run_result *r, bise_error *err)
 }
 
 /* Grown one by one: an output has few files. */
-static bise_status add_output(bise_run_result *r, const char *path,
+bise_status bise_run_add_output(bise_run_result *r, const char *path,
                               uint64_t bytes, bise_error *err)
 {
     void *v = r->outputs;
@@ -505,7 +499,7 @@ double bise_run_rmse(const bise_run_stats *s)
  */
 
 /* Path of weight file i: in dir, or beside a split GGUF's prefix. */
-static char *file_path(const bise_plan *p, size_t i, const char *path)
+char *bise_run_file_path(const bise_plan *p, size_t i, const char *path)
 {
     if (p->kind == BISE_PLAN_SAFETENSORS)
         return bise_path_join(path, p->files[i].name);
@@ -520,7 +514,7 @@ static char *file_path(const bise_plan *p, size_t i, const char *path)
 }
 
 /* Open weight files with their final sizes and write their headers. */
-static bise_status open_outputs(job *j, const char *path, bool force,
+static bise_status open_outputs(bise_run_job *j, const char *path, bool force,
                                 bise_run_result *r, bise_error *err)
 {
     const bise_plan *p = j->plan;
@@ -535,8 +529,8 @@ static bise_status open_outputs(job *j, const char *path, bool force,
     bise_status s = BISE_OK;
     for (size_t i = 0; i < p->n_files && s == BISE_OK; i++) {
         const bise_plan_file *f = &p->files[i];
-        char *name = file_path(p, i, path);
-        char *shown = file_path(p, i, j->o->path);
+        char *name = bise_run_file_path(p, i, path);
+        char *shown = bise_run_file_path(p, i, j->o->path);
         if (!name || !shown)
             s = bise_fail_nomem(err);
         else
@@ -546,7 +540,7 @@ static bise_status open_outputs(job *j, const char *path, bool force,
         if (s == BISE_OK)
             s = bise_out_resize(j->outs[i], f->bytes, err);
         if (s == BISE_OK)
-            s = add_output(r, shown, f->bytes, err);
+            s = bise_run_add_output(r, shown, f->bytes, err);
         bise_free(name);
         bise_free(shown);
     }
@@ -554,8 +548,7 @@ static bise_status open_outputs(job *j, const char *path, bool force,
 }
 
 /* The index of sharded safetensors. */
-static bise_status write_index(const bise_plan *p, const char *dir,
-                               bise_error *err)
+bise_status bise_run_index(bise_str *text, const bise_plan *p, bise_error *err)
 {
     uint64_t total = 0;
     bise_json *map = bise_json_new_object(), *root = bise_json_new_object();
@@ -570,58 +563,74 @@ static bise_status write_index(const bise_plan *p, const char *dir,
     bise_json_set(meta, "total_size", bise_json_new_int((int64_t)total));
     bise_json_set(root, "metadata", meta);
     bise_json_set(root, "weight_map", map);
-    bise_str text = { 0 }, name = { 0 };
-    bise_json_dump(&text, root, 2, false);
-    bise_str_putc(&text, '\n');
-    bise_str_printf(&name, "%s/%s.safetensors.index.json", dir,
-                    p->weights_name);
-    bise_status s = bise_str_ok(&text) && bise_str_ok(&name)
-                        ? bise_file_write(name.data, text.data, text.len, err)
-                        : bise_fail_nomem(err);
+    bise_json_dump(text, root, 2, false);
+    bise_str_putc(text, '\n');
     bise_json_free(root);
-    bise_str_fini(&text);
-    bise_str_fini(&name);
+    return bise_str_ok(text) ? BISE_OK : bise_fail_nomem(err);
+}
+
+/* Side files are small and held whole. */
+bise_status bise_run_side(bise_str *text, const bise_plan_side *f,
+                          bise_error *err)
+{
+    if (f->store)
+        return bise_store_file(f->store, f->name, text, err);
+    bise_str_add(text, f->data, f->len);
+    return bise_str_ok(text) ? BISE_OK : bise_fail_nomem(err);
+}
+
+/* A file of the directory. A name with folders gets its folders first; names
+ * come from the store, which has refused absolute paths and "..". */
+static bise_status write_text(const char *dir, const char *name,
+                              const bise_str *text, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    char *path = bise_path_join(dir, name);
+    if (!path)
+        return bise_fail_nomem(err);
+    if (strchr(name, '/')) {
+        char *slash = strrchr(path, '/');
+        *slash = 0;
+        s = bise_mkdir(path, err);
+        *slash = '/';
+    }
+    if (s == BISE_OK)
+        s = bise_file_write(path, bise_str_get(text), text->len, err);
+    bise_free(path);
     return s;
 }
 
-/* Side files are small and written whole. A name with folders gets its
- * folders first; names come from the store, which has refused absolute
- * paths and "..". */
+/* Everything beside the weights. */
 static bise_status write_sides(const bise_plan *p, const char *dir,
                                bise_error *err)
 {
     bise_status s = BISE_OK;
+    bise_str text = { 0 };
     for (size_t i = 0; i < p->n_sides && s == BISE_OK; i++) {
-        const bise_plan_side *f = &p->sides[i];
-        bise_str text = { 0 };
-        char *path = bise_path_join(dir, f->name);
-        char *slash = path ? strrchr(path, '/') : NULL;
-        if (!path)
-            s = bise_fail_nomem(err);
-        if (s == BISE_OK && slash && strchr(f->name, '/')) {
-            *slash = 0;                         /* a name with folders */
-            s = bise_mkdir(path, err);
-            *slash = '/';
-        }
-        if (s == BISE_OK && f->store)
-            s = bise_store_file(f->store, f->name, &text, err);
+        s = bise_run_side(&text, &p->sides[i], err);
         if (s == BISE_OK)
-            s = bise_file_write(path, f->store ? text.data : f->data,
-                                f->store ? text.len : f->len, err);
+            s = write_text(dir, p->sides[i].name, &text, err);
         bise_str_fini(&text);
-        bise_free(path);
     }
-    if (s == BISE_OK && p->n_files > 1)
-        s = write_index(p, dir, err);
+    if (s == BISE_OK && p->n_files > 1) {
+        bise_str name = { 0 };
+        bise_str_printf(&name, "%s.safetensors.index.json", p->weights_name);
+        s = bise_run_index(&text, p, err);
+        if (s == BISE_OK)
+            s = bise_str_ok(&name) ? write_text(dir, name.data, &text, err)
+                                   : bise_fail_nomem(err);
+        bise_str_fini(&name);
+        bise_str_fini(&text);
+    }
     return s;
 }
 
 /* Copy every slab; then give the files their names, the first one last, since
  * readers start from it. On failure all are dropped. */
-static bise_status fill(job *j, bise_error *err)
+static bise_status fill(bise_run_job *j, bise_error *err)
 {
     const bise_plan *p = j->plan;
-    bise_pool_run(j->o->pool, (size_t)j->starts[p->n], run_slab, j);
+    bise_pool_run(j->o->pool, (size_t)j->starts[p->n], bise_run_slab, j);
     bise_status s = j->err.status;
     if (s != BISE_OK)
         *err = j->err;
@@ -637,7 +646,7 @@ static bise_status fill(job *j, bise_error *err)
 }
 
 /* The plan into an opened place. */
-static bise_status execute(job *j, const char *path, bool force,
+static bise_status execute(bise_run_job *j, const char *path, bool force,
                            bise_run_result *r, bise_error *err)
 {
     bise_status s = open_outputs(j, path, force, r, err);
@@ -659,12 +668,14 @@ bise_status bise_run(bise_plan *p, const bise_run_options *o,
         s = check_types(p, err);
     if (s != BISE_OK)
         return s;
-    job j = { .plan = p, .o = o };
+    bise_run_job j = { .plan = p, .o = o };
     pthread_mutex_init(&j.lock, NULL);
     pthread_mutex_init(&j.writing, NULL);
     bise_error_init(&j.err);
     s = make_job(&j, err);
-    if (s == BISE_OK && p->kind == BISE_PLAN_GGUF) {
+    if (s == BISE_OK && o->archive) {
+        s = bise_run_packed(&j, result, err);
+    } else if (s == BISE_OK && p->kind == BISE_PLAN_GGUF) {
         s = execute(&j, o->path, o->force, result, err);
     } else if (s == BISE_OK) {
         bise_outdir dir;

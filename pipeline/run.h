@@ -32,6 +32,11 @@
  */
 typedef struct bise_run_options {
     const char *path;        /* the .gguf or the directory to make */
+    /* Pack as it is made: path is an archive (formats/archive.h), the same as
+     * bise pack makes of the output. Of a GGUF it holds archive, its name
+     * inside; side files stand beside it. Of a directory it says nothing but
+     * that it is packed. NULL: no archive. */
+    const char *archive;
     const char *stage;       /* "convert", for progress */
     bool force;              /* replace an existing output */
     bool allow_nonfinite;    /* keep NaN and infinity where the type can */

@@ -193,6 +193,34 @@ START_TEST(planes_join_what_they_split)
 }
 END_TEST
 
+/* From a plan's tensors as from the file: ranges that touch are one. */
+START_TEST(planes_of_tensors_to_come)
+{
+    bise_error err;
+    bise_planes p;
+    bise_tensor t[4] = { { .dtype = BISE_DTYPE_BF16, .offset = 100,
+                           .bytes = 4096 },
+                         { .dtype = BISE_DTYPE_BF16, .offset = 4196,
+                           .bytes = 64 },
+                         { .dtype = BISE_DTYPE_F32, .offset = 4260,
+                           .bytes = 400 },
+                         { .dtype = BISE_DTYPE_F16, .offset = 4660,
+                           .bytes = 2 } };
+    ck_ok(bise_planes_of(&p, t, 4, 5000, &err));
+    ck_assert_uint_eq(p.n, 2);
+    ck_assert_uint_eq(p.size, 5000);
+    ck_assert_uint_eq(p.ranges[0].start, 100);
+    ck_assert_uint_eq(p.ranges[0].end, 4260);
+    ck_assert_int_eq(p.ranges[0].kind, BISE_PLANES_BF16);
+    ck_assert_uint_eq(p.ranges[1].end, 4662);
+    ck_assert_int_eq(p.ranges[1].kind, BISE_PLANES_F16);
+    bise_planes_fini(&p);
+    t[0].bytes = t[1].bytes = 8;                /* too few to pay */
+    ck_ok(bise_planes_of(&p, t, 4, 5000, &err));
+    ck_assert_uint_eq(p.n, 0);
+}
+END_TEST
+
 START_TEST(planes_header_is_checked)
 {
     bise_error err;
@@ -767,6 +795,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, frames_of_any_size_come_back, 0, 8);
     tcase_add_test(t, planes_join_what_they_split);
     tcase_add_test(t, planes_header_is_checked);
+    tcase_add_test(t, planes_of_tensors_to_come);
     tcase_add_loop_test(t, tar_headers_are_read_by_libarchive, 0,
                         sizeof names / sizeof *names);
     tcase_add_test(t, sizes_above_8_gib_go_into_pax);
