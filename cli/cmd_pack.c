@@ -10,7 +10,7 @@
 #include "cli/command.h"
 #include "core/mem.h"
 #include "core/str.h"
-#include "deploy/pack.h"
+#include "deploy/oci.h"
 
 static const bise_option options[] = {
     { .name = "o", .type = BISE_OPT_STRING,
@@ -19,6 +19,8 @@ static const bise_option options[] = {
       .help = "zstd level, 1 to 19", .fallback = "3" },
     { .name = "plain", .type = BISE_OPT_FLAG,
       .help = "keep 16-bit weights in their order, not as byte planes" },
+    { .name = "oci", .type = BISE_OPT_FLAG,
+      .help = "make a folder: an OCI image layout for registries" },
     { .name = NULL }
 };
 
@@ -48,6 +50,9 @@ static bise_status run(bise_context *ctx, bise_error *err)
     if (!out)
         return bise_fail(err, BISE_EINVAL, "an output is needed: -o "
                          "OUT.tar.zst");
+    if (bise_opt_given(a, "oci") && bise_ends_with(out, ".tar.zst"))
+        return bise_fail(err, BISE_EINVAL, "--oci makes a folder, '%s' is the "
+                         "name of an archive", out);
     if (level < 1 || level > 19)
         return bise_fail(err, BISE_EINVAL, "--level is %" PRId64
                          ", 1 to 19 are allowed", level);
@@ -61,7 +66,9 @@ static bise_status run(bise_context *ctx, bise_error *err)
         .force = ctx->force, .pool = ctx->pool, .progress = ctx->progress
     };
     bise_pack_result r = { 0 };
-    const bise_status s = bise_pack(paths, n, out, &o, &r, err);
+    const bise_status s = bise_opt_given(a, "oci")
+        ? bise_oci_pack(paths, n, out, &o, &r, err)
+        : bise_pack(paths, n, out, &o, &r, err);
     bise_free(paths);
     if (s != BISE_OK)
         return s;
@@ -77,6 +84,8 @@ const bise_command bise_cmd_pack = {
     .name = "pack", .args = "PATH... -o OUT.tar.zst",
     .help = "pack files and folders into a verifiable archive",
     .details = "The archive is a tar file of independent zstd frames with a "
-        "manifest of\nsha256 sums. It can be given wherever a MODEL is read.",
+        "manifest of\nsha256 sums. It can be given wherever a MODEL is read.\nWith "
+        "--oci OUT is a folder, an OCI image layout with the media types of\n"
+        "CNCF ModelPack: skopeo copy oci:OUT:latest docker://REGISTRY/NAME:TAG",
     .options = options, .min_args = 1, .max_args = -1, .run = run
 };

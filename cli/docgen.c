@@ -107,8 +107,11 @@ static int man_page(const char *source)
 /* Options of a command as words, for bash. */
 static void bash_words(const bise_option *o)
 {
-    for (; o && o->name; o++)
+    for (; o && o->name; o++) {
         printf(" %s%s", strlen(o->name) == 1 ? "-" : "--", o->name);
+        if (o->letter && strlen(o->name) > 1)
+            printf(" -%c", o->letter);
+    }
 }
 
 /* Options of the command that stands on the line, then file names. */
@@ -156,15 +159,25 @@ static void put_quoted(const char *s, const char *drop)
             putchar(*s);
 }
 
+/* One option of _arguments, by its name or its letter. */
+static void zsh_option(const bise_option *o, const char *dash,
+                       const char *name)
+{
+    printf(" '%s%s[", dash, name);
+    put_quoted(o->help, "[]:");
+    putchar(']');
+    if (o->type != BISE_OPT_FLAG)
+        fputs(":value:_files", stdout);
+    putchar('\'');
+}
+
 static void zsh_options(const bise_option *o)
 {
     for (; o && o->name; o++) {
-        printf(" '%s%s[", strlen(o->name) == 1 ? "-" : "--", o->name);
-        put_quoted(o->help, "[]:");
-        putchar(']');
-        if (o->type != BISE_OPT_FLAG)
-            fputs(":value:_files", stdout);
-        putchar('\'');
+        const char letter[2] = { o->letter, 0 };
+        zsh_option(o, strlen(o->name) == 1 ? "-" : "--", o->name);
+        if (o->letter && strlen(o->name) > 1)
+            zsh_option(o, "-", letter);
     }
 }
 
@@ -202,6 +215,8 @@ static void fish_options(const bise_option *o, const char *condition)
     for (; o && o->name; o++) {
         printf("complete -c bise %s", condition);
         printf(" -%c %s", strlen(o->name) == 1 ? 's' : 'l', o->name);
+        if (o->letter && strlen(o->name) > 1)
+            printf(" -s %c", o->letter);
         fputs(o->type == BISE_OPT_FLAG ? " -d '" : " -r -d '", stdout);
         put_quoted(o->help, "");
         puts("'");

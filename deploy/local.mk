@@ -1,6 +1,7 @@
 # deploy/ - sources, headers and tests of this folder
-libbise_a_SOURCES += %D%/archive_walk.c %D%/archive_walk.h %D%/pack.c \
-  %D%/pack.h %D%/unpack.c %D%/sign.c %D%/sign.h \
+libbise_a_SOURCES += %D%/archive_walk.c %D%/archive_walk.h %D%/oci.c \
+  %D%/oci.h %D%/pack.c %D%/pack.h %D%/tree.c %D%/tree.h %D%/unpack.c \
+  %D%/sign.c %D%/sign.h \
   %D%/verify.c %D%/verify.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_archive
@@ -40,5 +41,7 @@ tests_check_sign_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/sign.sh
 EXTRA_DIST += tests/cli/sign.sh tests/judge_signing.py
-TESTS += tests/cli/packed_model.sh tests/cli/pack_direct.sh
-EXTRA_DIST += tests/cli/packed_model.sh tests/cli/pack_direct.sh
+TESTS += tests/cli/packed_model.sh tests/cli/pack_direct.sh \
+  tests/cli/pack_oci.sh
+EXTRA_DIST += tests/cli/packed_model.sh tests/cli/pack_direct.sh \
+  tests/cli/pack_oci.sh
