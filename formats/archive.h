@@ -115,6 +115,8 @@ typedef struct bise_unpacker bise_unpacker;
 bise_unpacker *bise_unpacker_new(void);
 /* NULL is fine. */
 void bise_unpacker_free(bise_unpacker *u);
+/* Packed bytes it has read so far: what a file system would have to fetch. */
+uint64_t bise_unpacker_bytes(const bise_unpacker *u);
 /* Unpack unit k (bytes [k, k + 1) * BISE_ARCHIVE_UNIT of the file, the last one
  * shorter) into out. Thread-safe with a scratch of its own. */
 BISE_NODISCARD bise_status bise_archive_unit(const bise_archive *a,

@@ -24,6 +24,7 @@ struct bise_unpacker {
     uint8_t *frame;      /* a frame that is needed in part */
     size_t frame_cap;
     uint8_t *chunk;      /* a unit before its planes are joined */
+    uint64_t bytes;      /* packed bytes read */
 };
 
 /* One for each thread: zstd's state and a chunk. The buffer for partly used
@@ -51,6 +52,11 @@ void bise_unpacker_free(bise_unpacker *u)
     bise_free(u->frame);
     bise_free(u->chunk);
     bise_free(u);
+}
+
+uint64_t bise_unpacker_bytes(const bise_unpacker *u)
+{
+    return u->bytes;
 }
 
 /* Part by part: no empty part (which an absolute path begins with), no "."
@@ -94,6 +100,7 @@ static bise_status get_frame(const bise_archive *a, size_t i, void *out,
                              bise_unpacker *u, bise_error *err)
 {
     const bise_frame *f = &a->frames[i];
+    u->bytes += f->packed;
     if (bise_zframe_unpack(u->z, out, f->bytes, a->map.data + f->at,
                            f->packed))
         return BISE_OK;

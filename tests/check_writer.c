@@ -150,6 +150,44 @@ START_TEST(slices_do_not_show_in_the_archive)
 }
 END_TEST
 
+/* A member out of the middle: only its own frames are read, which are less
+ * than 1 % more than its bytes even when nothing could be packed. */
+START_TEST(a_member_is_read_without_the_others)
+{
+    static const uint64_t unit = BISE_ARCHIVE_UNIT;
+    const uint64_t sizes[3] = { 2 * unit + 9, 3 * unit + 77, unit + 1 };
+    bise_error err;
+    bise_archive_writer *w = NULL;
+    bise_archive a;
+    bise_member m[3] = { { .path = "a" }, { .path = "b" }, { .path = "c" } };
+    const bise_archive_options o = { 0 };
+    const uint64_t total = sizes[0] + sizes[1] + sizes[2];
+    uint64_t *data = malloc(total + 8);
+    for (uint64_t i = 0; i < total / 8 + 1; i++)
+        data[i] = bise_rng_u64(5, 0, i);
+    for (int i = 0; i < 3; i++)
+        m[i].bytes = sizes[i];
+    ck_ok(bise_archive_create(&w, at("x"), m, 3, &o, &err));
+    ck_ok(bise_archive_write(w, data, total, &err));
+    ck_ok(bise_archive_finish(w, &err));
+    ck_ok(bise_archive_open(&a, at("x"), &err));
+    bise_unpacker *u = bise_unpacker_new();
+    uint8_t *out = malloc(unit);
+    for (uint64_t k = 0; k * unit < sizes[1]; k++) {
+        const uint64_t left = sizes[1] - k * unit;
+        ck_ok(bise_archive_unit(&a, &a.members[1], k, out, u, &err));
+        ck_assert_int_eq(memcmp(out, (char *)data + sizes[0] + k * unit,
+                                left < unit ? left : unit), 0);
+    }
+    ck_assert_uint_ge(bise_unpacker_bytes(u), sizes[1]);
+    ck_assert_uint_lt(bise_unpacker_bytes(u), sizes[1] + sizes[1] / 100);
+    bise_unpacker_free(u);
+    bise_archive_close(&a);
+    free(data);
+    free(out);
+}
+END_TEST
+
 START_TEST(more_members_than_a_batch_has_slots)
 {
     uint64_t sizes[1000];
@@ -529,6 +567,7 @@ static Suite *suite(void)
     tcase_add_test(t, sizes_around_every_border_come_back);
     tcase_add_loop_test(t, slices_may_span_members, 0, 4);
     tcase_add_test(t, slices_do_not_show_in_the_archive);
+    tcase_add_test(t, a_member_is_read_without_the_others);
     tcase_add_test(t, more_members_than_a_batch_has_slots);
     tcase_add_test(t, data_must_be_exactly_what_was_announced);
     tcase_add_test(t, an_archive_may_be_empty);
