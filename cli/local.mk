@@ -43,3 +43,5 @@ TESTS += tests/cli/adapter.sh tests/cli/adapter_judges.sh
 EXTRA_DIST += tests/cli/adapter.sh tests/cli/adapter_judges.sh \
   tests/make_adapter.py tests/peft_loads.py
 libcli_a_SOURCES += %D%/cmd_calibrate.c
+TESTS += tests/cli/no_network.sh
+EXTRA_DIST += tests/cli/no_network.sh

@@ -25,6 +25,35 @@ done
 if command -v bash >/dev/null; then
     bash -n "$top_builddir/docs/bise.bash" || fail "bash syntax"
 fi
+# what the shells make of them: an option, a command, a letter
+offers() { # shell, line, word expected, words offered
+    case " $4 " in *" $3 "*) ;; *) fail "$1: '$2' does not offer $3: $4" ;; esac
+}
+if command -v bash >/dev/null; then
+    try() { bash -c ". '$top_builddir/docs/bise.bash'
+        COMP_WORDS=($1); COMP_CWORD=$2; _bise; echo \"\${COMPREPLY[@]}\""; }
+    offers bash "bise qua" quantize "$(try 'bise qua' 1)"
+    offers bash "bise quantize --ty" --type "$(try 'bise quantize --ty' 2)"
+    offers bash "bise finetune -" -o "$(try 'bise finetune -' 2)"
+fi
+if command -v fish >/dev/null; then
+    try() { HOME=${TMPDIR:-/tmp} fish -c "source '$top_builddir/docs/bise.fish'
+        complete -C'$1'" 2>/dev/null | cut -f1 | tr '\n' ' '; }
+    fish -n "$top_builddir/docs/bise.fish" || fail "fish syntax"
+    offers fish "bise qua" quantize "$(try 'bise qua')"
+    offers fish "bise quantize --ty" --type "$(try 'bise quantize --ty')"
+    offers fish "bise finetune -" -o "$(try 'bise finetune -')"
+fi
+if command -v zsh >/dev/null; then
+    zsh -n "$top_builddir/docs/_bise" || fail "zsh syntax"
+    # _arguments and _describe need a terminal: take down what they are given
+    try() { zsh -f -c "_describe() { print -rl -- \${commands%%:*} }
+        _arguments() { print -rl -- \${@%%\\[*} }; _files() {}
+        words=($1) CURRENT=$2; . '$top_builddir/docs/_bise'" | tr '\n' ' '; }
+    offers zsh "bise qua" quantize "$(try 'bise qua' 2)"
+    offers zsh "bise quantize --ty" --type "$(try 'bise quantize --ty' 3)"
+    offers zsh "bise finetune -" -o "$(try 'bise finetune -' 3)"
+fi
 if command -v groff >/dev/null; then
     out=$(groff -man -Tascii -ww "$man" 2>&1 >/dev/null)
     [ -z "$out" ] || fail "groff: $out"

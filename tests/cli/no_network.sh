@@ -1,0 +1,56 @@
+#!/bin/sh
+# no_network.sh - no command makes a network call: every one is run under
+# strace on the embedded model.
+# SPDX-License-Identifier: Apache-2.0
+top_srcdir=${top_srcdir:-.}
+top_builddir=${top_builddir:-build}
+bise=$top_builddir/bise
+model=$top_srcdir/examples/tiny-mistral3
+rows=$top_srcdir/examples/sql/valid.jsonl
+command -v strace >/dev/null || { echo "skipped: no strace"; exit 77; }
+strace -o /dev/null true 2>/dev/null || { echo "skipped: strace may not trace"; exit 77; }
+[ -z "$BISE_SAN" ] || { echo "skipped: a build with sanitizers"; exit 77; }
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+fail() { echo "FAIL: $*"; cat "$dir/err" 2>/dev/null; exit 1; }
+seen=" "
+calm() {
+    strace -f -qq -e trace=network -o "$dir/calls" "$bise" -q "$@" \
+        </dev/null >"$dir/out" 2>"$dir/err" || fail "bise $*"
+    grep -q "(" "$dir/calls" && fail "bise $*: $(head -n 1 "$dir/calls")"
+    seen="$seen$1 "
+}
+calm inspect "$model"
+calm convert "$model" -o "$dir/c"
+calm quantize "$model" --type Q4_K_M -o "$dir/q.tar.zst"
+calm finetune "$model" --data "$rows" --steps 1 --batch 1 -o "$dir/a"
+calm report "$dir/a"
+calm merge "$model" --adapter "$dir/a" -o "$dir/m"
+calm calibrate "$model" --data "$model/valid.txt" --chunks 1 -o "$dir/i.gguf"
+calm eval "$model" --data "$model/valid.txt" --chunks 1
+calm generate "$model" -p Bonjour -n 2
+calm chat "$model"
+calm tokenize "$model" Bonjour
+calm data check "$rows" --model "$model"
+calm adapter check "$dir/a"
+calm pack "$dir/c" -o "$dir/p.tar.zst"
+calm pack "$dir/c" -o "$dir/oci" --oci
+calm unpack "$dir/p.tar.zst" -o "$dir/u"
+calm verify "$dir/p.tar.zst"
+if command -v openssl >/dev/null; then
+    openssl genpkey -algorithm ed25519 -out "$dir/k.pem" 2>/dev/null
+    openssl pkey -in "$dir/k.pem" -pubout -out "$dir/pub.pem"
+    calm sign "$dir/m" --key "$dir/k.pem"
+    calm verify "$dir/m" --key "$dir/pub.pem"
+else
+    seen="${seen}sign "
+fi
+# a command that is added later must be added here
+for c in $("$bise" --help | awk '/^commands:/ {on = 1; next} /^$/ {on = 0}
+                                 on && /^  [a-z]/ {print $1}'); do
+    case $seen in
+    *" $c "*) ;;
+    *) [ "$c" = help ] || [ "$c" = release ] || fail "$c was not tried" ;;
+    esac
+done
+exit 0
