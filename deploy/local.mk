@@ -45,3 +45,10 @@ TESTS += tests/cli/packed_model.sh tests/cli/pack_direct.sh \
   tests/cli/pack_oci.sh
 EXTRA_DIST += tests/cli/packed_model.sh tests/cli/pack_direct.sh \
   tests/cli/pack_oci.sh
+if HAVE_CHECK
+check_PROGRAMS += tests/check_shipping
+TESTS += tests/check_shipping
+tests_check_shipping_SOURCES = tests/check_shipping.c
+tests_check_shipping_CPPFLAGS = $(test_cppflags)
+tests_check_shipping_LDADD = $(test_ldadd)
+endif

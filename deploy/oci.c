@@ -40,6 +40,7 @@ typedef struct oci {
     const char *dir;            /* blobs/sha256 of the partial layout */
     bise_json *layers, *diffs;  /* descriptors; digests of what is in them */
     uint64_t done, total, packed;
+    bool failed;                /* a document lacks something: no memory */
 } oci;
 
 /* ------------------------------------------------------------- blobs */
@@ -57,8 +58,14 @@ static bise_status sink_open(sink *k, const oci *c, bise_error *err)
     memset(k, 0, sizeof *k);
     k->path = bise_path_join(c->dir, ".blob");
     k->hash = bise_sha256_new();
-    return k->path && k->hash ? bise_out_open(&k->out, k->path, 0, true, err)
-                              : bise_fail_nomem(err);
+    const bise_status s = k->path && k->hash
+        ? bise_out_open(&k->out, k->path, 0, true, err)
+        : bise_fail_nomem(err);
+    if (s != BISE_OK) {
+        bise_free(k->path);
+        bise_sha256_free(k->hash);
+    }
+    return s;
 }
 
 static bise_status sink_put(sink *k, const void *data, size_t n,
@@ -101,7 +108,7 @@ static bise_status put_text(oci *c, blob *b, const bise_json *v,
     bise_str text = { 0 };
     sink k;
     bise_json_dump(&text, v, 0, false);
-    bise_status s = bise_str_ok(&text) ? sink_open(&k, c, err)
+    bise_status s = bise_str_ok(&text) && !c->failed ? sink_open(&k, c, err)
                                        : bise_fail_nomem(err);
     if (s == BISE_OK) {
         s = sink_put(&k, bise_str_get(&text), text.len, err);
@@ -298,9 +305,21 @@ static bise_status put_layer(oci *c, blob *b, bise_tree_file *f,
 }
 
 /* ------------------------------------------------------------- documents */
-static void put_string(bise_json *o, const char *key, const char *text)
+/* Set a member (taken); failures are remembered and told by put_text. */
+static void set(oci *c, bise_json *o, const char *key, bise_json *v)
 {
-    (void)bise_json_set(o, key, bise_json_new_string(text));
+    c->failed |= bise_json_set(o, key, v) != 0;
+}
+
+static void append(oci *c, bise_json *list, bise_json *v)
+{
+    c->failed |= bise_json_append(list, v) != 0;
+}
+
+static void put_string(oci *c, bise_json *o, const char *key,
+                       const char *text)
+{
+    set(c, o, key, bise_json_new_string(text));
 }
 
 /* "sha256:HEX" */
@@ -311,25 +330,25 @@ static bise_json *digest_text(const uint8_t digest[32])
     return bise_json_new_string(text);
 }
 
-static bise_json *descriptor(const blob *b)
+static bise_json *descriptor(oci *c, const blob *b)
 {
     bise_json *d = bise_json_new_object();
-    put_string(d, "mediaType", b->type);
-    (void)bise_json_set(d, "digest", digest_text(b->digest));
-    (void)bise_json_set(d, "size", bise_json_new_int((int64_t)b->bytes));
+    put_string(c, d, "mediaType", b->type);
+    set(c, d, "digest", digest_text(b->digest));
+    set(c, d, "size", bise_json_new_int((int64_t)b->bytes));
     return d;
 }
 
 /* A raw layer also has the title by which ORAS names the file. */
-static int add_layer(oci *c, const blob *b, const bise_tree_file *f)
+static void add_layer(oci *c, const blob *b, const bise_tree_file *f)
 {
-    bise_json *d = descriptor(b), *a = bise_json_new_object();
-    put_string(a, "org.cncf.model.filepath", f->member.path);
+    bise_json *d = descriptor(c, b), *a = bise_json_new_object();
+    put_string(c, a, "org.cncf.model.filepath", f->member.path);
     if (bise_ends_with(b->type, ".raw"))
-        put_string(a, "org.opencontainers.image.title", f->member.path);
-    int r = bise_json_set(d, "annotations", a);
-    r |= bise_json_append(c->layers, d);
-    return r | bise_json_append(c->diffs, digest_text(b->diff));
+        put_string(c, a, "org.opencontainers.image.title", f->member.path);
+    set(c, d, "annotations", a);
+    append(c, c->layers, d);
+    append(c, c->diffs, digest_text(b->diff));
 }
 
 /* "6.9M": one digit after the point, as the specification has it. */
@@ -344,34 +363,34 @@ static void count_text(char out[16], double n)
 
 /* Facts of the first input that is a model; an adapter or other files have
  * only their names. */
-static void describe(bise_json *about, bise_json *config,
+static void describe(oci *c, bise_json *about, bise_json *config,
                      const char *const *paths, size_t n)
 {
-    bise_checkpoint c;
+    bise_checkpoint m;
     bise_error ignored;
     char count[16];
     size_t i = 0;
     for (; i < n; i++) {
         bise_error_init(&ignored);
-        if (bise_checkpoint_open(&c, paths[i], NULL, &ignored) == BISE_OK)
+        if (bise_checkpoint_open(&m, paths[i], NULL, &ignored) == BISE_OK)
             break;
     }
     if (i == n)
         return;
-    put_string(about, "name", c.base_name);
-    put_string(about, "family", bise_family_name(c.config.family));
-    if (c.licence[0]) {
+    put_string(c, about, "name", m.base_name);
+    put_string(c, about, "family", bise_family_name(m.config.family));
+    if (m.licence[0]) {
         bise_json *list = bise_json_new_array();
-        (void)bise_json_append(list, bise_json_new_string(
-            strcmp(c.licence, "apache-2.0") == 0 ? "Apache-2.0" : c.licence));
-        (void)bise_json_set(about, "licenses", list);
+        append(c, list, bise_json_new_string(
+            strcmp(m.licence, "apache-2.0") == 0 ? "Apache-2.0" : m.licence));
+        set(c, about, "licenses", list);
     }
-    put_string(config, "architecture", "transformer");
-    put_string(config, "format", bise_store_gguf(c.store) ? "gguf"
+    put_string(c, config, "architecture", "transformer");
+    put_string(c, config, "format", bise_store_gguf(m.store) ? "gguf"
                                                           : "safetensors");
-    count_text(count, (double)bise_config_parameters(&c.config));
-    put_string(config, "paramSize", count);
-    bise_checkpoint_close(&c);
+    count_text(count, (double)bise_config_parameters(&m.config));
+    put_string(c, config, "paramSize", count);
+    bise_checkpoint_close(&m);
 }
 
 /* The configuration blob; about is also wanted for annotations. */
@@ -381,25 +400,25 @@ static bise_json *make_config(oci *c, const char *const *paths, size_t n)
     bise_json *root = bise_json_new_object(), *about = bise_json_new_object();
     bise_json *config = bise_json_new_object(), *fs = bise_json_new_object();
     if (getenv("SOURCE_DATE_EPOCH"))
-        put_string(about, "createdAt", bise_clock_iso(date));
-    describe(about, config, paths, n);
-    put_string(fs, "type", "layers");
-    (void)bise_json_set(fs, "diff_ids", c->diffs);
+        put_string(c, about, "createdAt", bise_clock_iso(date));
+    describe(c, about, config, paths, n);
+    put_string(c, fs, "type", "layers");
+    set(c, fs, "diff_ids", c->diffs);
     c->diffs = NULL;
-    (void)bise_json_set(root, "descriptor", about);
-    (void)bise_json_set(root, "config", config);
-    (void)bise_json_set(root, "modelfs", fs);
+    set(c, root, "descriptor", about);
+    set(c, root, "config", config);
+    set(c, root, "modelfs", fs);
     return root;
 }
 
 static bise_json *make_manifest(oci *c, const blob *config)
 {
     bise_json *m = bise_json_new_object();
-    (void)bise_json_set(m, "schemaVersion", bise_json_new_int(2));
-    put_string(m, "mediaType", OCI "manifest.v1+json");
-    put_string(m, "artifactType", MODEL "manifest.v1+json");
-    (void)bise_json_set(m, "config", descriptor(config));
-    (void)bise_json_set(m, "layers", c->layers);
+    set(c, m, "schemaVersion", bise_json_new_int(2));
+    put_string(c, m, "mediaType", OCI "manifest.v1+json");
+    put_string(c, m, "artifactType", MODEL "manifest.v1+json");
+    set(c, m, "config", descriptor(c, config));
+    set(c, m, "layers", c->layers);
     c->layers = NULL;
     return m;
 }
@@ -420,21 +439,22 @@ static bise_status put_file(const char *root, const char *name,
 }
 
 /* index.json with the one manifest, under the tag "latest". */
-static bise_status put_index(const char *root, const blob *manifest,
+static bise_status put_index(oci *c, const char *root, const blob *manifest,
                              bise_error *err)
 {
     bise_json *index = bise_json_new_object(), *list = bise_json_new_array();
-    bise_json *d = descriptor(manifest), *a = bise_json_new_object();
+    bise_json *d = descriptor(c, manifest), *a = bise_json_new_object();
     bise_json *layout = bise_json_new_object();
-    put_string(a, "org.opencontainers.image.ref.name", "latest");
-    put_string(d, "artifactType", MODEL "manifest.v1+json");
-    (void)bise_json_set(d, "annotations", a);
-    (void)bise_json_append(list, d);
-    (void)bise_json_set(index, "schemaVersion", bise_json_new_int(2));
-    put_string(index, "mediaType", OCI "index.v1+json");
-    (void)bise_json_set(index, "manifests", list);
-    put_string(layout, "imageLayoutVersion", "1.0.0");
-    bise_status s = put_file(root, "oci-layout", layout, err);
+    put_string(c, a, "org.opencontainers.image.ref.name", "latest");
+    put_string(c, d, "artifactType", MODEL "manifest.v1+json");
+    set(c, d, "annotations", a);
+    append(c, list, d);
+    set(c, index, "schemaVersion", bise_json_new_int(2));
+    put_string(c, index, "mediaType", OCI "index.v1+json");
+    set(c, index, "manifests", list);
+    put_string(c, layout, "imageLayoutVersion", "1.0.0");
+    bise_status s = c->failed ? bise_fail_nomem(err)
+                              : put_file(root, "oci-layout", layout, err);
     if (s == BISE_OK)
         s = put_file(root, "index.json", index, err);
     bise_json_free(index);
@@ -457,7 +477,7 @@ static bise_status put_documents(oci *c, const char *root,
     v = make_manifest(c, &config);
     s = put_text(c, &manifest, v, err);
     bise_json_free(v);
-    return s == BISE_OK ? put_index(root, &manifest, err) : s;
+    return s == BISE_OK ? put_index(c, root, &manifest, err) : s;
 }
 
 /* ------------------------------------------------------------- the whole */
@@ -474,8 +494,8 @@ static bise_status fill(oci *c, bise_tree *t, const char *root,
         if (bise_ends_with(f->member.path, "/"))
             continue;                           /* an empty folder */
         s = put_layer(c, &b, f, err);
-        if (s == BISE_OK && add_layer(c, &b, f))
-            s = bise_fail_nomem(err);
+        if (s == BISE_OK)
+            add_layer(c, &b, f);
     }
     return s == BISE_OK ? put_documents(c, root, paths, n, err) : s;
 }
@@ -489,7 +509,10 @@ bise_status bise_oci_pack(const char *const *paths, size_t n, const char *out,
     bise_outdir d = { 0 };
     oci c = { .o = o, .layers = bise_json_new_array(),
               .diffs = bise_json_new_array() };
+    memset(result, 0, sizeof *result);
     bise_status s = bise_tree_collect(&t, paths, n, out, err);
+    if (s == BISE_OK && !t.n)
+        s = bise_fail(err, BISE_EINVAL, "nothing to pack");
     if (s == BISE_OK)
         s = bise_outdir_open(&d, out, o->force, err);
     if (s == BISE_OK) {
@@ -504,6 +527,10 @@ bise_status bise_oci_pack(const char *const *paths, size_t n, const char *out,
             s = bise_outdir_commit(&d, err);
         else
             bise_outdir_drop(&d);
+        if (s != BISE_OK) {
+            bise_json_free(result->files);
+            result->files = NULL;
+        }
         bise_free(dir);
     }
     bise_json_free(c.layers);

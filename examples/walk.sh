@@ -7,19 +7,22 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
 bise=${1:-$top/build/bise}
-model=$here/tiny-mistral3
-data=$here/sql
-out=$top/build/walk
+# below the top folder, so that what is printed is short
+cd "$top" || exit 1
+model=examples/tiny-mistral3
+data=examples/sql
+out=build/walk
 start=$(date +%s)
 rm -rf "$out" && mkdir -p "$out" || exit 1
-cd "$top" || exit 1
 
 die() { echo "walk: $*" >&2; exit 1; }
 # run STEP COMMAND...: show the command as a user would type it, then run it.
 run() {
     title=$1; shift
-    shown=$(printf ' %s' "$@" | sed "s|$top/||g; s|^ build/bise|bise|")
-    printf '\n== %s\n   %s\n' "$title" "$shown"
+    printf '\n== %s\n' "$title"
+    printf ' %s' "$@" | sed "s|$top/||g; s|^ build/bise|bise|" | fold -sw 74 |
+        sed '1s/^/   /; 1!s/^/       /; $!s/ *$/ \\/'
+    printf '\n'
     "$@" || die "$title failed"
 }
 # number FILE KEY: a number out of a one-line JSON result.
