@@ -52,3 +52,4 @@ tests_check_shipping_SOURCES = tests/check_shipping.c
 tests_check_shipping_CPPFLAGS = $(test_cppflags)
 tests_check_shipping_LDADD = $(test_ldadd)
 endif
+EXTRA_DIST += bench/bench_pack.sh
