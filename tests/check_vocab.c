@@ -363,6 +363,13 @@ START_TEST(special_names_are_apart_from_text)
     ck_ok(bise_vocab_set(t, 0, "<s>", 3, BISE_PIECE_CONTROL, 0, &err));
     ck_ok(bise_vocab_set(t, 1, "<unk>", 5, BISE_PIECE_UNKNOWN, 0, &err));
     ck_ok(bise_vocab_set(t, 2, "a", 1, BISE_PIECE_NORMAL, 0, &err));
+    /* a part of a character would be cut out of the middle of one */
+    static const bise_piece_type searched[] = {
+        BISE_PIECE_CONTROL, BISE_PIECE_UNKNOWN, BISE_PIECE_USER };
+    for (size_t k = 0; k < 3; k++)
+        ck_fails(bise_vocab_set(t, 3, "\xe3\x81", 2, searched[k], 0, &err),
+                 BISE_EFORMAT);
+    bise_error_init(&err);
     ck_ok(bise_vocab_set(t, 3, "user", 4, BISE_PIECE_USER, 0, &err));
     ck_ok(bise_vocab_index(t, true, &err));
     ck_ok(bise_vocab_finish(t, &err));

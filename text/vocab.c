@@ -92,6 +92,14 @@ bise_status bise_vocab_pattern_status(bise_status s, const char *field,
     return bise_fail(err, BISE_EFORMAT, "field '%s': %s", field, first.text);
 }
 
+/* Special and user-defined pieces are cut out of texts as they stand. One
+ * that holds a part of a character would leave the other part behind. */
+static bool is_searched(bise_piece_type type)
+{
+    return type == BISE_PIECE_CONTROL || type == BISE_PIECE_UNKNOWN ||
+           type == BISE_PIECE_USER;
+}
+
 /* Setting an id again replaces it (added tokens over the vocabulary). The
  * bound keeps merged texts within the buffers below. */
 bise_status bise_vocab_set(bise_tokenizer *t, int32_t id, const char *text,
@@ -102,6 +110,10 @@ bise_status bise_vocab_set(bise_tokenizer *t, int32_t id, const char *text,
         return bise_fail(err, BISE_EFORMAT,
                          "token %d has %zu bytes, %d allowed", id, len,
                          UINT16_MAX);
+    if (is_searched(type) && bise_utf8_valid(text, len) != len)
+        return bise_fail(err, BISE_EFORMAT, "token %d ('%.*s') is searched "
+                         "in texts, but is no valid UTF-8", id,
+                         (int)(len < 40 ? len : 40), text);
     bise_piece *p = &t->pieces[id];
     p->text = p->shown = bise_arena_strndup(&t->arena, text, len);
     if (!p->text)
