@@ -95,8 +95,11 @@ void bise_data_safe(bise_str *out, const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const unsigned char c = (unsigned char)text[i];
+        const unsigned char next = i + 1 < n ? (unsigned char)text[i + 1] : 0;
         if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
             bise_str_printf(out, "\\x%02x", c);
+        else if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+            bise_str_printf(out, "\\x%02x", (unsigned char)text[++i]);
         else
             bise_str_putc(out, (char)c);
     }

@@ -151,15 +151,21 @@ void bise_term_end(bise_term *t)
     t->stage[0] = 0;
 }
 
+/* What stands there is overwritten by blanks to the end of the line. */
+void bise_term_clear(bise_term *t)
+{
+    if (t->line_open)
+        fputs("\r\033[K", stderr);
+    t->line_open = false;
+}
+
 /* Erases an open progress line first; the next report draws it again. */
 void bise_term_message(void *ctx, const char *text)
 {
     bise_term *t = ctx;
     if (t->quiet)
         return;
-    if (t->line_open)
-        fputs("\r\033[K", stderr);
-    t->line_open = false;
+    bise_term_clear(t);
     fprintf(stderr, "bise: %s\n", text);
 }
 

@@ -26,6 +26,8 @@ void bise_term_init(bise_term *t, bool quiet, bool verbose);
 void bise_term_report(void *ctx, const char *stage, uint64_t done,
                       uint64_t total, const char *unit, const char *remark);
 void bise_term_message(void *ctx, const char *text);
+/* Take an open progress line away: something else is printed in its place. */
+void bise_term_clear(bise_term *t);
 /* Finish an open progress line. */
 void bise_term_end(bise_term *t);
 /* Print an error with place and hint on stderr. */

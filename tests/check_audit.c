@@ -351,6 +351,18 @@ START_TEST(trained_tokens_are_marked)
 }
 END_TEST
 
+/* A terminal obeys one-byte controls and, in UTF-8, those of U+0080..9F. */
+START_TEST(controls_are_spelt_out)
+{
+    static const char text[] = "a\tb\n\x1b[1m\x7f\xc2\x9b" "2Jc\xc2\xa0\xc3\xa9";
+    bise_str s = { 0 };
+    bise_data_safe(&s, text, sizeof text - 1);
+    ck_assert_str_eq(bise_str_get(&s), "a\tb\n\\x1b[1m\\x7f\\x9b" "2Jc"
+                     "\xc2\xa0\xc3\xa9");
+    bise_str_fini(&s);
+}
+END_TEST
+
 START_TEST(numbers_have_commas)
 {
     char out[32];
@@ -379,6 +391,7 @@ static Suite *suite(void)
     tcase_add_test(c, quantiles_count_samples);
     tcase_add_test(c, histogram_holds_every_sample);
     tcase_add_test(c, trained_tokens_are_marked);
+    tcase_add_test(c, controls_are_spelt_out);
     tcase_add_test(c, numbers_have_commas);
     suite_add_tcase(s, c);
     return s;

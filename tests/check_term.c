@@ -70,6 +70,21 @@ START_TEST(quiet_says_nothing_but_errors)
 }
 END_TEST
 
+/* A result on the terminal takes the place of the progress line. */
+START_TEST(an_open_line_is_taken_away)
+{
+    bise_term t;
+    capture();
+    bise_term_init(&t, false, false);
+    bise_term_clear(&t);                /* nothing open: nothing written */
+    t.line_open = true;
+    bise_term_clear(&t);
+    bise_term_end(&t);
+    release();
+    ck_assert_str_eq(captured, "\r\033[K");
+}
+END_TEST
+
 START_TEST(progress_off_a_terminal_is_rare)
 {
     bise_term t;
@@ -313,6 +328,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("term");
     tcase_add_test(t, messages_are_lines_with_the_name);
     tcase_add_test(t, quiet_says_nothing_but_errors);
+    tcase_add_test(t, an_open_line_is_taken_away);
     tcase_add_test(t, progress_off_a_terminal_is_rare);
     tcase_add_test(t, the_last_report_with_a_remark_is_a_line);
     tcase_add_loop_test(t, errors_say_what_where_and_what_to_do, 0,
