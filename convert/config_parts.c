@@ -102,8 +102,8 @@ void bise_config_unwrap(bise_json *params, const bise_checkpoint *c)
                                                      shared[i].other));
     put_int(v, "max_image_size", bise_vision_number(block, "image_size", 1540));
     bise_json_set(v, "rope_theta", bise_json_new_real(vision_theta(block)));
-    const char *id = bise_json_get(root, "image_token_id") ? "image_token_id"
-                                                           : "image_token_index";
+    const char *id = bise_json_get(root, "image_token_id")
+                         ? "image_token_id" : "image_token_index";
     put_int(v, "image_token_id", bise_vision_number(root, id, 10));
     put_int(v, "image_break_token_id",
             bise_vision_number(root, "image_break_token_id", -1));

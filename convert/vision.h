@@ -15,7 +15,7 @@
 
 /* A tensor of the tower. {i} in a name is the layer. */
 typedef struct bise_vision_row {
-    const char *names[3];  /* by bise_names; HF as on the Hub ("vision_tower.") */
+    const char *names[3];  /* by bise_names; HF as on the Hub */
     bool rotated;          /* rows of q and k: half order in Hugging Face files,
                               interleaved in native and GGUF ones */
     bool wide;             /* GGUF: F32 unless F16 is asked for */

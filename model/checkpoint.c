@@ -542,8 +542,8 @@ static bise_status same_rows(const bise_checkpoint *c, const bise_tensor *a,
 /* A head stored although the configuration ties it: a copy of the embedding is
  * left out; one that differs is what the model was trained with, so it stays
  * and the tie does not, as transformers 5 decides (tie_weights). */
-static bise_status settle_head(bise_checkpoint *c, const bise_progress *progress,
-                               bise_error *err)
+static bise_status settle_head(bise_checkpoint *c,
+                               const bise_progress *progress, bise_error *err)
 {
     if (!c->config.tied || c->names == BISE_NAMES_GGUF)
         return BISE_OK;
