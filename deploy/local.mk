@@ -10,8 +10,17 @@ tests_check_archive_SOURCES = tests/check_archive.c
 tests_check_archive_CPPFLAGS = $(test_cppflags)
 tests_check_archive_LDADD = $(test_ldadd)
 endif
-TESTS += tests/cli/pack.sh
-EXTRA_DIST += tests/cli/pack.sh
+if HAVE_CHECK
+check_PROGRAMS += tests/check_shipping
+TESTS += tests/check_shipping
+tests_check_shipping_SOURCES = tests/check_shipping.c
+tests_check_shipping_CPPFLAGS = $(test_cppflags)
+tests_check_shipping_LDADD = $(test_ldadd)
+endif
+EXTRA_DIST += bench/bench_pack.sh
+TESTS += tests/cli/pack.sh tests/cli/pack_direct.sh tests/cli/pack_oci.sh
+EXTRA_DIST += tests/cli/pack.sh tests/cli/pack_direct.sh \
+  tests/cli/pack_oci.sh
 TESTS += tests/cli/formats_judges.sh
 EXTRA_DIST += tests/cli/formats_judges.sh tests/judge_formats.py
 if HAVE_CHECK
@@ -41,15 +50,5 @@ tests_check_sign_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/sign.sh
 EXTRA_DIST += tests/cli/sign.sh tests/judge_signing.py
-TESTS += tests/cli/packed_model.sh tests/cli/pack_direct.sh \
-  tests/cli/pack_oci.sh
-EXTRA_DIST += tests/cli/packed_model.sh tests/cli/pack_direct.sh \
-  tests/cli/pack_oci.sh
-if HAVE_CHECK
-check_PROGRAMS += tests/check_shipping
-TESTS += tests/check_shipping
-tests_check_shipping_SOURCES = tests/check_shipping.c
-tests_check_shipping_CPPFLAGS = $(test_cppflags)
-tests_check_shipping_LDADD = $(test_ldadd)
-endif
-EXTRA_DIST += bench/bench_pack.sh
+TESTS += tests/cli/packed_model.sh
+EXTRA_DIST += tests/cli/packed_model.sh
