@@ -73,10 +73,12 @@ static weights weights_of(const bise_finetune *f)
     return w;
 }
 
-/* Pages of the embedding that one pass can make resident. */
+/* Pages of the embedding that are resident at a time. */
 static uint64_t embed_pages(const bise_finetune *f, const weights *w)
 {
-    const uint64_t most = (uint64_t)f->plan.pass_tokens * FAULT_AROUND;
+    const int32_t T = f->plan.pass_tokens;
+    const uint64_t rows = T < BISE_EMBED_ROWS ? (uint64_t)T : BISE_EMBED_ROWS;
+    const uint64_t most = rows * FAULT_AROUND;
     return w->fixed || most > w->embed ? w->embed : most;
 }
 
@@ -101,11 +103,12 @@ static bise_status check_limit(const bise_finetune_plan *p, bise_error *err)
                      bise_format_bytes(b, p->memory_limit))
                ? bise_error_hint(err, "of it activations take %s for %d tokens"
                                  " in a pass: try --checkpointing on, a "
-                                 "smaller --micro-batch or --max-len%s",
+                                 "smaller --micro-batch or --max-len, "
+                                 "--optimizer adamw8%s",
                                  bise_format_bytes(a, p->activation_bytes),
                                  (int)p->pass_tokens,
                                  p->base_bytes || p->streamed
-                                     ? "" : ", or --quantize-base nf4")
+                                     ? "" : ", --quantize-base nf4")
                : BISE_OK;
 }
 

@@ -280,6 +280,8 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
             return bise_fail(err, BISE_EINVAL, "token id %d at position %d, "
                              "the model has %d", ids[t], t, f->V);
         bise_linear_row(&g->embed, ids[t], first + (size_t)t * (size_t)f->C);
+        if (t % BISE_EMBED_ROWS == BISE_EMBED_ROWS - 1)
+            graph_pages_end_embed(g);
     }
     graph_pages_end_embed(g);
     if (g->rows16) {
