@@ -62,6 +62,6 @@ EXTRA_DIST += \
   tests/golden/train/window/steps.json
 EXTRA_DIST += tests/cli/finetune.sh tests/cli/finetune_qlora.sh tests/cli/finetune_peft.sh \
   tests/cli/finetune_kill.sh \
-  tests/peft_compare.py
+  tests/peft_compare.py tests/qlora_compare.py
 TESTS += tests/cli/finetune.sh tests/cli/finetune_qlora.sh tests/cli/finetune_peft.sh \
   tests/cli/finetune_kill.sh

@@ -74,10 +74,10 @@ def train_peft(train, valid, steps):
     return first, evaluate(model, valid)
 
 
-def train_bise(bise, out, valid, steps):
+def train_bise(bise, out, valid, steps, more=()):
     cmd = [bise, "--quiet", "--json", "finetune", MODEL, "--data", os.path.join(SQL, "train.jsonl"), "--eval-data", valid,
            "-o", out, "--lora-r", "8", "--lora-alpha", "16", "--lr", "1e-3", "--lr-min", "0", "--warmup", "6", "--steps", str(steps), "--batch", "8",
-           "--beta2", "0.999", "--eval-every", str(steps)]
+           "--beta2", "0.999", "--eval-every", str(steps), *more]
     return json.loads(subprocess.run(cmd, check=True, capture_output=True, text=True).stdout)
 
 
