@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/loaded.h"
@@ -258,6 +259,17 @@ static bise_status show_plan(eval *e, bool rows, bise_error *err)
     return BISE_OK;
 }
 
+/* By these names bise release finds the file that the figures are of: base
+ * names, since results are published. */
+static void name_inputs(bise_context *ctx, const char *model, const char *data)
+{
+    char *real = realpath(model, NULL);
+    bise_result_set(ctx, "model", bise_json_new_string(
+        bise_path_base(real ? real : model)));
+    bise_result_set(ctx, "data", bise_json_new_string(bise_path_base(data)));
+    free(real);
+}
+
 /* Open what is asked for, score, show; everything is closed on the way out
  * whatever happened. */
 static bise_status run(bise_context *ctx, bise_error *err)
@@ -286,6 +298,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
                    eval_text(&e, files[0], err);
     if (s == BISE_OK && !only_plan) {
         bise_score_result r;
+        name_inputs(ctx, bise_arg(ctx->args, 0), files[0]);
         bise_score_get(e.score, &r);
         show(ctx, &r, base != NULL);
     }

@@ -25,7 +25,7 @@ libcli_a_SOURCES += %D%/cmd_chat.c %D%/cmd_eval.c %D%/cmd_generate.c \
 libcli_a_SOURCES += %D%/cmd_finetune.c %D%/cmd_report.c
 # cmd_inspect, cmd_pack, cmd_unpack, cmd_verify
 libcli_a_SOURCES += %D%/cmd_inspect.c %D%/cmd_pack.c %D%/cmd_unpack.c \
-  %D%/cmd_sign.c %D%/cmd_verify.c
+  %D%/cmd_release.c %D%/cmd_sign.c %D%/cmd_verify.c
 libcli_a_SOURCES += %D%/cmd_data.c %D%/data_print.c %D%/data_print.h
 # cmd_tokenize
 libcli_a_SOURCES += %D%/cmd_tokenize.c

@@ -52,3 +52,22 @@ TESTS += tests/cli/sign.sh
 EXTRA_DIST += tests/cli/sign.sh tests/judge_signing.py
 TESTS += tests/cli/packed_model.sh
 EXTRA_DIST += tests/cli/packed_model.sh
+# release: the licence's text is COPYING itself, made into a C string.
+libbise_a_SOURCES += %D%/release.c %D%/release.h %D%/release_card.c \
+  %D%/release_collect.c %D%/release_facts.c %D%/release_facts.h \
+  %D%/release_int.h %D%/release_proof.c
+nodist_libbise_a_SOURCES += %D%/licence_text.h
+BUILT_SOURCES += %D%/licence_text.h
+CLEANFILES += %D%/licence_text.h
+deploy/licence_text.h: $(srcdir)/COPYING
+	$(AM_V_GEN)$(MKDIR_P) deploy && { echo 'static const char licence_text[] ='; \
+	  sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/' $(srcdir)/COPYING; echo ';'; } >$@.tmp && mv $@.tmp $@
+if HAVE_CHECK
+check_PROGRAMS += tests/check_release
+TESTS += tests/check_release
+tests_check_release_SOURCES = tests/check_release.c
+tests_check_release_CPPFLAGS = $(test_cppflags)
+tests_check_release_LDADD = $(test_ldadd)
+endif
+TESTS += tests/cli/release.sh
+EXTRA_DIST += tests/cli/release.sh

@@ -50,6 +50,9 @@ run "convert to GGUF without loss" "$bise" convert "$out/merged" \
     -o "$out/sql-BF16.gguf"
 run "pack for shipping" "$bise" pack "$out/merged" \
     -o "$out/sql.tar.zst"
+run "release for the Hub" "$bise" release "$out/merged" "$out/adapter" \
+    "$out/sql-Q4_K_M.gguf" -o "$out/release" --repo you/tiny-sql \
+    --base you/tiny-mistral3 --require-licence apache-2.0
 run "verify the archive" "$bise" verify "$out/sql.tar.zst"
 for what in "$out/merged" "$out/sql-Q4_K_M.gguf"; do
     name=$(basename "$what")

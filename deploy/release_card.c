@@ -1,0 +1,489 @@
+/* release_card.c - README.md of a release: the front matter that the Hub
+ * indexes (quantization.md 13), then in plain words what it is, each file with
+ * its figures, training, how to run it, terms, what was changed. Only what the
+ * inputs say or measured is stated.
+ */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/clock.h"
+#include "core/dtype.h"
+#include "core/file.h"
+#include "deploy/release_int.h"
+#include "formats/yaml.h"
+
+/* ---- front matter ---- */
+
+static void set_text(bise_json *o, const char *key, const char *text)
+{
+    if (text && *text)
+        (void)bise_json_set(o, key, bise_json_new_string(text));
+}
+
+/* Append a string that is not in the list yet. */
+static void add_once(bise_json *list, const char *text)
+{
+    for (size_t i = 0; i < bise_json_size(list); i++)
+        if (strcmp(bise_json_string(bise_json_at(list, i), NULL), text) == 0)
+            return;
+    (void)bise_json_append(list, bise_json_new_string(text));
+}
+
+/* A string or a list of a card, as a list. */
+static void add_from(bise_json *list, const bise_json *v)
+{
+    const bool array = bise_json_typeof(v) == BISE_JSON_ARRAY;
+    for (size_t i = 0; i < (array ? bise_json_size(v) : 1); i++) {
+        const char *s = bise_json_string(array ? bise_json_at(v, i) : v, NULL);
+        if (s && *s)
+            add_once(list, s);
+    }
+}
+
+static void set_list(bise_json *o, const char *key, bise_json *list)
+{
+    if (bise_json_size(list))
+        (void)bise_json_set(o, key, list);
+    else
+        bise_json_free(list);
+}
+
+/* transformers, peft, gguf or vllm: who opens the main file. */
+static const char *library(const release *x)
+{
+    if (x->kinds[RELEASE_HF])
+        return "transformers";
+    if (x->kinds[RELEASE_NATIVE])
+        return "vllm";
+    if (x->kinds[RELEASE_GGUF])
+        return "gguf";
+    return x->kinds[RELEASE_ADAPTER] ? "peft" : "gguf";
+}
+
+static void put_tags(bise_json *o, const release *x)
+{
+    bise_json *tags = bise_json_new_array();
+    add_from(tags, bise_json_get(x->card, "tags"));
+    if (x->kinds[RELEASE_GGUF] || x->kinds[RELEASE_GGUF_ADAPTER])
+        add_once(tags, "gguf");
+    if (x->kinds[RELEASE_IMATRIX])
+        add_once(tags, "imatrix");
+    if (x->kinds[RELEASE_ADAPTER] || x->kinds[RELEASE_GGUF_ADAPTER])
+        add_once(tags, "lora");
+    if (x->kinds[RELEASE_NATIVE])
+        add_once(tags, "mistral-common");
+    if (x->chat)
+        add_once(tags, "conversational");
+    add_once(tags, "mistral");
+    add_once(tags, "bise");
+    set_list(o, "tags", tags);
+}
+
+/* license: other keeps its name and link. */
+static void put_licence_keys(bise_json *o, const release *x)
+{
+    const char *said = bise_json_string(bise_json_get(x->card, "license"),
+                                        NULL);
+    if (said && strcmp(said, "other") == 0 && x->licence[0]) {
+        set_text(o, "license", "other");
+        set_text(o, "license_name", x->licence);
+        set_text(o, "license_link", bise_json_string(
+                     bise_json_get(x->card, "license_link"), NULL));
+    } else
+        set_text(o, "license", x->licence);
+}
+
+static void front_matter(bise_str *out, const release *x)
+{
+    bise_json *o = bise_json_new_object();
+    bise_json *data = bise_json_new_array(), *lang = bise_json_new_array();
+    char org[200];
+    put_licence_keys(o, x);
+    set_text(o, "base_model", x->base);
+    if (x->base)
+        set_text(o, "base_model_relation", x->r->relation);
+    set_text(o, "pipeline_tag", x->vision ? "image-text-to-text"
+                                          : "text-generation");
+    set_text(o, "library_name", library(x));
+    add_from(lang, bise_json_get(x->card, "language"));
+    set_list(o, "language", lang);
+    for (int i = 0; i < x->o->n_datasets; i++)
+        add_once(data, x->o->datasets[i]);
+    add_from(data, bise_json_get(x->card, "datasets"));
+    set_list(o, "datasets", data);
+    put_tags(o, x);
+    if (x->quantized) {
+        snprintf(org, sizeof org, "%.*s", (int)strcspn(x->o->repo, "/"),
+                 x->o->repo);
+        set_text(o, "quantized_by", org);
+    }
+    bise_str_puts(out, "---\n");
+    bise_yaml_dump(out, o);
+    bise_str_puts(out, "---\n\n");
+    bise_json_free(o);
+}
+
+/* ---- what it is ---- */
+
+static const char *name_of(const release *x)
+{
+    return strchr(x->o->repo, '/') + 1;
+}
+
+/* The base as a link, or by the name that the inputs have for it. */
+static void put_base(bise_str *out, const release *x)
+{
+    if (x->base)
+        bise_str_printf(out, "[%s](https://huggingface.co/%s)", x->base,
+                        x->base);
+    else
+        bise_str_puts(out, x->base_name ? x->base_name
+                                        : "a base model that is not named");
+}
+
+static void put_summary(bise_str *out, const release *x)
+{
+    const char *r = x->r->relation;
+    bise_str_printf(out, "# %s\n\n", name_of(x));
+    if (strcmp(r, "quantized") == 0)
+        bise_str_puts(out, "Quantized files (GGUF) of ");
+    else if (strcmp(r, "adapter") == 0)
+        bise_str_puts(out, "A LoRA adapter for ");
+    else if (strcmp(r, "merge") == 0)
+        bise_str_printf(out, "%" PRId64 " LoRA adapters merged into the "
+                        "weights of ", x->adapters);
+    else if (strcmp(r, "finetune") == 0)
+        bise_str_puts(out, x->adapters ? "A LoRA adapter merged into the "
+                      "weights of " : "A fine-tuned model made from ");
+    else
+        bise_str_puts(out, "Another file format of ");
+    put_base(out, x);
+    bise_str_printf(out, ", made with bise %s on a CPU.", PACKAGE_VERSION);
+    if (strcmp(r, "finetune") == 0 && x->quantized)
+        bise_str_puts(out, " The GGUF files are quantized from the same "
+                      "weights.");
+    bise_str_puts(out, "\n\n");
+}
+
+/* ---- files ---- */
+
+/* A figure or nothing. */
+static void put_number(bise_str *out, int digits, double v)
+{
+    if (isnan(v))
+        bise_str_puts(out, " |");
+    else
+        bise_str_printf(out, " %.*f |", digits, v);
+}
+
+static void put_files(bise_str *out, const release *x)
+{
+    bise_str_puts(out, "## Files\n\n| file | type | bits per weight | size | "
+                  "perplexity | KL divergence |\n|---|---|---|---|---|---|\n");
+    for (size_t i = 0; i < x->n; i++) {
+        const release_item *f = &x->v[i];
+        char size[32];
+        if (f->kind == RELEASE_SIDE)
+            continue;
+        bise_str_printf(out, "| `%s` | %s |", f->name, f->kind ==
+                        RELEASE_IMATRIX ? "importance matrix" :
+                        f->type ? f->type : "");
+        put_number(out, 2, f->weights && f->kind != RELEASE_IMATRIX ?
+                   8.0 * (double)f->weight_bytes / (double)f->weights : NAN);
+        bise_str_printf(out, " %s |", bise_format_bytes(size, f->bytes));
+        put_number(out, 4, f->ppl);
+        put_number(out, 6, f->kld);
+        bise_str_putc(out, '\n');
+    }
+    bise_str_putc(out, '\n');
+}
+
+/* Each evaluation with its data: a perplexity without its text says nothing. */
+static void put_evals(bise_str *out, const release *x)
+{
+    const size_t n = bise_json_size(x->evals);
+    if (n)
+        bise_str_puts(out, "## Evaluation\n\n| of | data | tokens | loss | "
+                      "perplexity | base perplexity | KL divergence | same "
+                      "top token, % |\n|---|---|---|---|---|---|---|---|\n");
+    for (size_t i = 0; i < n; i++) {
+        const bise_json *v = bise_json_at(x->evals, i);
+        const char *of = bise_json_string(bise_json_get(v, "model"), NULL);
+        const char *data = bise_json_string(bise_json_get(v, "data"), NULL);
+        bise_str_printf(out, "| %s | %s | %.0f |", of ? of : "",
+                        data ? data : "", bise_json_number(
+                            bise_json_get(v, "tokens"), 0));
+        put_number(out, 4, bise_json_number(bise_json_get(v, "loss"),
+                                                 NAN));
+        put_number(out, 4, bise_json_number(bise_json_get(v, "ppl"),
+                                                 NAN));
+        put_number(out, 4, bise_json_number(bise_json_get(v, "base_ppl"),
+                                                 NAN));
+        put_number(out, 6, bise_json_number(bise_json_get(
+            bise_json_get(v, "kld"), "mean"), NAN));
+        put_number(out, 2, 100 * bise_json_number(
+            bise_json_get(v, "same_top"), NAN));
+        bise_str_putc(out, '\n');
+    }
+    if (n)
+        bise_str_putc(out, '\n');
+}
+
+/* ---- training ---- */
+
+/* Names of data files, and what was in them. */
+static void put_data(bise_str *out, const char *what, const bise_json *d)
+{
+    const bise_json *files = bise_json_get(d, "files");
+    if (!d)
+        return;
+    bise_str_printf(out, "- %s:", what);
+    for (size_t i = 0; i < bise_json_size(files); i++)
+        bise_str_printf(out, " `%s`", bise_path_base(
+            bise_json_string(bise_json_at(files, i), NULL)));
+    bise_str_printf(out, ", %.0f samples, %.0f tokens, %.0f of them trained; "
+                    "digest of the prepared set `%.16s`\n",
+                    bise_json_number(bise_json_get(d, "samples"), 0),
+                    bise_json_number(bise_json_get(d, "tokens"), 0),
+                    bise_json_number(bise_json_get(d, "trained_tokens"), 0),
+                    bise_json_string(bise_json_get(d, "digest"), NULL));
+}
+
+/* One setting of run.yaml as "key value". */
+static void put_setting(bise_str *out, const release *x, const char *key)
+{
+    bise_str v = { 0 };
+    const bise_json *j = bise_json_get(x->settings, key);
+    if (!j)
+        return;
+    if (bise_json_string(j, NULL))
+        bise_str_puts(&v, bise_json_string(j, NULL));
+    else
+        bise_json_dump(&v, j, 0, false);
+    bise_str_printf(out, "%s %s, ", key, bise_str_get(&v));
+    bise_str_fini(&v);
+}
+
+static void put_training(bise_str *out, const release *x)
+{
+    static const char *const keys[] = { "lora-r", "lora-alpha", "target",
+        "rslora", "lr", "schedule", "warmup", "batch", "optimizer",
+        "weight-decay", "compute", "seed" };
+    if (!x->run && !x->settings)
+        return;
+    bise_str_puts(out, "## Training\n\n");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        put_setting(out, x, keys[i]);
+    bise_str_printf(out, "%.0f steps, %.0f tokens.\n\n", x->steps, x->tokens);
+    bise_str_puts(out, "| | first | last |\n|---|---|---|\n");
+    if (!isnan(x->loss_last))
+        bise_str_printf(out, "| training loss | %.4f | %.4f |\n",
+                        x->loss_first, x->loss_last);
+    if (!isnan(x->eval_last))
+        bise_str_printf(out, "| evaluation loss | %.4f | %.4f |\n",
+                        x->eval_first, x->eval_last);
+    bise_str_putc(out, '\n');
+    put_data(out, "training data", bise_json_get(x->run, "data"));
+    put_data(out, "evaluation data", bise_json_get(x->run, "evaluation_data"));
+    bise_str_puts(out, "\nAll settings are in `run.yaml`, every report in "
+                  "`log.jsonl`; `bise report` draws the curves.\n\n");
+}
+
+/* ---- how to run ---- */
+
+const release_item *bise_release_example(const release *x, release_kind kind)
+{
+    const release_item *first = NULL;
+    for (size_t i = 0; i < x->n; i++) {
+        if (x->v[i].kind != kind)
+            continue;
+        if (x->v[i].type && strcmp(x->v[i].type, "Q4_K_M") == 0)
+            return &x->v[i];
+        first = first ? first : &x->v[i];
+    }
+    return first;
+}
+
+/* Grammar: docs/modelfile of Ollama; the template is in the GGUF file. */
+void bise_release_modelfile(bise_str *out, const release *x)
+{
+    const release_item *f = bise_release_example(x, RELEASE_GGUF);
+    if (!f)
+        return;
+    bise_str_printf(out, "# ollama create %s -f Modelfile\nFROM ./%s\n",
+                    name_of(x), f->name);
+    if (isfinite(x->temperature))
+        bise_str_printf(out, "PARAMETER temperature %g\n", x->temperature);
+    if (isfinite(x->top_p))
+        bise_str_printf(out, "PARAMETER top_p %g\n", x->top_p);
+    if (x->top_k > 0)
+        bise_str_printf(out, "PARAMETER top_k %" PRId64 "\n", x->top_k);
+    if (x->licence[0])
+        bise_str_printf(out, "LICENSE \"%s\"\n", x->licence);
+}
+
+/* One block for every GGUF model: the label after the colon chooses it. */
+static void put_run_gguf(bise_str *out, const release *x)
+{
+    const release_item *mm = bise_release_example(x, RELEASE_MMPROJ);
+    if (!x->kinds[RELEASE_GGUF])
+        return;
+    bise_str_puts(out, "### llama.cpp\n\n```sh\n");
+    for (size_t i = 0; i < x->n; i++) {
+        const release_item *f = &x->v[i];
+        const char *split = strstr(f->name, "-of-");
+        if (f->kind != RELEASE_GGUF ||
+            (split && !strstr(f->name, "-00001-of-")))
+            continue;
+        bise_str_printf(out, "llama-server -hf %s:%s      # or: -m %s",
+                        x->o->repo, f->type ? f->type : "", f->name);
+        if (mm)
+            bise_str_printf(out, " --mmproj %s", mm->name);
+        bise_str_putc(out, '\n');
+    }
+    const release_item *f = bise_release_example(x, RELEASE_GGUF);
+    bise_str_printf(out, "```\n\n### Ollama\n\n```sh\nollama run hf.co/%s:%s\n"
+                    "# or from a download of this repository:\n"
+                    "ollama create %s -f Modelfile && ollama run %s\n```\n\n",
+                    x->o->repo, f->type ? f->type : "latest", name_of(x),
+                    name_of(x));
+}
+
+/* vLLM takes --max-lora-rank from a short list. */
+static int vllm_rank(int64_t r)
+{
+    static const int allowed[] = { 8, 16, 32, 64, 128, 256, 320, 512 };
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+        if (r <= allowed[i])
+            return allowed[i];
+    return 512;
+}
+
+static void put_run_weights(bise_str *out, const release *x)
+{
+    if (x->kinds[RELEASE_HF] || x->kinds[RELEASE_NATIVE])
+        bise_str_printf(out, "### vLLM\n\n```sh\nvllm serve %s%s\n```\n\n",
+                        x->o->repo, x->kinds[RELEASE_HF] ? "" :
+                        " --tokenizer-mode mistral --config-format mistral "
+                        "--load-format mistral");
+    if (x->kinds[RELEASE_HF])
+        bise_str_printf(out, "### transformers\n\n```python\nfrom transformers "
+                        "import AutoModelForCausalLM, AutoTokenizer\n"
+                        "tokenizer = AutoTokenizer.from_pretrained(\"%s\")\n"
+                        "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n"
+                        "```\n\n", x->o->repo, x->o->repo);
+}
+
+static void put_run_adapter(bise_str *out, const release *x)
+{
+    const char *base = x->base ? x->base : "BASE";
+    const release_item *g = bise_release_example(x, RELEASE_GGUF_ADAPTER);
+    const release_item *p = bise_release_example(x, RELEASE_ADAPTER);
+    const char *slash = p ? strrchr(p->name, '/') : NULL;
+    const int n = slash ? (int)(slash - p->name) : 0;
+    if (p && n == 0)
+        bise_str_printf(out, "### vLLM\n\n```sh\nvllm serve %s --enable-lora "
+                        "--max-lora-rank %d --lora-modules %s=%s\n```\n\n",
+                        base, vllm_rank(x->lora_r), name_of(x), x->o->repo);
+    if (p) {
+        bise_str_printf(out, "### transformers + PEFT\n\n```python\nfrom peft "
+                        "import PeftModel\nfrom transformers import "
+                        "AutoModelForCausalLM, AutoTokenizer\n"
+                        "tokenizer = AutoTokenizer.from_pretrained(\"%s\")\n"
+                        "base = AutoModelForCausalLM.from_pretrained(\"%s\")\n"
+                        "model = PeftModel.from_pretrained(base, \"%s\"",
+                        base, base, x->o->repo);
+        if (n)
+            bise_str_printf(out, ", subfolder=\"%.*s\"", n, p->name);
+        bise_str_puts(out, ")\n```\n\n");
+    }
+    if (g)
+        bise_str_printf(out, "### llama.cpp, adapter\n\n```sh\nllama-server -m "
+                        "BASE.gguf --lora %s\n```\n\n", g->name);
+}
+
+/* ---- terms ---- */
+
+static void put_terms(bise_str *out, const release *x)
+{
+    bise_str_puts(out, "## Licence and attribution\n\n");
+    if (!x->licence[0])
+        bise_str_puts(out, "The licence of the base model is **not known** to "
+                      "the tool that made this card: state it before you "
+                      "publish or use these files.\n");
+    else if (strcasecmp(x->licence, "apache-2.0") == 0)
+        bise_str_printf(out, "Apache License 2.0; the full text is in "
+                        "`LICENSE`.%s\n", x->notice.len ? " Notices of the "
+                        "original are in `NOTICE`." : "");
+    else
+        bise_str_printf(out, "%s: not Apache-2.0, its own terms apply to these "
+                        "files.\n", x->licence);
+    bise_str_puts(out, "\n- base model: ");
+    put_base(out, x);
+    bise_str_puts(out, ", by its authors; names are used to say where these "
+                  "files come from, not to suggest an endorsement\n");
+    for (int i = 0; i < x->o->n_datasets; i++)
+        bise_str_printf(out, "- data: [%s](https://huggingface.co/datasets/%s),"
+                        " under its own terms\n", x->o->datasets[i],
+                        x->o->datasets[i]);
+    if (x->run && !x->o->n_datasets)
+        bise_str_puts(out, "- data: the files named under Training, under "
+                      "their own terms\n");
+}
+
+/* Section 4 (b) of the Apache License: prominent notices of changed files. */
+static void put_changes(bise_str *out, const release *x)
+{
+    char date[32];
+    bise_str_printf(out, "\n## Modifications\n\nThese files are derived from "
+                    "the base model and **were changed** (Apache License 2.0, "
+                    "section 4 b) by %.*s, %.10s, with bise %s:\n\n",
+                    (int)strcspn(x->o->repo, "/"), x->o->repo,
+                    bise_clock_iso(date), PACKAGE_VERSION);
+    if (x->adapters || x->kinds[RELEASE_ADAPTER] ||
+        x->kinds[RELEASE_GGUF_ADAPTER])
+        bise_str_puts(out, "- LoRA weights were trained; the data and settings "
+                      "are those stated above where they are known\n");
+    if (x->adapters)
+        bise_str_printf(out, "- %" PRId64 " adapter%s added to the weights in "
+                        "float32, rounded once\n", x->adapters,
+                        x->adapters == 1 ? " was" : "s were");
+    for (size_t i = 0; i < x->n; i++) {
+        const release_item *f = &x->v[i];
+        if (f->kind == RELEASE_GGUF)
+            bise_str_printf(out, "- `%s`: weights %s as GGUF%s%s\n", f->name,
+                            f->type && bise_dtype_by_name(f->type) !=
+                            BISE_DTYPE_NONE && bise_dtype_is_float(
+                                bise_dtype_by_name(f->type)) ?
+                            "converted" : "quantized",
+                            f->type ? ", type " : "", f->type ? f->type : "");
+        else if (f->kind == RELEASE_SIDE && f->text.len && f->disk)
+            bise_str_printf(out, "- `%s`: names of paths replaced\n", f->name);
+    }
+    if (x->kinds[RELEASE_HF] || x->kinds[RELEASE_NATIVE])
+        bise_str_puts(out, "- weights written anew as safetensors; "
+                      "configuration and tokenizer belong to the base model\n");
+    bise_str_puts(out, "\n`provenance.json` lists every input and output with "
+                  "its sha256, versions and settings (in-toto statement).\n");
+}
+
+void bise_release_card(bise_str *out, const release *x)
+{
+    front_matter(out, x);
+    put_summary(out, x);
+    put_files(out, x);
+    put_training(out, x);
+    put_evals(out, x);
+    bise_str_puts(out, "## How to run\n\n");
+    put_run_gguf(out, x);
+    put_run_weights(out, x);
+    put_run_adapter(out, x);
+    put_terms(out, x);
+    put_changes(out, x);
+}
