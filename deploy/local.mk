@@ -71,3 +71,5 @@ tests_check_release_LDADD = $(test_ldadd)
 endif
 TESTS += tests/cli/release.sh
 EXTRA_DIST += tests/cli/release.sh
+TESTS += tests/cli/release_judges.sh
+EXTRA_DIST += tests/cli/release_judges.sh tests/judge_release.py
