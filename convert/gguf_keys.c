@@ -165,6 +165,7 @@ static void base_keys(bise_gguf_meta *m, const bise_checkpoint *c,
     }
     bise_json *name = bise_json_new_string(c->base_name);
     source_keys(m, "general.base_model", "", name);
+    bise_gguf_set_u32(m, "bise.adapters", (uint32_t)n_loras);
     bise_json_free(name);
 }
 

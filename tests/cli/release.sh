@@ -91,6 +91,15 @@ ok release "$dir/merged" -o "$dir/r6" --repo acme/m --base acme/tiny \
     --relation merge
 has "$dir/r6/README.md" '^base_model_relation: merge$'
 
+# adapters merged on the way to a GGUF are known from its keys
+ok quantize "$model" --adapter "$dir/ad" --type Q8_0 -o "$dir/s-Q8_0.gguf"
+ok release "$dir/s-Q8_0.gguf" -o "$dir/r8" --repo acme/s --base acme/tiny
+has "$dir/r8/README.md" '^base_model_relation: finetune$'
+ok quantize "$model" --adapter "$dir/ad:0.5" --adapter "$dir/r1:0.5" \
+    --type Q8_0 -o "$dir/d-Q8_0.gguf"
+ok release "$dir/d-Q8_0.gguf" -o "$dir/r9" --repo acme/d --base acme/tiny
+has "$dir/r9/README.md" '^base_model_relation: merge$'
+
 # every file but itself is in the statement with its sha256
 (cd "$dir/r4" && find . -type f ! -name provenance.json | sed 's|^\./||' |
     sort) | while read -r f; do
