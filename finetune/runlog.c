@@ -91,6 +91,24 @@ static void put_real(bise_json *o, const char *key, double v)
         (void)bise_json_set(o, key, bise_json_new_real(v));
 }
 
+const char *const bise_time_names[BISE_TIME_PARTS] = {
+    "matmul", "lora", "attention", "norms", "loss", "optimizer", "other",
+};
+
+/* "time": what was measured of the step, nothing for a line without. */
+static void put_time(bise_json *o, const double *time)
+{
+    double sum = 0;
+    for (int i = 0; i < BISE_TIME_PARTS; i++)
+        sum += time[i];
+    if (!(sum > 0))
+        return;
+    bise_json *t = bise_json_new_object();
+    for (int i = 0; i < BISE_TIME_PARTS; i++)
+        put_real(t, bise_time_names[i], time[i]);
+    (void)bise_json_set(o, "time", t);
+}
+
 /* One write of one whole line, so that readers and a kill see whole lines.
  * Keys without a value are left out rather than null. */
 bise_status bise_runlog_add(bise_runlog *l, const bise_logline *line,
@@ -110,6 +128,7 @@ bise_status bise_runlog_add(bise_runlog *l, const bise_logline *line,
     (void)bise_json_set(o, "peak_rss_bytes",
                         bise_json_new_int((int64_t)line->peak_rss_bytes));
     put_real(o, "eval_loss", line->eval_loss);
+    put_time(o, line->time);
     if (run)
         (void)bise_json_set(o, "run", bise_json_copy(run));
     bise_json_dump(&text, o, 0, false);

@@ -14,6 +14,13 @@
 #include "core/error.h"
 #include "core/json.h"
 
+/* Parts of a step's time, as in model/graph.h and the two that the trainer
+ * adds. */
+enum {
+    BISE_TIME_MATMUL, BISE_TIME_LORA, BISE_TIME_ATTENTION, BISE_TIME_NORMS,
+    BISE_TIME_LOSS, BISE_TIME_OPTIMIZER, BISE_TIME_OTHER, BISE_TIME_PARTS
+};
+
 /* Totals rather than differences: tokens, supervised and seconds count from the
  * start of training, so that a reader may skip lines and a resumed run goes on
  * where the killed one was. */
@@ -22,7 +29,13 @@ typedef struct bise_logline {
     uint64_t step;
     double loss, lr, grad_norm, tokens_per_second, seconds, eval_loss;
     uint64_t tokens, supervised, peak_rss_bytes; /* tokens since the start */
+    /* Seconds of this step by part, in the order of bise_time_names; not
+     * written when all are 0. Ignored when read: see bise_runlog_data. */
+    double time[BISE_TIME_PARTS];
 } bise_logline;
+
+/* "matmul", "lora", ... of BISE_TIME_*. */
+extern const char *const bise_time_names[BISE_TIME_PARTS];
 
 typedef struct bise_runlog bise_runlog;
 

@@ -37,6 +37,7 @@ typedef struct loop {
     uint64_t saved;           /* step of the newest checkpoint */
     uint64_t save_time;       /* clock of it, or of the start */
     bool has_saved, resumed;
+    double time[BISE_TIME_PARTS]; /* of the last step; zeros in float32 */
 } loop;
 
 /* Names are checked by the table of settings; the last one is the rest. */
@@ -206,6 +207,22 @@ static bise_status log_start(loop *l, bise_error *err)
     return s;
 }
 
+/* Seconds of a step by part: those of the graph since before, and the two that
+ * are the trainer's. Float32 computation does not tell its parts apart. */
+static void split_time(loop *l, const double *before, double optimizer,
+                       double all)
+{
+    const double *now = bise_graph_seconds(l->graph);
+    if (strcmp(l->f->s->compute, "f32") == 0)
+        return;
+    l->time[BISE_TIME_OTHER] = all - optimizer;
+    for (int i = 0; i < BISE_STEP_PARTS; i++) {
+        l->time[i] = now[i] - before[i];
+        l->time[BISE_TIME_OTHER] -= l->time[i];
+    }
+    l->time[BISE_TIME_OPTIMIZER] = optimizer;
+}
+
 /* Feed and finish one step; the cursor moves only when it is done. */
 static bise_status one_step(loop *l, bise_step_report *r, double *seconds,
                             bise_error *err)
@@ -213,6 +230,8 @@ static bise_status one_step(loop *l, bise_step_report *r, double *seconds,
     const uint64_t start = bise_clock_ns();
     bise_train_state *st = &l->trainer.state;
     bool more = true;
+    double before[BISE_STEP_PARTS];
+    memcpy(before, bise_graph_seconds(l->graph), sizeof before);
     bise_trainer_begin(&l->trainer);
     bise_feed_begin(&l->feed, st->cursor);
     for (;;) {
@@ -224,10 +243,12 @@ static bise_status one_step(loop *l, bise_step_report *r, double *seconds,
         if (bise_trainer_add(&l->trainer, &b, err))
             return err->status;
     }
+    const uint64_t fed = bise_clock_ns();
     if (bise_trainer_finish(&l->trainer, r, err))
         return err->status;
     st->cursor = l->feed.cursor;
     *seconds = seconds_since(start);
+    split_time(l, before, seconds_since(fed), *seconds);
     st->seconds += *seconds;
     return BISE_OK;
 }
@@ -244,6 +265,7 @@ static bise_status after_step(loop *l, const bise_step_report *r,
         .tokens_per_second = (double)r->tokens / seconds,
         .tokens = st->tokens, .supervised = st->supervised,
         .peak_rss_bytes = bise_peak_rss_bytes() };
+    memcpy(line.time, l->time, sizeof line.time);
     const bool due = r->step % p->eval_every == 0 || r->step == p->feed.steps;
     if (due && evaluate(l, &line.eval_loss, err)) {
         /* Stopped while evaluating: the step itself is done and is logged. */

@@ -129,11 +129,39 @@ START_TEST(a_missing_log_is_an_error)
 }
 END_TEST
 
+START_TEST(writes_the_parts_of_a_step)
+{
+    bise_runlog *l;
+    bise_runlog_data d = { 0 };
+    bise_logline line = { .step = 1, .loss = 2, .lr = 1, .grad_norm = 1,
+                          .tokens_per_second = 1, .seconds = 1,
+                          .eval_loss = NAN, .tokens = 10 };
+    ck_ok(bise_runlog_open(&l, path, -1, &err));
+    ck_ok(bise_runlog_add(l, &line, NULL, &err));   /* no part, no object */
+    for (int i = 0; i < BISE_TIME_PARTS; i++)
+        line.time[i] = 0.5 + i;
+    line.step = 2;
+    line.tokens = 30;
+    ck_ok(bise_runlog_add(l, &line, NULL, &err));
+    ck_ok(bise_runlog_close(l, &err));
+    ck_ok(bise_runlog_read(&d, path, &err));
+    ck_assert_uint_eq(d.n, 2);
+    ck_assert_uint_eq(d.n_parts, BISE_TIME_PARTS);
+    ck_assert_uint_eq(d.part_tokens, 20);
+    for (int i = 0; i < BISE_TIME_PARTS; i++) {
+        ck_assert_str_eq(d.parts[i].name, bise_time_names[i]);
+        ck_assert_double_eq_tol(d.parts[i].seconds, 0.5 + i, 1e-12);
+    }
+    bise_runlog_data_fini(&d);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("runlog");
     TCase *t = tcase_create("log");
     tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, writes_the_parts_of_a_step);
     tcase_add_test(t, what_is_written_reads_back);
     tcase_add_test(t, resume_continues_the_log);
     tcase_add_test(t, a_cut_line_is_left_out);
