@@ -285,10 +285,12 @@ static bise_status put_rows(bise_run_job *j, size_t i, uint64_t offset,
         memcpy(j->window + (offset - j->window_at), data, n);
         return BISE_OK;
     }
+    pthread_mutex_lock(&j->writing);
     const bise_status s = bise_out_patch(j->outs[j->file_of[i]], offset, data,
                                          n, err);
     if (s == BISE_OK)
         bise_out_settle(j->outs[j->file_of[i]], offset, n);
+    pthread_mutex_unlock(&j->writing);
     return s;
 }
 
