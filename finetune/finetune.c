@@ -32,7 +32,7 @@ static int choice(const char *text, const char *choices)
 /* The precision of products. */
 static bise_compute compute_of(const bise_settings *s)
 {
-    return (bise_compute)choice(s->compute, "f32|bf16");
+    return (bise_compute)choice(s->compute, "f32|bf16|int8");
 }
 
 /* Open a list of files as a dataset. A resumed run finds its tokens where it
@@ -133,6 +133,8 @@ static bise_status make_adapter(bise_finetune *f, bise_error *err)
 /* "none" is no type's name. */
 bise_dtype bise_finetune_base_type(const bise_finetune *f)
 {
+    if (compute_of(f->s) == BISE_COMPUTE_INT8)
+        return BISE_DTYPE_I8;
     return bise_dtype_by_name(f->s->quantize_base);
 }
 
@@ -147,6 +149,11 @@ static bise_status plan_base(bise_finetune *f, bise_error *err)
                                      "q2_k, q5_1, q5_0, q4_1, q4_0, iq4_xs, "
                                      "iq4_nl, mxfp4, nvfp4 or none")
                    : BISE_OK;
+    if (t == BISE_DTYPE_I8 && strcmp(f->s->quantize_base, "none") != 0)
+        return bise_fail(err, BISE_EINVAL, "--compute int8 makes its own copy "
+                         "of the layers, --quantize-base %.40s another",
+                         f->s->quantize_base)
+                   ? bise_error_hint(err, "leave out one of them") : BISE_OK;
     if (t == BISE_DTYPE_NONE)
         return BISE_OK;
     return bise_basequant_plan(&f->plan.base_bytes, NULL, &f->base, t, err);

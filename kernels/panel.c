@@ -106,9 +106,16 @@ static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
         bise_nf4_decode(w->nf4, nf4_at(w, n, k0), (size_t)k, out);
         return;
     }
+    const int32_t row = stored_row(w, n);
+    if (w->row_scales) {
+        const int8_t *v = (const int8_t *)w->data +
+                          (size_t)row * w->row_bytes + (size_t)k0;
+        for (int32_t i = 0; i < k; i++)
+            out[i] = v[i] * w->row_scales[row];
+        return;
+    }
     const bise_dtype_info *d = bise_dtype_get(w->dtype);
     const int32_t bl = (int32_t)d->block_len;
-    const int32_t row = stored_row(w, n);
     const int32_t b0 = k0 / bl, b1 = (k0 + k + bl - 1) / bl;
     const uint8_t *src = (const uint8_t *)w->data +
                          (size_t)row * w->row_bytes +

@@ -46,6 +46,8 @@ typedef struct bise_matrix {
      * data and row_bytes are not used. NULL for other types. */
     const bise_nf4 *nf4;
     uint64_t nf4_first;
+    /* I8: weight = value row_scales[stored row]. NULL for other types. */
+    const float *row_scales;
 } bise_matrix;
 
 /* Slots of an instruction set. m <= BISE_PANEL_ROWS rows, nc <= 32 columns. */

@@ -7,8 +7,6 @@
 
 #include "kernels/panel8.h"
 
-#include <stdalign.h>
-
 #define COLS BISE_PANEL8_COLS
 #define ROWS BISE_PANEL8_ROWS
 #define GROUP BISE_PANEL8_GROUP
@@ -17,8 +15,8 @@
 
 /* Scratch of a worker: the packed panels of a group. */
 typedef struct scratch {
-    alignas(64) int8_t packed[DEPTH * GROUP];
-    alignas(64) int32_t start[GROUP];
+    int8_t packed[DEPTH * GROUP];
+    int32_t start[GROUP];
     float scales[GROUP];
     const int8_t *rows[DEPTH];
 } scratch;

@@ -20,10 +20,11 @@
 #include <stdint.h>
 
 #include "core/cpu.h"
+#include "kernels/panel.h"
 
 #define BISE_PANEL8_COLS 32   /* output columns of a panel */
 #define BISE_PANEL8_ROWS 12   /* rows of x in one call of a micro-kernel */
-#define BISE_PANEL8_GROUP 256 /* output columns of a task */
+#define BISE_PANEL8_GROUP BISE_PANEL_GROUP /* output columns of a task */
 #define BISE_PANEL8_DEPTH 1024 /* reduction steps packed at a time; exact up to
                                   2^31 / (255 * 127) = 66311 */
 

@@ -33,6 +33,8 @@ typedef struct job {
     bise_linear view;       /* all rows in the file's order */
     bise_packed *to;
     float *absmax;          /* NF4: [blocks] */
+    float *row_scales;      /* I8: [rows] */
+    bise_panel8_ops panel8;
     float *slabs;           /* [workers, slab_rows * in] */
     int32_t slab_rows;
     _Atomic uint64_t bad;   /* first weight that is not finite */
@@ -55,11 +57,11 @@ bool bise_basequant_takes(bise_role role)
 
 /* The parts of one packed weight: codes, then absmax codes, then nested. */
 typedef struct layout {
-    uint64_t codes, absmax8, nested, all;
+    uint64_t codes, absmax8, nested, all; /* nested: of I8 its row scales */
 } layout;
 
 /* Sizes in bytes; block types have codes only. */
-static layout layout_of(bise_dtype t, uint64_t n)
+static layout layout_of(bise_dtype t, uint64_t n, uint64_t rows)
 {
     layout l = { .codes = t == BISE_DTYPE_NF4 ? (n + 1) / 2
                                               : bise_dtype_bytes(t, n) };
@@ -68,6 +70,8 @@ static layout layout_of(bise_dtype t, uint64_t n)
         l.nested = bise_nf4_blocks(l.absmax8, BISE_NF4_NESTED) *
                    sizeof(float);
     }
+    if (t == BISE_DTYPE_I8)
+        l.nested = rows * sizeof(float);
     /* each part at a cache line */
     l.all = (l.codes + 63) / 64 * 64 + (l.absmax8 + 63) / 64 * 64 + l.nested;
     return l;
@@ -81,7 +85,7 @@ static bise_status check_one(const bise_checkpoint *c, const bise_weight *w,
     const bise_tensor *from = w->tensor;
     const uint32_t block = bise_dtype_get(t)->block_len;
     bise_status s = BISE_OK;
-    if (bise_dtype_is_quant(from->dtype)) {
+    if (t != BISE_DTYPE_I8 && bise_dtype_is_quant(from->dtype)) {
         s = bise_fail(err, BISE_EUNSUPPORTED, "the base is quantized already: "
                       "'%s' is %s", from->name,
                       bise_dtype_get(from->dtype)->name);
@@ -106,7 +110,7 @@ bise_status bise_basequant_plan(uint64_t *bytes, uint64_t *source,
                                 bise_error *err)
 {
     uint64_t to = 0, from = 0;
-    if (t != BISE_DTYPE_NF4 &&
+    if (t != BISE_DTYPE_NF4 && t != BISE_DTYPE_I8 &&
         (!bise_dtype_is_quant(t) || !bise_codec_get(t)->encode))
         return bise_fail(err, BISE_EUNSUPPORTED, "bise does not quantize to "
                          "%s", bise_dtype_get(t)->name);
@@ -116,7 +120,8 @@ bise_status bise_basequant_plan(uint64_t *bytes, uint64_t *source,
             continue;
         if (check_one(c, w, t, err))
             return err->status;
-        to += layout_of(t, bise_tensor_count(w->tensor)).all;
+        to += layout_of(t, bise_tensor_count(w->tensor),
+                        bise_tensor_rows(w->tensor)).all;
         from += w->tensor->bytes;
     }
     *bytes = to;
@@ -166,6 +171,11 @@ static void slab_task(void *ctx, size_t index, int worker)
     } else if (j->to->dtype == BISE_DTYPE_NF4) {
         (void)bise_nf4_encode(j->to->data + first / 2,
                               j->absmax + first / BISE_NF4_BLOCK, x, n);
+    } else if (j->to->dtype == BISE_DTYPE_I8) {
+        int8_t *to = (int8_t *)j->to->data + first;
+        for (int32_t r = 0; r < rows; r++)
+            j->row_scales[r0 + r] = bise_panel8_encode(
+                &j->panel8, to + (size_t)r * in, x + (size_t)r * in, in);
     } else {
         bise_codec_get(j->to->dtype)->encode(
             j->to->data + bise_dtype_bytes(j->to->dtype, first), x,
@@ -193,14 +203,19 @@ static int32_t rows_of_slab(int32_t in)
 }
 
 /* Memory of the copy, and for NF4 the view of it. */
-static bise_status make_room(bise_packed *p, bise_dtype t, uint64_t n,
-                             const bise_dynmap *map, bise_error *err)
+static bise_status make_room(bise_packed *p, bise_dtype t,
+                             const bise_tensor *from, const bise_dynmap *map,
+                             bise_error *err)
 {
-    const layout l = layout_of(t, n);
+    const uint64_t n = bise_tensor_count(from);
+    const layout l = layout_of(t, n, bise_tensor_rows(from));
     uint8_t *data = bise_alloc_aligned(l.all);
     if (!data)
         return bise_fail_nomem(err);
     *p = (bise_packed){ .dtype = t, .data = data, .bytes = l.codes };
+    if (t == BISE_DTYPE_I8)
+        p->row_scales = (const float *)(const void *)(data + (l.codes + 63) /
+                                                             64 * 64);
     if (t != BISE_DTYPE_NF4)
         return BISE_OK;
     uint8_t *absmax8 = data + (l.codes + 63) / 64 * 64;
@@ -216,7 +231,7 @@ static bise_status make_room(bise_packed *p, bise_dtype t, uint64_t n,
 /* The second quantization of a finished tensor. */
 static void nest(bise_packed *p, float *absmax, const bise_dynmap *map)
 {
-    const layout l = layout_of(p->dtype, p->nf4.n);
+    const layout l = layout_of(p->dtype, p->nf4.n, 0);
     uint8_t *absmax8 = p->data + (l.codes + 63) / 64 * 64;
     float *nested = (float *)(void *)(absmax8 + (l.absmax8 + 63) / 64 * 64);
     p->nf4.offset = bise_nf4_nest(absmax8, nested, absmax, l.absmax8, map);
@@ -266,6 +281,10 @@ static bise_status quantize_one(bise_basequant *b, bise_weight *w,
     const size_t slab = (size_t)j.slab_rows * (size_t)j.view.in;
     j.slabs = bise_alloc_array(slab * (size_t)bise_pool_threads(pool),
                                sizeof(float));
+    if (p->dtype == BISE_DTYPE_I8) {
+        j.row_scales = (float *)(void *)(p->data + (n + 63) / 64 * 64);
+        bise_panel8_ops_init(&j.panel8, bise_cpu_level());
+    }
     if (p->dtype == BISE_DTYPE_NF4)
         j.absmax = bise_alloc_array(bise_nf4_blocks(n, BISE_NF4_BLOCK),
                                     sizeof(float));
@@ -292,7 +311,7 @@ static bise_status quantize_all(bise_basequant *b, bise_dtype t,
         if (!bise_basequant_takes(w->role))
             continue;
         bise_packed *p = &b->packed[b->n];
-        if (make_room(p, t, bise_tensor_count(w->tensor), &b->map, err))
+        if (make_room(p, t, w->tensor, &b->map, err))
             return err->status;
         b->n++;
         if (quantize_one(b, w, p, pool, err))

@@ -3,7 +3,8 @@
  * routers stay as they are stored. The copy is made once, slab by slab on all
  * threads; of the source only the slabs being read are resident. Block types
  * get the bytes that `bise quantize --pure` without an importance matrix gives
- * their rows; NF4 those of bitsandbytes, with double quantization.
+ * their rows; NF4 those of bitsandbytes, with double quantization. I8, for int8
+ * computation, has a scale per row (kernels/panel8.h) and is made of any type.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_BASEQUANT_H
@@ -20,7 +21,7 @@ typedef struct bise_basequant bise_basequant;
 
 /* True for the weights that are quantized: matrices of layers, not routers. */
 bool bise_basequant_takes(bise_role role);
-/* Bytes of the copy in type t (NF4 or a block type with an encoder), and of
+/* Bytes of the copy in type t (NF4, I8 or a block type with an encoder), and of
  * the stored weights that it replaces (source may be NULL). Refuses a base
  * that is quantized already, and rows that t cannot cut into blocks. */
 BISE_NODISCARD bise_status bise_basequant_plan(uint64_t *bytes,

@@ -29,6 +29,7 @@ typedef struct bise_packed {
     uint8_t *data;             /* rows in the order of the file */
     uint64_t bytes;
     bise_nf4 nf4;              /* dtype NF4: the view of data */
+    const float *row_scales;   /* dtype I8: one for each row, behind data */
 } bise_packed;
 
 /* One weight of the model. Its bytes come from bise_store_data or

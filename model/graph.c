@@ -315,9 +315,6 @@ static bise_status check_options(const bise_graph *g, bise_error *err)
     if (g->o.max_tokens < 1)
         return bise_fail(err, BISE_EINVAL, "a graph for %d tokens",
                          g->o.max_tokens);
-    if (g->o.compute != BISE_COMPUTE_F32 && g->o.compute != BISE_COMPUTE_BF16)
-        return bise_fail(err, BISE_EUNSUPPORTED,
-                         "int8 computation is not built");
     if (f->kv_lora && g->o.train)
         return bise_fail(err, BISE_EUNSUPPORTED, "training of %s models "
                          "(latent attention) is not supported",
@@ -329,11 +326,18 @@ static bise_status check_options(const bise_graph *g, bise_error *err)
 static void use_panels(bise_graph *g)
 {
     const bise_cpu level = g->e.k->level;
-    if (g->o.compute != BISE_COMPUTE_BF16 && level < BISE_CPU_AVX512)
+    if (g->o.compute == BISE_COMPUTE_F32 && level < BISE_CPU_AVX512)
         return;
     bise_panel_ops_init(&g->panel, level);
     g->e.panel = &g->panel;
-    const size_t need = bise_panel_scratch(&g->panel) / sizeof(float);
+    size_t need = bise_panel_scratch(&g->panel);
+    if (g->o.compute == BISE_COMPUTE_INT8) {
+        bise_panel8_ops_init(&g->panel8, level);
+        g->e.panel8 = &g->panel8;
+        if (need < bise_panel8_scratch())
+            need = bise_panel8_scratch();
+    }
+    need = (need + sizeof(float) - 1) / sizeof(float);
     if (g->e.scratch_floats < need)
         g->e.scratch_floats = need;
 }

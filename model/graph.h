@@ -21,6 +21,8 @@ typedef struct bise_graph bise_graph;
 #define BISE_EMBED_ROWS 256 /* rows of a mapped embedding that training looks
                                up before it releases their pages */
 
+/* Precision of products with frozen weights. INT8: as BF16, and training of
+ * dense layers multiplies weights that are I8 (basequant.h) as integers. */
 typedef enum { BISE_COMPUTE_F32, BISE_COMPUTE_BF16, BISE_COMPUTE_INT8 }
     bise_compute;
 typedef enum { BISE_CKPT_AUTO, BISE_CKPT_ON, BISE_CKPT_OFF } bise_ckpt_mode;

@@ -10,6 +10,7 @@
 #include "model/attention_bf16.h"
 #include "model/graph.h"
 #include "model/linear.h"
+#include "model/matmul_int8.h"
 #include "model/rows16.h"
 
 /* The groups of linears of a layer in the order of the data flow. */
@@ -108,6 +109,8 @@ struct bise_graph {
     bool rows16;
     graph_acts16 *acts16;             /* [L] */
     bise_adapters16 ad16;
+    bise_rows8 rows8;                 /* int8 computation */
+    bise_panel8_ops panel8;           /* what e.panel8 points at */
     float *stream;                    /* [T, C]: the residual stream */
     float *fq, *fk, *fv, *fgate, *fup, *delta;
     bise_rows16 normed16, hidden16, dx16, dq16, dk16, dv16, dgate16, dup16;

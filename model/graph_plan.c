@@ -253,6 +253,18 @@ static void plan_adapters16(bise_graph *g, carver *c)
     g->ad16.low = carve(c, rank * (uint64_t)g->o.max_tokens, sizeof(uint16_t));
 }
 
+/* Rows as 8-bit integers: of the widest operand. */
+static void plan_rows8(bise_graph *g, carver *c)
+{
+    const bise_config *f = g->f;
+    int32_t width = f->C > f->F ? f->C : f->F;
+    width = f->H * f->D > width ? f->H * f->D : width;
+    g->rows8.x = carve(c, (uint64_t)g->o.max_tokens * bise_stride8(width), 1);
+    g->rows8.scales = floats(c, (uint64_t)g->o.max_tokens, 1);
+    g->rows8.fold = floats(c, (uint64_t)width, 1);
+    g->ad16.rows8 = &g->rows8;
+}
+
 /* Everything of the bf16 path: what layers keep, then what they share. */
 static void plan_rows16(bise_graph *g, carver *c)
 {
@@ -261,6 +273,8 @@ static void plan_rows16(bise_graph *g, carver *c)
     const int32_t HD = f->H * f->D, KD = f->K * f->D;
     plan_acts16(g, c);
     plan_adapters16(g, c);
+    if (g->o.compute == BISE_COMPUTE_INT8)
+        plan_rows8(g, c);
     g->stream = floats(c, T, (uint64_t)f->C);
     g->fq = floats(c, T, (uint64_t)HD);
     g->fk = floats(c, T, (uint64_t)KD);
@@ -303,7 +317,7 @@ uint64_t graph_plan(bise_graph *g, void *base)
         g->e.rounded = floats(&c, T > (uint64_t)g->chunk ? T :
                                       (uint64_t)g->chunk,
                               (uint64_t)widest_input(g));
-    if (g->o.compute == BISE_COMPUTE_BF16)
+    if (g->o.compute != BISE_COMPUTE_F32)
         g->e.x16 = plan_bf16(g, &c);
     if (g->rows16) {
         plan_rows16(g, &c);

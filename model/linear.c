@@ -34,8 +34,8 @@ static bise_status source_of(const uint8_t **data, uint64_t *bytes,
 static bise_status find_decoder(bise_linear *l, const bise_tensor *t,
                                 bise_error *err)
 {
-    if (l->nf4 || l->dtype == BISE_DTYPE_F32 || l->dtype == BISE_DTYPE_BF16 ||
-        l->dtype == BISE_DTYPE_F16)
+    if (l->nf4 || l->row_scales || l->dtype == BISE_DTYPE_F32 ||
+        l->dtype == BISE_DTYPE_BF16 || l->dtype == BISE_DTYPE_F16)
         return BISE_OK;
     const bise_codec *codec = bise_codec_get(l->dtype);
     if (!codec || !codec->decode)
@@ -79,6 +79,8 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
         .dtype = dtype, .data = data + at, .row_bytes = row_bytes,
         .nf4_first = row * (uint64_t)in,
     };
+    if (dtype == BISE_DTYPE_I8 && w->packed)
+        l->row_scales = w->packed->row_scales + row;
     if (dtype == BISE_DTYPE_NF4)
         l->nf4 = w->packed ? &w->packed->nf4 : w->nf4;
     if (!w->packed) {
@@ -163,7 +165,7 @@ void bise_linear_fini(bise_linear *l)
 
 /* Row of the file that holds row r in half order (mistral3.md 2.6):
  * half row h D + b D/2 + i is interleaved row h D + 2 i + b. */
-static int32_t file_row(const bise_linear *l, int32_t r)
+int32_t bise_linear_file_row(const bise_linear *l, int32_t r)
 {
     const int32_t D = l->pair_rows;
     if (!D)
@@ -172,10 +174,20 @@ static int32_t file_row(const bise_linear *l, int32_t r)
     return r - in_head + 2 * (in_head % (D / 2)) + b;
 }
 
+bise_matrix bise_linear_matrix(const bise_linear *l)
+{
+    return (bise_matrix){
+        .dtype = l->dtype, .data = l->data, .row_bytes = l->row_bytes,
+        .N = l->out, .K = l->in, .pair_rows = l->pair_rows,
+        .scales = l->scales, .block = l->scale_block, .nf4 = l->nf4,
+        .nf4_first = l->nf4_first, .row_scales = l->row_scales,
+    };
+}
+
 /* For dot products straight from the file. */
 const void *bise_linear_stored(const bise_linear *l, int32_t r)
 {
-    return l->data + (uint64_t)file_row(l, r) * l->row_bytes;
+    return l->data + (uint64_t)bise_linear_file_row(l, r) * l->row_bytes;
 }
 
 /* Decode a part of one row. The decoders of block types work on whole blocks,
@@ -183,7 +195,7 @@ const void *bise_linear_stored(const bise_linear *l, int32_t r)
 void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
                       int32_t first, int32_t n, float *out)
 {
-    const int32_t row = file_row(l, r);
+    const int32_t row = bise_linear_file_row(l, r);
     if (l->nf4) {
         bise_nf4_decode(l->nf4, l->nf4_first + (uint64_t)row *
                                     (uint64_t)l->in + (uint64_t)first,
@@ -199,6 +211,9 @@ void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
         k->bf16_to_f32(out, (const uint16_t *)(const void *)p, (size_t)n);
     else if (l->dtype == BISE_DTYPE_F16)
         k->f16_to_f32(out, (const uint16_t *)(const void *)p, (size_t)n);
+    else if (l->row_scales)
+        for (int32_t i = 0; i < n; i++)
+            out[i] = ((const int8_t *)p)[i] * l->row_scales[row];
     else
         l->decode(out, p, (size_t)n);
     if (!l->scales)

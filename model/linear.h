@@ -16,6 +16,7 @@
 #include "kernels/codec.h"
 #include "kernels/kernels.h"
 #include "kernels/panel.h"
+#include "kernels/panel8.h"
 #include "model/checkpoint.h"
 #include "model/lora.h"
 
@@ -32,6 +33,7 @@ typedef struct bise_exec {
      * x16, which holds [T, width + 32] for the widest operand, inputs are
      * rounded to bf16. */
     const bise_panel_ops *panel;
+    const bise_panel8_ops *panel8; /* 8-bit products, with int8 computation */
     uint16_t *x16;
     /* [T, widest input]: inputs of base products are rounded as llama.cpp
      * does (activations.h); NULL leaves them as they are. */
@@ -60,6 +62,7 @@ typedef struct bise_linear {
     int32_t scale_block, scale_cols;
     const bise_nf4 *nf4;       /* NF4: codes and scales instead of data */
     uint64_t nf4_first;        /* place of the first weight in them */
+    const float *row_scales;   /* I8: weight = value * scale of the file row */
     bool mapped;               /* data is in the mapping of a file */
     bise_branch *branches;     /* owned */
     int32_t n_branches, rank;  /* rank: sum over branches */

@@ -7,6 +7,10 @@
 
 #include "model/linear.h"
 
+/* Row of the file that holds row r in half order. */
+int32_t bise_linear_file_row(const bise_linear *l, int32_t r);
+/* The weight as the panels see it; borrows from l. */
+bise_matrix bise_linear_matrix(const bise_linear *l);
 /* Stored bytes of row r (half order). */
 const void *bise_linear_stored(const bise_linear *l, int32_t r);
 /* Columns [first, first + n) of row r as float32; first and n are multiples of

@@ -15,6 +15,7 @@
 #include "core/bytes.h"
 #include "core/rng.h"
 #include "model/linear_int.h"
+#include "model/matmul_int8.h"
 
 #define COLS BISE_PANEL_COLS
 #define WIDE BISE_PANEL_GROUP /* columns of a task */
@@ -39,6 +40,7 @@ typedef struct job {
     float *dx, *h;
     const float *h_saved;
     int32_t T, blocks, x_tasks;
+    int first, end; /* backward: the linears of this pass */
     bool add;
 } job;
 
@@ -267,14 +269,21 @@ static size_t groups_of(const bise_linear *l, bool back)
     return (size_t)((back ? l->in : l->out) + WIDE - 1) / WIDE;
 }
 
-static bise_matrix matrix_of(const bise_linear *l)
+/* 8-bit products of a linear? */
+static bool in_int8(const job *g, const bise_linear *l)
 {
-    return (bise_matrix){
-        .dtype = l->dtype, .data = l->data, .row_bytes = l->row_bytes,
-        .N = l->out, .K = l->in, .pair_rows = l->pair_rows,
-        .scales = l->scales, .block = l->scale_block,
-        .nf4 = l->nf4, .nf4_first = l->nf4_first,
-    };
+    return g->w->rows8 && l->row_scales;
+}
+
+/* The frozen weights' product of j, in the linear's way of computing. */
+static void run_base(const job *g, const bise_linear *l,
+                     const bise_panel_job *j, int32_t t0, int32_t group,
+                     void *scratch)
+{
+    if (in_int8(g, l))
+        bise_int8_run(g->e, g->w->rows8, l, j, t0, group, scratch);
+    else
+        bise_panel_run(g->e->panel, j, group, scratch);
 }
 
 /* Rows of a block of tokens. */
@@ -293,7 +302,7 @@ static void forward_task(void *ctx, size_t index, int worker)
     while (group >= groups_of(&g->l[li], false))
         group -= groups_of(&g->l[li++], false);
     const bise_linear *l = &g->l[li];
-    const bise_matrix w = matrix_of(l);
+    const bise_matrix w = bise_linear_matrix(l);
     float *scratch = scratch_of(g->e, worker);
     bise_panel_job j = {
         .w = &w, .x_bf16 = g->x.data + (size_t)t0 * g->x.ld, .ldx = g->x.ld,
@@ -301,7 +310,7 @@ static void forward_task(void *ctx, size_t index, int worker)
         .T = block_rows(g, t0), .add = g->add,
     };
     if (!l->n_branches) {
-        bise_panel_run(g->e->panel, &j, (int32_t)group, scratch);
+        run_base(g, l, &j, t0, (int32_t)group, scratch);
         return;
     }
     place p = { 0 };
@@ -320,7 +329,7 @@ static void forward_task(void *ctx, size_t index, int worker)
         set_low(g, &p, t0, &j);
         /* The first one with the frozen weights, others on top. */
         if (!base)
-            bise_panel_run(g->e->panel, &j, (int32_t)group, scratch);
+            run_base(g, l, &j, t0, (int32_t)group, scratch);
         else
             bise_panel_low_rank(g->e->panel, &j, (int32_t)group, scratch);
         base = true;
@@ -336,6 +345,8 @@ void bise_rows16_forward(const bise_exec *e, const bise_adapters16 *w,
     size_t groups = 0;
     for (int i = 0; i < n; i++)
         groups += groups_of(&l[i], false);
+    if (in_int8(&g, l))
+        bise_int8_input(e, w->rows8, l, x, T);
     bise_pool_run(e->pool, groups * (size_t)g.blocks, forward_task, &g);
 }
 
@@ -562,8 +573,8 @@ static void backward_task(void *ctx, size_t index, int worker)
     const int32_t group = (int32_t)(index / (size_t)g->blocks);
     const int32_t in = g->l->in;
     float *scratch = scratch_of(g->e, worker);
-    for (int i = 0; i < g->n; i++) {
-        const bise_matrix w = matrix_of(&g->l[i]);
+    for (int i = g->first; i < g->end; i++) {
+        const bise_matrix w = bise_linear_matrix(&g->l[i]);
         bise_panel_job j = {
             .w = &w, .transposed = true, .ldy = (size_t)in,
             .T = block_rows(g, t0), .y = g->dx + (size_t)t0 * (size_t)in,
@@ -571,7 +582,7 @@ static void backward_task(void *ctx, size_t index, int worker)
             .ldx = g->dy[i].ld, .add = i > 0,
         };
         const bool first = first_dx(g, i, t0, &j);
-        bise_panel_run(g->e->panel, &j, group, scratch);
+        run_base(g, &g->l[i], &j, t0, group, scratch);
         more_dx(g, i, &j, t0, group, first, scratch);
     }
 }
@@ -582,6 +593,13 @@ void bise_rows16_backward(const bise_exec *e, const bise_adapters16 *w,
 {
     job g = { .e = e, .w = w, .l = l, .n = n, .dx = dx, .dy = dy, .T = T,
               .blocks = (T + TOKEN_BLOCK - 1) / TOKEN_BLOCK };
-    bise_pool_run(e->pool, groups_of(l, true) * (size_t)g.blocks,
-                  backward_task, &g);
+    const size_t tasks = groups_of(l, true) * (size_t)g.blocks;
+    /* Quantized rows of one linear at a time; else all in one task. */
+    for (; g.first < n; g.first = g.end) {
+        const bool int8 = in_int8(&g, &l[g.first]);
+        g.end = int8 ? g.first + 1 : n;
+        if (int8)
+            bise_int8_gradient(e, w->rows8, &l[g.first], dy[g.first], T);
+        bise_pool_run(e->pool, tasks, backward_task, &g);
+    }
 }

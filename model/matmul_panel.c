@@ -31,16 +31,6 @@ bool bise_panels_used(const bise_exec *e, int32_t T)
     return e->panel && T > THIN_TOKENS;
 }
 
-static bise_matrix matrix_of(const bise_linear *l)
-{
-    return (bise_matrix){
-        .dtype = l->dtype, .data = l->data, .row_bytes = l->row_bytes,
-        .N = l->out, .K = l->in, .pair_rows = l->pair_rows,
-        .scales = l->scales, .block = l->scale_block,
-        .nf4 = l->nf4, .nf4_first = l->nf4_first,
-    };
-}
-
 /* Row stride of x16: never a multiple of the cache's set span. */
 static size_t stride16(int32_t width)
 {
@@ -138,7 +128,7 @@ void bise_panels_forward(const bise_exec *e, const bise_linear *l, int n,
 {
     panel_run r = { .e = e, .l = l, .h = h, .n = n, .T = T };
     for (int i = 0; i < n; i++) {
-        r.w[i] = matrix_of(&l[i]);
+        r.w[i] = bise_linear_matrix(&l[i]);
         r.jobs[i] = (bise_panel_job){ .w = &r.w[i], .y = y[i], .T = T,
                                       .ldy = (size_t)l[i].out, .add = add };
         set_input(&r, &r.jobs[i], x, l[i].in, i == 0);
@@ -151,7 +141,7 @@ void bise_panels_backward(const bise_exec *e, const bise_linear *l, int n,
 {
     for (int i = 0; i < n; i++) {
         panel_run r = { .e = e, .l = &l[i], .n = 1, .T = T };
-        r.w[0] = matrix_of(&l[i]);
+        r.w[0] = bise_linear_matrix(&l[i]);
         r.jobs[0] = (bise_panel_job){ .w = &r.w[0], .transposed = true,
                                       .y = dx, .ldy = (size_t)l[i].in,
                                       .T = T, .add = add || i > 0 };

@@ -28,6 +28,7 @@ typedef struct bise_adapters16 {
     float *dh;          /* [T, R] */
     uint16_t *ht, *dht; /* [R, ld]: h and dh transposed */
     size_t ld;
+    const struct bise_rows8 *rows8; /* int8 computation, or NULL */
     uint16_t *low;      /* [T, r] of the branches: h or dh, ranks made even */
 } bise_adapters16;
 

@@ -130,6 +130,10 @@ static void check_row(const bise_linear *l, int32_t r, const bise_weight *w,
     bise_linear_row(l, r, got);
     if (w->packed->dtype == BISE_DTYPE_NF4)
         bise_nf4_decode(&w->packed->nf4, s * in, in, want);
+    else if (w->packed->dtype == BISE_DTYPE_I8)
+        for (size_t i = 0; i < in; i++)
+            want[i] = (float)(int8_t)w->packed->data[s * in + i] *
+                      w->packed->row_scales[s];
     else
         bise_codec_get(w->packed->dtype)->decode(
             want, w->packed->data + bise_dtype_bytes(w->packed->dtype, s * in),
@@ -145,7 +149,8 @@ START_TEST(linears_read_the_copy_in_any_row_order)
     bise_basequant *b = NULL;
     open_model(_i & 1 ? NATIVE : MISTRAL,
                _i & 1 ? BISE_NAMES_NATIVE : BISE_NAMES_HF);
-    ck_ok(bise_basequant_new(&b, &c, _i & 2 ? BISE_DTYPE_Q8_0 :
+    ck_ok(bise_basequant_new(&b, &c, _i & 4 ? BISE_DTYPE_I8 :
+                                    _i & 2 ? BISE_DTYPE_Q8_0 :
                                              BISE_DTYPE_NF4, NULL, NULL,
                              &err));
     const bise_weight *w = bise_checkpoint_get(&c, BISE_ROLE_Q, 1);
@@ -332,7 +337,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, bytes_are_those_of_the_encoders, 0,
                         sizeof types / sizeof *types);
-    tcase_add_loop_test(t, linears_read_the_copy_in_any_row_order, 0, 4);
+    tcase_add_loop_test(t, linears_read_the_copy_in_any_row_order, 0, 6);
     tcase_add_test(t, experts_are_quantized_routers_are_not);
     tcase_add_test(t, slices_of_a_stack_are_ranges_of_its_codes);
     tcase_add_test(t, threads_do_not_change_a_byte);

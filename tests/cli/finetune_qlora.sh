@@ -75,6 +75,21 @@ status 0 "$bise" finetune -o "$dir/again" --resume
 cmp -s "$dir/t1/adapter_model.safetensors" \
     "$dir/again/adapter_model.safetensors" || fail "resumed adapter differs"
 
+# In int8 the copy has a scale per row: near the plain run, any threads, and no
+# other copy beside it.
+for n in 1 2; do
+    status 0 "$bise" finetune "$model" $short --compute int8 -o "$dir/i$n" \
+        --threads $n --json
+done
+loss=$(value eval_loss_last)
+awk "BEGIN { d = ($loss - $plain) / $plain; exit !(d < 0.01 && d > -0.01) }" ||
+    fail "int8: evaluation loss $loss, plain $plain"
+cmp -s "$dir/i1/adapter_model.safetensors" \
+    "$dir/i2/adapter_model.safetensors" || fail "int8: threads differ"
+status 2 "$bise" finetune "$model" $short --compute int8 --quantize-base nf4 \
+    -o "$dir/no"
+has "$dir/err" "makes its own copy"
+
 # Another base is another run.
 rm -rf "$dir/again/checkpoints/4"
 status 2 "$bise" finetune -o "$dir/again" --resume --quantize-base q8_0
