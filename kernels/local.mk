@@ -130,6 +130,11 @@ TESTS += tests/check_panel
 tests_check_panel_SOURCES = tests/check_panel.c
 tests_check_panel_CPPFLAGS = $(test_cppflags)
 tests_check_panel_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_packed
+TESTS += tests/check_packed
+tests_check_packed_SOURCES = tests/check_packed.c
+tests_check_packed_CPPFLAGS = $(test_cppflags)
+tests_check_packed_LDADD = $(test_ldadd)
 endif
 if HAVE_CHECK
 check_PROGRAMS += tests/check_ops
