@@ -342,6 +342,7 @@ typedef struct low_case {
     int32_t out, red;
 } low_case;
 
+/* Random operands; rows of e16 end in a zero when r is odd, then NaN. */
 static void make_low(low_case *c, int32_t T, int32_t N, int32_t K, int32_t r,
                      bool transposed)
 {

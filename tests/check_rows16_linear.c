@@ -70,6 +70,7 @@ typedef struct results {
     float *all, *h, *y[3], *dx, *grads;
 } results;
 
+/* A copy in bf16; what may be read beyond a row is finite, the rest NaN. */
 static bise_rows16 rows_of(const float *x, int32_t T, int32_t width)
 {
     const size_t ld = bise_stride16(width);
@@ -92,6 +93,7 @@ static float *draw_rounded(uint64_t stream, size_t n)
     return x;
 }
 
+/* Random modules of rank r, r + 1, ... on the linears; number 1 is trained. */
 static void make_adapter(adapter *a, const group *g, int which)
 {
     const size_t r = (size_t)g->s.r[which];
@@ -139,6 +141,7 @@ static void make_weight(group *g, int i)
         g->l[i].decode = codec->decode;
 }
 
+/* Weights, inputs and both adapters of a setup. */
 static void make_group(group *g, const setup *s)
 {
     const size_t T = (size_t)s->T;
@@ -161,6 +164,7 @@ static void make_group(group *g, const setup *s)
     g->n_all += T * (g->rank + (size_t)s->in) + g->ad[1].n_values;
 }
 
+/* Everything that make_group made. */
 static void free_group(group *g)
 {
     for (int i = 0; i < g->s.n; i++) {
@@ -205,6 +209,7 @@ static void *poisoned(size_t bytes)
     return p;
 }
 
+/* Scratch for either path; ops NULL is float32 through OpenBLAS. */
 static bise_exec make_exec(const group *g, bise_pool *pool,
                            const bise_panel_ops *ops)
 {
@@ -339,7 +344,7 @@ static double *naive(const group *g, const results *at)
     return all;
 }
 
-/* Largest difference to want in [from, to), relative to the largest value. */
+/* No value is farther from want than tol times the largest one. */
 static void near(const char *what, const float *got, const double *want,
                  size_t n, double tol)
 {
@@ -352,6 +357,7 @@ static void near(const char *what, const float *got, const double *want,
                          n, (double)got[i], want[i], most);
 }
 
+/* Every part of the results by its own largest value. */
 static void compare(const char *who, const group *g, const results *r,
                     const double *want, double tol)
 {
