@@ -69,6 +69,13 @@ tests_check_release_SOURCES = tests/check_release.c
 tests_check_release_CPPFLAGS = $(test_cppflags)
 tests_check_release_LDADD = $(test_ldadd)
 endif
+if HAVE_CHECK
+check_PROGRAMS += tests/check_release_inputs
+TESTS += tests/check_release_inputs
+tests_check_release_inputs_SOURCES = tests/check_release_inputs.c
+tests_check_release_inputs_CPPFLAGS = $(test_cppflags)
+tests_check_release_inputs_LDADD = $(test_ldadd)
+endif
 TESTS += tests/cli/release.sh
 EXTRA_DIST += tests/cli/release.sh
 TESTS += tests/cli/release_judges.sh

@@ -219,6 +219,8 @@ static bise_status name_base(release *x)
             bise_json_dump(&f->text, v, 2, true);
             bise_str_putc(&f->text, '\n');
             f->bytes = f->text.len;
+            if (!bise_str_ok(&f->text))
+                s = bise_fail_nomem(x->err);
         }
         bise_json_free(v);
     }
@@ -281,7 +283,7 @@ static bise_status put_texts(release *x)
     }
     if (s == BISE_OK) {
         bise_release_modelfile(&text, x);
-        if (text.len)
+        if (text.len || !bise_str_ok(&text))
             s = bise_release_text(x, "Modelfile", &text);
     }
     if (s == BISE_OK) {
@@ -366,6 +368,8 @@ static bise_status write_folder(release *x, const char *out)
     const size_t n = x->n;
     if (s == BISE_OK) {
         bise_release_proof(&proof, x);
+        if (x->nomem)
+            proof.failed = true;
         s = bise_release_text(x, "provenance.json", &proof);
     }
     if (s == BISE_OK)

@@ -15,7 +15,7 @@
 #include "core/clock.h"
 #include "core/dtype.h"
 #include "core/file.h"
-#include "deploy/release_int.h"
+#include "deploy/release_facts.h"
 #include "formats/yaml.h"
 
 /* ---- front matter ---- */
@@ -152,9 +152,12 @@ static void put_summary(bise_str *out, const release *x)
     const char *r = x->r->relation;
     bise_str_printf(out, "# %s\n\n", name_of(x));
     if (strcmp(r, "quantized") == 0)
-        bise_str_puts(out, "Quantized files (GGUF) of ");
+        bise_str_printf(out, "Quantized %s of ", x->kinds[RELEASE_GGUF] ?
+                        "files (GGUF)" : "weights");
     else if (strcmp(r, "adapter") == 0)
         bise_str_puts(out, "A LoRA adapter for ");
+    else if (strcmp(r, "merge") == 0 && !x->adapters)
+        bise_str_puts(out, "A merge of weights made from ");
     else if (strcmp(r, "merge") == 0)
         bise_str_printf(out, "%" PRId64 " LoRA adapters merged into the "
                         "weights of ", x->adapters);
@@ -267,6 +270,7 @@ static void put_setting(bise_str *out, const release *x, const char *key)
     else
         bise_json_dump(&v, j, 0, false);
     bise_str_printf(out, "%s %s, ", key, bise_str_get(&v));
+    out->failed = out->failed || v.failed;
     bise_str_fini(&v);
 }
 
@@ -337,9 +341,9 @@ static void put_run_gguf(bise_str *out, const release *x)
     bise_str_puts(out, "### llama.cpp\n\n```sh\n");
     for (size_t i = 0; i < x->n; i++) {
         const release_item *f = &x->v[i];
-        const char *split = strstr(f->name, "-of-");
         if (f->kind != RELEASE_GGUF ||
-            (split && !strstr(f->name, "-00001-of-")))
+            (bise_release_is_split(f->name) &&
+             !strstr(f->name, "-00001-of-")))
             continue;
         bise_str_printf(out, "llama-server -hf %s:%s      # or: -m %s",
                         x->o->repo, f->type ? f->type : "", f->name);

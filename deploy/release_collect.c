@@ -34,6 +34,13 @@ bise_status bise_release_problem(release *x, const char *path, const char *fmt,
     return bad ? bise_fail_nomem(x->err) : BISE_OK;
 }
 
+const char *bise_release_keep(release *x, const char *s)
+{
+    const char *copy = s ? bise_arena_strdup(&x->arena, s) : NULL;
+    x->nomem = x->nomem || (s && !copy);
+    return copy;
+}
+
 /* A new file; names must differ. */
 static release_item *add(release *x, release_kind kind, const char *name,
                          const char *disk)
@@ -227,7 +234,7 @@ static bise_status model_facts(release *x, const char *path)
         return s;
     s = bise_release_licence(x, bise_path_base(path), c.licence);
     if (!x->base_name)
-        x->base_name = bise_arena_strdup(&x->arena, c.base_name);
+        x->base_name = bise_release_keep(x, c.base_name);
     x->family = bise_family_name(c.config.family);
     bise_checkpoint_close(&c);
     return s;
@@ -265,7 +272,7 @@ static bise_status directory(release *x, const char *path)
     }
     for (size_t i = first; i < x->n && s == BISE_OK; i++)
         if (x->v[i].kind == RELEASE_HF || x->v[i].kind == RELEASE_NATIVE)
-            x->v[i].given = bise_arena_strdup(&x->arena, bise_path_base(base));
+            x->v[i].given = bise_release_keep(x, bise_path_base(base));
     x->used_top = x->used_top || weights;
     if (s == BISE_OK && x->n == first)
         s = bise_fail(x->err, BISE_EINVAL, "no model, adapter or GGUF file in "
@@ -279,7 +286,8 @@ static bise_status directory(release *x, const char *path)
 /* ---- single files ---- */
 
 /* A GGUF under a name from which the Hub and llama.cpp can tell its type:
- * NAME-TYPE.gguf, kept when the type is in it already. */
+ * NAME-TYPE.gguf, kept when the type is in it already. The parts of a split
+ * file find each other by their names, which are kept. */
 static bise_status gguf_file(release *x, const char *path)
 {
     release_item probe = { .disk = path };
@@ -288,6 +296,7 @@ static bise_status gguf_file(release *x, const char *path)
     const char *given = bise_path_base(path);
     snprintf(name, sizeof name, "%s", given);
     if (probe.kind == RELEASE_GGUF && probe.type &&
+        !bise_release_is_split(given) &&
         !bise_release_names_type(given, probe.type)) {
         const char *repo = strchr(x->o->repo, '/') + 1;
         size_t n = strlen(repo);
@@ -306,21 +315,52 @@ static bise_status gguf_file(release *x, const char *path)
     return BISE_OK;
 }
 
-/* A result of eval is kept until all files are known. */
+/* A result of eval is kept until all files are known. All of it goes into the
+ * provenance. */
 static bise_status json_file(release *x, const char *path)
 {
     bise_json *v = NULL;
+    bise_str text = { 0 };
     bise_status s = bise_json_load(&v, path, x->err);
     if (s == BISE_OK && (!bise_json_get(v, "tokens") ||
                          !bise_json_get(v, "loss"))) {
         s = bise_fail(x->err, BISE_EINVAL, "not a result of bise --json eval");
         s = bise_error_in(x->err, path, NULL);
     }
+    if (s == BISE_OK)
+        bise_json_dump(&text, v, 0, false);
+    const char *mark = bise_release_private(bise_str_get(&text), text.len);
+    if (s == BISE_OK && !bise_str_ok(&text))
+        s = bise_fail_nomem(x->err);
+    else if (s == BISE_OK && mark)
+        s = bise_fail(x->err, BISE_EINVAL, "it would publish a path of this "
+                      "machine ('%s...')", mark);
+    bise_str_fini(&text);
     if (s != BISE_OK)
         bise_json_free(v);
     else if (bise_json_append(x->evals, v) != 0)
         s = bise_fail_nomem(x->err);
     return s;
+}
+
+/* The older format of llama.cpp; its last field is the calibration file as it
+ * was given. */
+static bise_status dat_file(release *x, const char *path)
+{
+    bise_map m = { 0 };
+    bise_status s = bise_map_open(&m, path, x->err);
+    if (s != BISE_OK)
+        return s;
+    const char *mark = bise_release_private((const char *)m.data, m.size);
+    bise_map_close(&m);
+    if (mark) {
+        s = bise_fail(x->err, BISE_EINVAL, "it holds a path of a machine "
+                      "('%s...')", mark);
+        return s = bise_error_hint(x->err, "make it again as GGUF: bise "
+                                   "calibrate writes names only");
+    }
+    return add(x, RELEASE_IMATRIX, bise_path_base(path), path) ?
+        BISE_OK : x->err->status;
 }
 
 /* Recognized by what it is. */
@@ -334,8 +374,7 @@ bise_status bise_release_take(release *x, const char *path)
     else if (bise_ends_with(path, ".gguf"))
         s = gguf_file(x, path);
     else if (bise_ends_with(path, ".dat"))
-        s = add(x, RELEASE_IMATRIX, bise_path_base(path), path) ? BISE_OK :
-            x->err->status;
+        s = dat_file(x, path);
     else if (bise_ends_with(path, ".json"))
         s = json_file(x, path);
     else {
@@ -344,5 +383,7 @@ bise_status bise_release_take(release *x, const char *path)
         s = bise_error_hint(x->err, "an archive is unpacked first: bise unpack "
                             "A -o DIR");
     }
+    if (s == BISE_OK && x->nomem)
+        s = bise_fail_nomem(x->err);
     return s == BISE_OK ? s : bise_error_in(x->err, path, NULL);
 }

@@ -90,9 +90,9 @@ static void note_base(release *x, const char *id)
         id += sizeof site - 1;
     if (bise_release_is_id(id) && !bise_file_exists(id)) {
         if (!x->base)
-            x->base = bise_arena_strdup(&x->arena, id);
+            x->base = bise_release_keep(x, id);
     } else if (*id && !x->base_name)
-        x->base_name = bise_arena_strdup(&x->arena, base_of(id));
+        x->base_name = bise_release_keep(x, base_of(id));
 }
 
 /* Append DIR/name, when it is there. */
@@ -118,9 +118,12 @@ bise_status bise_release_read_card(release *x, const char *dir, bool adapter)
     bise_error e;
     bise_error_init(&e);
     bise_status s = append(x, &text, dir, "README.md");
+    /* A card that cannot be read is none. */
     if (s == BISE_OK && bise_yaml_front_matter(&front, bise_str_get(&text),
-                                               text.len, &e) != BISE_OK)
+                                               text.len, &e) != BISE_OK) {
         front = NULL;
+        x->nomem = x->nomem || e.status == BISE_ENOMEM;
+    }
     if (s == BISE_OK && !x->licence_text.len)
         s = append(x, &x->licence_text, dir, "LICENSE");
     if (s == BISE_OK)
@@ -167,6 +170,16 @@ bool bise_release_names_type(const char *name, const char *type)
     return false;
 }
 
+/* PREFIX-00001-of-00002.gguf */
+bool bise_release_is_split(const char *name)
+{
+    const size_t n = strlen(name);
+    unsigned no, count;
+    int used = 0;
+    return n > 20 && sscanf(name + n - 20, "-%5u-of-%5u.gguf%n", &no, &count,
+                            &used) == 2 && used == 20;
+}
+
 /* Strings of provenance must not be paths of this machine. */
 static bise_status check_keys(release *x, const bise_gguf_meta *m)
 {
@@ -201,17 +214,25 @@ static release_kind kind_of(const bise_gguf_meta *m)
     return RELEASE_GGUF;
 }
 
+/* The string of a key, NULL when there is none. */
+static const char *key_text(release *x, const bise_gguf_meta *m,
+                            const char *key)
+{
+    const char *s = bise_gguf_strdup(m, key, &x->arena);
+    x->nomem = x->nomem || (!s && bise_gguf_str(m, key, NULL));
+    return s;
+}
+
 /* Licence, base and serving facts of a model file. */
 static bise_status model_keys(release *x, const release_item *f,
                               const bise_gguf_meta *m)
 {
-    const char *licence = bise_gguf_strdup(m, "general.license", &x->arena);
-    note_base(x, bise_gguf_strdup(m, "general.base_model.0.repo_url",
-                                  &x->arena));
+    const char *licence = key_text(x, m, "general.license");
+    note_base(x, key_text(x, m, "general.base_model.0.repo_url"));
     if (bise_gguf_int(m, "bise.adapters", 0) > x->adapters)
         x->adapters = bise_gguf_int(m, "bise.adapters", 0);
     if (f->kind == RELEASE_GGUF) {
-        note_base(x, bise_gguf_strdup(m, "general.name", &x->arena));
+        note_base(x, key_text(x, m, "general.name"));
         x->chat = x->chat || bise_gguf_get(m, "tokenizer.chat_template");
         x->temperature = bise_gguf_float(m, "general.sampling.temp",
                                          x->temperature);
@@ -253,10 +274,14 @@ bise_status bise_release_st_meta(release *x, const release_item *f,
                                  const bise_json *meta)
 {
     bise_str text = { 0 };
-    bise_json_dump(&text, meta, 0, true);
+    if (meta)
+        bise_json_dump(&text, meta, 0, true);
     const char *mark = meta ? bise_release_private(bise_str_get(&text),
                                                    text.len) : NULL;
+    const bool ok = bise_str_ok(&text);
     bise_str_fini(&text);
+    if (!ok)
+        return bise_fail_nomem(x->err);
     if (mark) {
         bise_status s = bise_fail(x->err, BISE_EINVAL, "__metadata__ holds a "
                                   "path of a machine ('%s...')", mark);
@@ -395,6 +420,8 @@ bise_status bise_release_config(release *x, release_item *f, const char *name)
         bise_json_dump(&f->text, v, 2, false);
         bise_str_putc(&f->text, '\n');
         f->bytes = f->text.len;
+        if (!bise_str_ok(&f->text))
+            s = bise_fail_nomem(x->err);
     }
     bise_json_free(v);
     return s;

@@ -19,6 +19,8 @@ BISE_NODISCARD bise_status bise_release_read_card(release *x, const char *dir,
 BISE_NODISCARD bise_status bise_release_gguf(release *x, release_item *f);
 /* Is the type part of the file name, as the Hub looks for it? */
 bool bise_release_names_type(const char *name, const char *type);
+/* Is it one of the parts that llama-gguf-split names? */
+bool bise_release_is_split(const char *name);
 /* __metadata__ of safetensors: what it was made from. */
 BISE_NODISCARD bise_status bise_release_st_meta(release *x,
                                                 const release_item *f,

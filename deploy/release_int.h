@@ -62,6 +62,7 @@ typedef struct release {
     int64_t adapters;      /* merged into the weights; 0: none known */
     int64_t lora_r;
     bool quantized, chat, vision;
+    bool nomem;            /* a fact was lost: the release must fail */
     double temperature, top_p;
     int64_t top_k;
 } release;
@@ -71,6 +72,8 @@ BISE_NODISCARD bise_status bise_release_take(release *x, const char *path);
 /* Add a file made here; text is taken. */
 BISE_NODISCARD bise_status bise_release_text(release *x, const char *name,
                                              bise_str *text);
+/* A copy that lives as long as x; NULL sets x->nomem unless s is NULL. */
+const char *bise_release_keep(release *x, const char *s);
 /* Tell of something that the publisher should mend. */
 BISE_NODISCARD bise_status bise_release_problem(release *x, const char *path,
                                                 const char *fmt, ...)
@@ -86,6 +89,6 @@ void bise_release_modelfile(bise_str *out, const release *x);
 /* The file to name in examples: Q4_K_M if there is one, else the first. */
 const release_item *bise_release_example(const release *x, release_kind kind);
 /* provenance.json: an in-toto statement of all other files. */
-void bise_release_proof(bise_str *out, const release *x);
+void bise_release_proof(bise_str *out, release *x);
 
 #endif

@@ -42,12 +42,13 @@ static bise_json *subjects(const release *x)
 }
 
 /* A dependency known by where it is published. */
-static void add_uri(bise_json *list, const char *kind, const char *id,
-                    const char *name)
+static void add_uri(release *x, bise_json *list, const char *kind,
+                    const char *id, const char *name)
 {
     bise_json *o = bise_json_new_object();
     bise_str uri = { 0 };
     bise_str_printf(&uri, "https://huggingface.co/%s%s", kind, id);
+    x->nomem = x->nomem || !bise_str_ok(&uri);
     set_text(o, "uri", bise_str_get(&uri));
     set_text(o, "name", name);
     (void)bise_json_append(list, o);
@@ -55,7 +56,7 @@ static void add_uri(bise_json *list, const char *kind, const char *id,
 }
 
 /* Inputs with their hashes, then the base and data by their addresses. */
-static bise_json *dependencies(const release *x)
+static bise_json *dependencies(release *x)
 {
     bise_json *list = bise_json_new_array();
     for (size_t i = 0; i < x->n; i++) {
@@ -67,9 +68,10 @@ static bise_json *dependencies(const release *x)
         (void)bise_json_append(list, o);
     }
     if (x->base)
-        add_uri(list, "", x->base, "base model");
+        add_uri(x, list, "", x->base, "base model");
     for (int i = 0; i < x->o->n_datasets; i++)
-        add_uri(list, "datasets/", x->o->datasets[i], "training data");
+        add_uri(x, list, "datasets/", x->o->datasets[i],
+                "training data");
     const char *set = bise_json_string(bise_json_get(
         bise_json_get(x->run, "data"), "digest"), NULL);
     if (set) {
@@ -83,7 +85,7 @@ static bise_json *dependencies(const release *x)
 }
 
 /* The commands, with base names for paths. */
-static bise_json *commands(const release *x)
+static bise_json *commands(release *x)
 {
     bise_json *list = bise_json_new_array();
     bise_str c = { 0 };
@@ -101,6 +103,7 @@ static bise_json *commands(const release *x)
         bise_str_printf(&c, " --relation %s", x->o->relation);
     for (int i = 0; i < x->o->n_datasets; i++)
         bise_str_printf(&c, " --dataset %s", x->o->datasets[i]);
+    x->nomem = x->nomem || !bise_str_ok(&c);
     (void)bise_json_append(list, bise_json_new_string(bise_str_get(&c)));
     bise_str_fini(&c);
     return list;
@@ -126,7 +129,7 @@ static bise_json *weights(const release *x)
 }
 
 /* What the user chose, and what followed from it. */
-static bise_json *definition(const release *x)
+static bise_json *definition(release *x)
 {
     bise_json *d = bise_json_new_object(), *ext = bise_json_new_object();
     bise_json *in = bise_json_new_object();
@@ -170,7 +173,7 @@ static bise_json *details(void)
     return d;
 }
 
-void bise_release_proof(bise_str *out, const release *x)
+void bise_release_proof(bise_str *out, release *x)
 {
     bise_json *o = bise_json_new_object(), *p = bise_json_new_object();
     set_text(o, "_type", "https://in-toto.io/Statement/v1");
