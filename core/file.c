@@ -297,6 +297,7 @@ bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
         !(o->path = bise_strdup(path))) {
         if (o)
             bise_free(o->part);
+        bise_str_fini(&part);
         bise_free(o);
         return bise_fail_nomem(err);
     }

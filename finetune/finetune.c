@@ -149,6 +149,11 @@ static bise_status plan_base(bise_finetune *f, bise_error *err)
                                      "q2_k, q5_1, q5_0, q4_1, q4_0, iq4_xs, "
                                      "iq4_nl, mxfp4, nvfp4 or none")
                    : BISE_OK;
+    if (bise_dtype_by_name(f->s->quantize_base) == BISE_DTYPE_I8)
+        return bise_fail(err, BISE_EUNSUPPORTED, "bise does not quantize to "
+                         "I8 on its own")
+                   ? bise_error_hint(err, "--compute int8 makes such a copy of "
+                                     "the layers") : BISE_OK;
     if (t == BISE_DTYPE_I8 && strcmp(f->s->quantize_base, "none") != 0)
         return bise_fail(err, BISE_EINVAL, "--compute int8 makes its own copy "
                          "of the layers, --quantize-base %.40s another",
