@@ -287,7 +287,8 @@ bise_status bise_finetune_open(bise_finetune *f, const bise_settings *s,
     f->o = *o;
     if (open_inputs(f, err) == BISE_OK) {
         const double speed = bise_finetune_speed(o->pool, compute_of(s));
-        f->plan.program_bytes = bise_rss_bytes(NULL);
+        f->plan.program_bytes = o->program_bytes ? o->program_bytes
+                                                  : bise_rss_bytes(NULL);
         if (make_adapter(f, err) == BISE_OK && !make_plan(f, speed, err))
             return BISE_OK;
     }

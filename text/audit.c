@@ -180,7 +180,8 @@ static bise_status find_equal(auditor *t, mark *v, size_t n, bise_error *err)
 {
     size_t first = 0;
     bise_status s = BISE_OK;
-    qsort(v, n, sizeof *v, by_hash);
+    if (n)
+        qsort(v, n, sizeof *v, by_hash);
     for (size_t i = 1; s == BISE_OK && i < n; i++) {
         if (v[i].hash != v[first].hash) {
             first = i;
