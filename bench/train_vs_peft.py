@@ -7,8 +7,9 @@ usage: train_vs_peft.py MODEL --shared DIR [--rows bf16-512,gsm8k,...] [--bise b
 MODEL is a Hugging Face directory without or with a tokenizer (the random 1b of make_checkpoint.py); DIR has data/tokenizers and
 data/instruct. Each row trains r=16 on all linear layers, whole optimizer steps with AdamW, two threads each, bise and PEFT in turn,
 each in a process of its own. Speed is that of the fastest step (gsm8k: of the fastest pass over the 32 rows, real tokens: padding does
-not count), memory is the peak resident set of the process, mapped weights included. PEFT runs as fast as it goes: bf16 adapters on
-bf16 weights, SDPA attention, no autocast, a warm-up step. With --results the best of all invocations is kept in FILE, so that each row
+not count), memory is the peak resident set of the process, mapped weights included. PEFT runs as its documentation says: get_peft_model
+on a bf16 base, which keeps the adapters in float32 as bise does, SDPA attention, a warm-up step; --cast-adapters gives it adapters in
+bf16, which is faster and loses bits of every update. With --results the best of all invocations is kept in FILE, so that each row
 can be measured alone (under four minutes) and --table prints them all. Run with a python that has torch, transformers and peft; the nf4
 row also needs bitsandbytes.
 """
@@ -46,7 +47,7 @@ def peft_model(a, o):
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         base.enable_input_require_grads()
     model = get_peft_model(base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-                           autocast_adapter_dtype=False)
+                           autocast_adapter_dtype=not a.cast_adapters)
     model.train()
     return model
 
@@ -108,7 +109,8 @@ def run(cmd, env):
 
 
 def run_peft(a, name, env):
-    out, rss = run([sys.executable, os.path.abspath(__file__), a.model, "--worker", name, "--threads", str(a.threads)], env)
+    out, rss = run([sys.executable, os.path.abspath(__file__), a.model, "--worker", name, "--threads", str(a.threads)]
+                   + (["--cast-adapters"] if a.cast_adapters else []), env)
     return json.loads(out.strip().splitlines()[-1])["tokens_per_second"], rss
 
 
@@ -193,6 +195,7 @@ def main():
     p.add_argument("--side", choices=["bise", "peft"])
     p.add_argument("--results", help="JSON file that keeps the best of all invocations")
     p.add_argument("--table", action="store_true", help="print the table of --results and measure nothing")
+    p.add_argument("--cast-adapters", action="store_true", help="PEFT's adapters in the base's bf16 instead of PEFT's default, float32")
     p.add_argument("--worker", help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.worker:
