@@ -58,16 +58,19 @@ BISE_INLINE void search_asymmetric(search *s, const chunk *c,
                                    const bise_qkx *p, weighting kind,
                                    vf sigma2)
 {
-    vf x0[32], x1[32], w0[32], w1[32];
-    vf *const x[G] = { x0, x1 }, *const w[G] = { w0, w1 };
-    for (int j = 0; j < BISE_QK / p->n; j += G) {
-        for (int g = 0; g < G; g++) {
+    vf xs[Q][32], ws[Q][32], *x[Q], *w[Q];
+    EACH_OF(Q, g) {
+        x[g] = xs[g];
+        w[g] = ws[g];
+    }
+    for (int j = 0; j < BISE_QK / p->n; j += Q) {
+        for (int g = 0; g < Q; g++) {
             const size_t off = (size_t)(p->n * (j + g));
             v_load_columns(x[g], c->x, off, p->n);
             fill_weights(kind, w[g], x[g], c, off, sigma2, p->n);
         }
-        chunk_prefetch(c, (size_t)(p->n * (j + G)), p->n * G);
-        v_search_qkx(p, x, w, s->f + j, s->sw + j);
+        chunk_prefetch(c, (size_t)(p->n * (j + Q)), p->n * Q);
+        v_search_qkx(p, Q, x, w, s->f + j, s->sw + j);
     }
 }
 

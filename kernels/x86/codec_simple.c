@@ -262,14 +262,14 @@ BISE_INLINE void chunk_weighted(uint8_t *dst, const chunk *c, int nmax,
 {
     const bise_qkx p = { 32, nmax, -0.9f, 0.05f, 36, false };
     const int half = with_min ? 0 : (nmax + 1) / 2;
-    vf x0[32], w0[32], sw[G];
-    found f[G];
+    vf x0[32], w0[32], sw[1];
+    found f[1];
     float d[W], m[W], iscale[W], from[W];
     v_load_columns(x0, c->x, 0, 32);
     v_importance(w0, x0, c, 0, v_load(c->sigma2), 32);
     if (with_min) {
-        vf *const x[G] = { x0, x0 }, *const w[G] = { w0, w0 };
-        v_search_qkx(&p, x, w, f, sw);
+        vf *const x[1] = { x0 }, *const w[1] = { w0 };
+        v_search_qkx(&p, 1, x, w, f, sw);
     } else {
         f[0] = v_search_qx(32, half, x0, w0);
     }

@@ -16,6 +16,10 @@
 enum { G = 2 }; /* searches side by side */
 /* A loop over them, unrolled so that their sums stay in registers. */
 #define EACH(g) _Pragma("GCC unroll 2") for (int g = 0; g < G; g++)
+/* QKX has long dependent steps between its passes, so more of them where the
+ * registers for their sums are. n is a constant after inlining. */
+enum { Q = W == 16 ? 4 : 2 };
+#define EACH_OF(n, g) _Pragma("GCC unroll 4") for (int g = 0; g < n; g++)
 
 /* What a search found. iscale 0: all codes are 0. */
 typedef struct found {
@@ -155,33 +159,34 @@ typedef struct qkx_state {
 } qkx_state;
 
 /* Codes and the three sums of a candidate. */
-BISE_INLINE void v_qkx_sums(const bise_qkx *p, vf l[G][32], vf *const *x,
-                            vf *const *w, const qkx_state *s, const vf *isc,
-                            vf sums[G][3], clamping how)
+BISE_INLINE void v_qkx_sums(const bise_qkx *p, int groups, vf l[Q][32],
+                            vf *const *x, vf *const *w, const qkx_state *s,
+                            const vf *isc, vf sums[Q][3], clamping how)
 {
-    EACH(g)
+    EACH_OF(groups, g)
         sums[g][0] = sums[g][1] = sums[g][2] = v_zero();
     for (int i = 0; i < p->n; i++)
-        EACH(g) {
-            const vf v = v_mul(isc[g], v_sub(x[g][i], s[g].min));
+        EACH_OF(groups, g) {
+            const vf xi = v_held(x[g][i]);
+            const vf v = v_mul(isc[g], v_sub(xi, s[g].min));
             const vf q = v_qkx_code(v, p->nmax, how);
             const vf wl = v_mul(w[g][i], q);
             l[g][i] = q;
             sums[g][0] = v_add(sums[g][0], wl);
             sums[g][1] = v_add(sums[g][1], v_mul(wl, q));
-            sums[g][2] = v_add(sums[g][2], v_mul(wl, x[g][i]));
+            sums[g][2] = v_add(sums[g][2], v_mul(wl, xi));
         }
 }
 
 /* Weighted errors of codes l under scale and minimum. */
-BISE_INLINE void v_qkx_errors(const bise_qkx *p, vf l[G][32], vf *const *x,
-                              vf *const *w, const vf *scale, const vf *min,
-                              vf *err)
+BISE_INLINE void v_qkx_errors(const bise_qkx *p, int groups, vf l[Q][32],
+                              vf *const *x, vf *const *w, const vf *scale,
+                              const vf *min, vf *err)
 {
-    EACH(g)
+    EACH_OF(groups, g)
         err[g] = v_zero();
     for (int i = 0; i < p->n; i++)
-        EACH(g) {
+        EACH_OF(groups, g) {
             vf d = v_add(v_mul(scale[g], l[g][i]), min[g]);
             d = v_sub(d, x[g][i]);
             d = p->mad ? v_abs(d) : v_mul(d, d);
@@ -190,11 +195,11 @@ BISE_INLINE void v_qkx_errors(const bise_qkx *p, vf l[G][32], vf *const *x,
 }
 
 /* Range and sums of x, and the error of the plain linear scale. */
-BISE_INLINE void v_qkx_start(const bise_qkx *p, vf l[G][32], vf *const *x,
-                             vf *const *w, qkx_state *s)
+BISE_INLINE void v_qkx_start(const bise_qkx *p, int groups, vf l[Q][32],
+                             vf *const *x, vf *const *w, qkx_state *s)
 {
-    vf scale[G], min[G], err[G];
-    EACH(g) {
+    vf scale[Q], min[Q], err[Q];
+    EACH_OF(groups, g) {
         vf lo = x[g][0], hi = x[g][0], sw = w[g][0];
         vf sx = v_mul(w[g][0], x[g][0]);
         for (int i = 1; i < p->n; i++) {
@@ -216,8 +221,8 @@ BISE_INLINE void v_qkx_start(const bise_qkx *p, vf l[G][32], vf *const *x,
         scale[g] = s[g].scale;
         min[g] = lo;
     }
-    v_qkx_errors(p, l, x, w, scale, min, err);
-    EACH(g)
+    v_qkx_errors(p, groups, l, x, w, scale, min, err);
+    EACH_OF(groups, g)
         s[g].best = err[g];
 }
 
@@ -230,30 +235,30 @@ BISE_INLINE int v_qkx_in_range(const qkx_state *s, vf isc)
     return m_all(v_lt(reach, v_set(4e6f)));
 }
 
-/* bise_search_qkx for G groups of W blocks; sums of w in sw when wanted. */
-BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
-                              found *f, vf *sw)
+/* bise_search_qkx for groups (at most Q) of W blocks; sums of w in sw. */
+BISE_INLINE void v_search_qkx(const bise_qkx *p, int groups, vf *const *x,
+                              vf *const *w, found *f, vf *sw)
 {
-    qkx_state s[G];
-    vf l[G][32], sums[G][3], isc[G], scale[G], min[G], err[G];
-    vm fit[G];
-    v_qkx_start(p, l, x, w, s);
+    qkx_state s[Q];
+    vf l[Q][32], sums[Q][3], isc[Q], scale[Q], min[Q], err[Q];
+    vm fit[Q];
+    v_qkx_start(p, groups, l, x, w, s);
     for (int is = 0; is <= p->nstep; is++) {
         const float r = p->rmin + p->rdelta * (float)is + (float)p->nmax;
         int in_range = 1;
-        EACH(g) {
+        EACH_OF(groups, g) {
             const vf range = v_sub(s[g].max, s[g].min);
             isc[g] = v_div(v_set(r), v_sel(s[g].active, range, v_set(1)));
             in_range &= v_qkx_in_range(&s[g], isc[g]);
         }
         if (!in_range)
-            v_qkx_sums(p, l, x, w, s, isc, sums, CLAMP_WRAP);
+            v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_WRAP);
         else if (r < (float)p->nmax + 0.49f)
-            v_qkx_sums(p, l, x, w, s, isc, sums, CLAMP_LOW);
+            v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_LOW);
         else
-            v_qkx_sums(p, l, x, w, s, isc, sums, CLAMP_BOTH);
+            v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_BOTH);
         /* least squares with the minimum at most 0 */
-        EACH(g) {
+        EACH_OF(groups, g) {
             const vf sl = sums[g][0], sl2 = sums[g][1], sxl = sums[g][2];
             const vf det = v_sub(v_mul(s[g].sw, sl2), v_mul(sl, sl));
             const vf a = v_sub(v_mul(s[g].sw, sxl), v_mul(s[g].sx, sl));
@@ -264,8 +269,8 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
             scale[g] = v_div(v_sel(above, sxl, a), v_sel(above, sl2, det));
             fit[g] = v_gt(det, v_zero());
         }
-        v_qkx_errors(p, l, x, w, scale, min, err);
-        EACH(g) {
+        v_qkx_errors(p, groups, l, x, w, scale, min, err);
+        EACH_OF(groups, g) {
             const vm take = m_and(fit[g], v_lt(err[g], s[g].best));
             s[g].best = v_sel(take, err[g], s[g].best);
             s[g].scale = v_sel(take, scale[g], s[g].scale);
@@ -274,7 +279,7 @@ BISE_INLINE void v_search_qkx(const bise_qkx *p, vf *const *x, vf *const *w,
             s[g].min = v_sel(take, min[g], s[g].min);
         }
     }
-    EACH(g) {
+    EACH_OF(groups, g) {
         const vm on = s[g].active;
         const vf zero = v_zero();
         f[g] = (found){ v_sel(on, s[g].scale, zero), v_neg(s[g].min),

@@ -243,24 +243,30 @@ static const char *check_qx(char *text)
     return NULL;
 }
 
-/* Both error measures, both groups side by side with different data. */
+/* Both error measures, from one group to as
+ * many as run side by side, each with its own data. */
 static const char *check_qkx(char *text)
 {
     static const bise_qkx kinds[2] = { { 32, 15, -1, 0.1f, 20, false },
                                        { 16, 3, -0.5f, 0.1f, 15, true } };
-    blocks b[G];
+    blocks b[Q];
     uint8_t L[32];
-    found f[G];
-    vf sw[G];
+    found f[Q];
+    vf sw[Q], *x[Q], *w[Q];
     float scale[W], min[W], iscale[W], from[W], sum[W];
     for (int round = 0; round < 2 * ROUNDS; round++) {
         const bise_qkx *p = &kinds[round % 2];
-        for (int g = 0; g < G; g++)
+        const int groups = round % 3 ? Q : 1;
+        for (int g = 0; g < groups; g++) {
             make_blocks(&b[g], p->n, round + 1000 * g);
-        vf *const x[G] = { b[0].vx, b[1].vx };
-        vf *const w[G] = { b[0].vw, b[1].vw };
-        v_search_qkx(p, x, w, f, sw);
-        for (int g = 0; g < G; g++) {
+            x[g] = b[g].vx;
+            w[g] = b[g].vw;
+        }
+        if (groups == Q)
+            v_search_qkx(p, Q, x, w, f, sw);
+        else
+            v_search_qkx(p, 1, x, w, f, sw);
+        for (int g = 0; g < groups; g++) {
             v_store(scale, f[g].scale);
             v_store(min, f[g].min);
             v_store(iscale, f[g].iscale);
