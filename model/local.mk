@@ -95,7 +95,7 @@ tests_check_graph_CPPFLAGS = $(test_cppflags)
 tests_check_graph_LDADD = $(test_ldadd)
 endif
 # adapters
-libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_load.c \
+libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_file.c %D%/lora_file.h %D%/lora_load.c \
   %D%/lora_save.c
 EXTRA_DIST += tests/tiny_model.h
 if HAVE_CHECK

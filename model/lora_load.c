@@ -1,13 +1,12 @@
 /* lora_load.c - adapters from files into memory: PEFT directories, GGUF
  * adapters, mistral-finetune's native files and mlx-lm's (lora.md 2 and 3,
- * gguf.md 9). The formats differ in names, orientation, row order and in how
- * the scale is said; a row of `formats` below holds those differences, the
- * rest is common. Every module must have both parts and fit the base.
+ * gguf.md 9). lora_file.c opens the file and recognizes its tensors; here they
+ * become modules. Every module must have both parts and fit the base.
  *
- * Steps: find the tensor file -> tell its format by content -> settings ->
- * names to parts (role, A or B or magnitude or whole tensor) -> sort -> pairs
- * to modules (shape, rank, alpha, fit) -> one allocation -> values. Nothing of
- * the file is kept afterwards; a failure at any step leaves an empty adapter.
+ * Steps: open -> settings -> names to parts (role, A or B or magnitude or
+ * whole tensor) -> sort -> pairs to modules (shape, rank, alpha, fit) -> one
+ * allocation -> values. Nothing of the file is kept afterwards; a failure at
+ * any step leaves an empty adapter.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -23,60 +22,9 @@
 #include "core/bytes.h"
 #include "core/file.h"
 #include "core/mem.h"
-#include "core/str.h"
-#include "formats/archive.h"
-#include "formats/gguf.h"
-#include "formats/safetensors.h"
 #include "model/family.h"
+#include "model/lora_file.h"
 #include "model/peft.h"
-
-typedef enum { PEFT, GGUF, NATIVE, MLX } format;
-typedef enum { PART_A, PART_B, PART_M, PART_SAVED, PART_NONE } part_kind;
-
-/* A tensor name ends in one of these. */
-typedef struct suffix {
-    const char *text;
-    part_kind kind;
-} suffix;
-
-static const suffix peft_suffixes[] = {
-    { ".lora_A.weight", PART_A }, { ".lora_B.weight", PART_B },
-    { ".lora_A.default.weight", PART_A }, { ".lora_B.default.weight", PART_B },
-    { ".lora_magnitude_vector", PART_M },
-    { ".lora_magnitude_vector.weight", PART_M },
-    { ".lora_magnitude_vector.default.weight", PART_M },
-    { ".modules_to_save.weight", PART_SAVED },
-    { ".modules_to_save.default.weight", PART_SAVED },
-    { ".weight", PART_SAVED }, { NULL, PART_NONE } };
-static const suffix gguf_suffixes[] = {
-    { ".weight.lora_a", PART_A }, { ".weight.lora_b", PART_B },
-    { NULL, PART_NONE } };
-static const suffix native_suffixes[] = {
-    { ".lora_A.weight", PART_A }, { ".lora_B.weight", PART_B },
-    { NULL, PART_NONE } };
-static const suffix mlx_suffixes[] = {
-    { ".lora_a", PART_A }, { ".lora_b", PART_B }, { ".m", PART_M },
-    { NULL, PART_NONE } };
-
-static const struct {
-    const char *name;
-    const suffix *suffixes;
-    bool transposed;   /* A is [in, r], B is [r, out] */
-    bool interleaved;  /* rows of B of q and k pair 2i and 2i+1 */
-} formats[] = {
-    [PEFT] = { "peft", peft_suffixes, false, false },
-    [GGUF] = { "gguf", gguf_suffixes, false, true },
-    [NATIVE] = { "native", native_suffixes, false, true },
-    [MLX] = { "mlx", mlx_suffixes, true, false },
-};
-
-/* One tensor of the file, recognized. */
-typedef struct part {
-    bise_role role;
-    part_kind kind;
-    const bise_tensor *t;
-    int32_t slice;     /* of a stack of experts, else -1 */
-} part;
 
 /* How the values of a module lie in the file. */
 typedef struct layout {
@@ -84,287 +32,6 @@ typedef struct layout {
     int32_t r;         /* rank there; mlx pads to one rank for all */
     float fold;        /* what B is multiplied by */
 } layout;
-
-/* An opened adapter file. */
-typedef struct source {
-    format format;
-    bise_st st;
-    bise_gguf gguf;
-    bool is_gguf;
-    bise_json *config; /* adapter_config.json or params.json, may be NULL */
-    bise_json *peft;   /* PEFT's settings: config, or the copy that bise puts
-                          into the other formats; may be NULL */
-    const bise_tensor *tensors;
-    size_t n_tensors;
-    part *parts;
-    size_t n_parts;
-    char *file;        /* of the tensors, for errors */
-    bise_source *packed; /* the archive they are in, or NULL, */
-    bise_image image;    /* and the unpacked file */
-    const bise_config *base;
-} source;
-
-/* After this the values live in the adapter only. */
-static void close_source(source *s)
-{
-    if (s->is_gguf)
-        bise_gguf_close(&s->gguf);
-    else
-        bise_st_close(&s->st);
-    if (s->packed && s->image.data)
-        bise_source_drop(s->packed, &s->image);
-    bise_source_close(s->packed);
-    bise_json_free(s->config);
-    bise_json_free(s->peft);
-    bise_free(s->parts);
-    bise_free(s->file);
-}
-
-/* Layout of a safetensors file by its tensor names. */
-static format guess(const bise_st *st)
-{
-    for (size_t i = 0; i < st->n_tensors; i++) {
-        const char *n = st->tensors[i].name;
-        if (bise_ends_with(n, ".lora_a"))
-            return MLX;
-        if (bise_starts_with(n, "layers.") &&
-            (strstr(n, ".attention.w") || strstr(n, ".feed_forward.w")))
-            return NATIVE;
-    }
-    return PEFT;
-}
-
-/* By content: adapters are often named .bin. */
-static bool is_gguf_file(const char *path)
-{
-    char magic[4] = { 0 };
-    FILE *f = fopen(path, "rb");
-    const bool ok = f && fread(magic, 1, 4, f) == 4 &&
-                    memcmp(magic, "GGUF", 4) == 0;
-    if (f)
-        fclose(f);
-    return ok;
-}
-
-/* Names of the file of tensors in a directory. */
-static const char *const names[] = { "adapter_model.safetensors",
-                                     "adapters.safetensors",
-                                     "lora.safetensors" };
-
-/* The file of tensors inside a directory, or the path itself. */
-static char *find_file(const char *path)
-{
-    if (!bise_is_dir(path))
-        return bise_strdup(path);
-    for (size_t i = 0; i < 3; i++) {
-        char *f = bise_path_join(path, names[i]);
-        if (f && bise_file_exists(f))
-            return f;
-        bise_free(f);
-    }
-    return bise_strdup(path);
-}
-
-/* The settings beside the tensors: required for PEFT and mlx, whose scale
- * would be a guess without them. */
-static bise_status load_settings(source *s, bise_error *err)
-{
-    const char *name = s->format == NATIVE ? "params.json"
-                                           : "adapter_config.json";
-    if (s->packed && bise_source_has(s->packed, name)) {
-        bise_str text = { 0 };
-        bise_status r = bise_source_read(s->packed, name, &text, err);
-        if (r == BISE_OK)
-            r = bise_json_parse(&s->config, bise_str_get(&text), text.len,
-                                err);
-        bise_str_fini(&text);
-        return r;
-    }
-    const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
-    char *head = bise_strndup(s->file, dir);
-    char *path = head ? bise_path_join(dir ? head : ".", name) : NULL;
-    bise_status st = path ? BISE_OK : bise_fail_nomem(err);
-    if (st == BISE_OK && bise_file_exists(path)) {
-        st = bise_json_load(&s->config, path, err);
-    } else if (st == BISE_OK && s->format != NATIVE) {
-        err->status = bise_fail(err, BISE_EFORMAT, "the adapter has no %s, its "
-                                "scale is unknown", name);
-        st = bise_error_in(err, path, NULL);
-    }
-    bise_free(head);
-    bise_free(path);
-    return st;
-}
-
-/* The file of tensors in an archive: by name, else the first of its kind. */
-static const char *find_packed(const bise_source *p)
-{
-    for (size_t i = 0; i < 3; i++)
-        if (bise_source_has(p, names[i]))
-            return names[i];
-    for (size_t i = 0; i < p->n_names; i++)
-        if (bise_ends_with(p->names[i], ".gguf") ||
-            bise_ends_with(p->names[i], ".safetensors"))
-            return p->names[i];
-    return NULL;
-}
-
-/* Of an archive the file is unpacked into memory: adapters are small. */
-static bise_status open_packed(source *s, bise_error *err)
-{
-    bise_status st = bise_archive_source(&s->packed, s->file, err);
-    const char *name = st == BISE_OK ? find_packed(s->packed) : NULL;
-    if (st == BISE_OK && !name)
-        st = bise_fail(err, BISE_EFORMAT, "there is no adapter in '%s'",
-                       s->file);
-    if (st == BISE_OK)
-        st = bise_source_image(s->packed, name, &s->image, err);
-    if (st == BISE_OK && s->image.size)
-        st = bise_source_need(s->packed, &s->image, 0, s->image.size, err);
-    if (st != BISE_OK)
-        return st;
-    const bise_image *m = &s->image;
-    s->is_gguf = m->size >= 4 && memcmp(m->data, "GGUF", 4) == 0;
-    st = s->is_gguf ? bise_gguf_parse(&s->gguf, m->data, m->size, err)
-                    : bise_st_parse(&s->st, m->data, m->size, err);
-    return st == BISE_OK ? st : bise_error_in(err, s->file, NULL);
-}
-
-/* A file on disk, which is mapped. */
-static bise_status open_mapped(source *s, bise_error *err)
-{
-    s->is_gguf = is_gguf_file(s->file);
-    return s->is_gguf ? bise_gguf_open(&s->gguf, s->file, err)
-                      : bise_st_open(&s->st, s->file, err);
-}
-
-/* Find the tensor file, tell its format by content, read its settings. */
-static bise_status open_source(source *s, const char *path, bise_error *err)
-{
-    s->file = find_file(path);
-    if (!s->file)
-        return bise_fail_nomem(err);
-    if (bise_is_dir(s->file)) {
-        err->status = bise_fail(err, BISE_EFORMAT, "there is no adapter in "
-                                "'%s'", path);
-        return bise_error_hint(err, "expected adapter_model.safetensors, "
-                               "adapters.safetensors or lora.safetensors");
-    }
-    const bise_status st = bise_archive_probe(s->file) ? open_packed(s, err)
-                                                       : open_mapped(s, err);
-    if (st != BISE_OK)
-        return st;
-    s->tensors = s->is_gguf ? s->gguf.tensors : s->st.tensors;
-    s->n_tensors = s->is_gguf ? s->gguf.n_tensors : s->st.n_tensors;
-    s->format = s->is_gguf ? GGUF : guess(&s->st);
-    return s->is_gguf ? BISE_OK : load_settings(s, err);
-}
-
-/* PEFT and mlx have paths of modules; native and GGUF names lack only the
- * ".weight" that roles.def has. */
-static bise_role role_of_path(const source *s, const char *path, bool *wrapper)
-{
-    char name[256];
-    if (s->format == PEFT || s->format == MLX)
-        return bise_peft_role(path, wrapper);
-    snprintf(name, sizeof name, "%.240s.weight", path);
-    return bise_role_of(name, s->format == GGUF ? BISE_NAMES_GGUF
-                                                : BISE_NAMES_NATIVE);
-}
-
-/* Recognize one tensor; PART_NONE when the name is none of an adapter. */
-static part read_name(const source *s, const bise_tensor *t, bool *wrapper)
-{
-    part p = { { BISE_ROLE_COUNT, -1, -1 }, PART_NONE, t, -1 };
-    char path[256];
-    for (const suffix *x = formats[s->format].suffixes; x->text; x++) {
-        if (!bise_ends_with(t->name, x->text))
-            continue;
-        const size_t n = strlen(t->name) - strlen(x->text);
-        if (n >= sizeof path)
-            return p;
-        snprintf(path, sizeof path, "%.*s", (int)n, t->name);
-        p.kind = x->kind;
-        p.role = role_of_path(s, path, wrapper);
-        return p;
-    }
-    return p;
-}
-
-/* Layer, kind, expert, then A before B before the magnitude. The head's layer
- * -1 is the largest unsigned number, so it ends up last. */
-static int by_role(const void *a, const void *b)
-{
-    const part *x = a, *y = b;
-    if (x->role.layer != y->role.layer)  /* -1 (head) goes last */
-        return (unsigned)x->role.layer < (unsigned)y->role.layer ? -1 : 1;
-    if (x->role.kind != y->role.kind)
-        return x->role.kind < y->role.kind ? -1 : 1;
-    if (x->role.expert != y->role.expert)
-        return x->role.expert < y->role.expert ? -1 : 1;
-    return (int)x->kind - (int)y->kind;
-}
-
-/* Errors name the file and the tensor in it. */
-static bise_status in_part(const source *s, const bise_tensor *t,
-                           bise_error *err)
-{
-    return bise_error_in(err, s->file, t->name);
-}
-
-/* GGUF stacks the experts of a layer, in a first dimension. */
-static uint64_t stack_of(const source *s, const bise_tensor *t)
-{
-    return s->format == GGUF && t->n_dims == 3 && t->dims[0] <= 4096
-               ? t->dims[0] : 0;
-}
-
-/* A part, or one for each expert of a stack. */
-static void add_part(source *s, part p)
-{
-    const uint64_t n = stack_of(s, p.t);
-    if (!n)
-        s->parts[s->n_parts++] = p;
-    for (uint64_t e = 0; e < n; e++) {
-        p.role.expert = p.slice = (int32_t)e;
-        s->parts[s->n_parts++] = p;
-    }
-}
-
-/* Tensors to parts; one that is no module of a Mistral model is named. */
-static bise_status read_parts(source *s, bise_lora *l, bise_error *err)
-{
-    size_t room = 1;
-    for (size_t i = 0; i < s->n_tensors; i++)
-        room += 1 + stack_of(s, &s->tensors[i]);
-    s->parts = bise_alloc_array(room, sizeof *s->parts);
-    if (!s->parts)
-        return bise_fail_nomem(err);
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        const bise_tensor *t = &s->tensors[i];
-        const part p = read_name(s, t, &l->wrapper);
-        if (s->format == GGUF && bise_ends_with(t->name, "_norm.weight"))
-            continue;   /* llama.cpp ignores them as well */
-        const bool linear = p.role.kind != BISE_ROLE_COUNT &&
-                            bise_role_module(p.role.kind);
-        if (p.kind == PART_NONE || (!linear && p.kind != PART_SAVED) ||
-            p.role.kind == BISE_ROLE_COUNT) {
-            err->status = bise_fail(err, BISE_EUNSUPPORTED, "tensor '%s' is no "
-                                    "LoRA part of a linear layer of a Mistral "
-                                    "text model", t->name);
-            return in_part(s, t, err);
-        }
-        add_part(s, p);
-    }
-    if (!s->n_parts) {
-        err->status = bise_fail(err, BISE_EFORMAT, "the adapter matches no "
-                                "module of the base");
-        return bise_error_in(err, s->file, NULL);
-    }
-    l->dtype = s->parts[0].t->dtype;
-    qsort(s->parts, s->n_parts, sizeof *s->parts, by_role);
-    return BISE_OK;
-}
 
 /* Settings of PEFT that change the arithmetic in ways bise does not do. */
 static bise_status check_peft(const bise_json *c, bise_error *err)
@@ -399,17 +66,17 @@ static bise_status check_peft(const bise_json *c, bise_error *err)
 }
 
 /* PEFT's settings, or the copy of them inside another format. */
-static bise_status find_peft(source *s, bise_error *err)
+static bise_status find_peft(bise_lora_file *s, bise_error *err)
 {
     const bise_json *in = s->config;
-    if (s->format == GGUF) {
+    if (s->format == BISE_LORA_GGUF) {
         size_t n = 0;
         const char *t = bise_gguf_str(&s->gguf.meta, "bise.lora.peft", &n);
         return t ? bise_json_parse(&s->peft, t, n, err) : BISE_OK;
     }
-    if (s->format == NATIVE)
+    if (s->format == BISE_LORA_NATIVE)
         in = bise_json_get(in, "lora");
-    if (s->format != PEFT)
+    if (s->format != BISE_LORA_PEFT)
         in = bise_json_get(in, "peft");
     if (in && !(s->peft = bise_json_ref(in)))
         return bise_fail_nomem(err);
@@ -417,7 +84,8 @@ static bise_status find_peft(source *s, bise_error *err)
 }
 
 /* What holds for the whole adapter. */
-static bise_status read_settings(source *s, bise_lora *l, bise_error *err)
+static bise_status read_settings(bise_lora_file *s, bise_lora *l,
+                                 bise_error *err)
 {
     const bise_status st = find_peft(s, err);
     if (st != BISE_OK)
@@ -425,22 +93,22 @@ static bise_status read_settings(source *s, bise_lora *l, bise_error *err)
     const bise_json *c = s->peft;
     const char *type = bise_json_string(
         bise_json_get(s->config, "fine_tune_type"), NULL);
-    l->format = formats[s->format].name;
+    l->format = s->name;
     const char *name = bise_json_string(
         bise_json_get(c, "base_model_name_or_path"), NULL);
-    if (!name && s->format == MLX)
+    if (!name && s->format == BISE_LORA_MLX)
         name = bise_json_string(bise_json_get(s->config, "model"), NULL);
     if (name)
         snprintf(l->base_name, sizeof l->base_name, "%s", name);
     l->wrapper = bise_json_bool(bise_json_get(c, "wrapper"), false);
     l->rslora = bise_json_bool(bise_json_get(c, "use_rslora"), false);
     l->dora = bise_json_bool(bise_json_get(c, "use_dora"), false) ||
-              (s->format == MLX && type && strcmp(type, "dora") == 0);
+              (s->format == BISE_LORA_MLX && type && strcmp(type, "dora") == 0);
     l->dropout = (float)bise_json_number(bise_json_get(c, "lora_dropout"), 0);
     if (!(l->dropout >= 0 && l->dropout < 1))
         return bise_fail(err, BISE_EFORMAT, "'lora_dropout' is %g",
                          l->dropout);
-    if (s->format == GGUF) {
+    if (s->format == BISE_LORA_GGUF) {
         size_t n = 0;
         const char *t = bise_gguf_str(&s->gguf.meta, "general.type", &n);
         if (!t || n != 7 || memcmp(t, "adapter", 7) != 0)
@@ -451,15 +119,15 @@ static bise_status read_settings(source *s, bise_lora *l, bise_error *err)
 }
 
 /* The scale a format other than PEFT says for a module of rank r. */
-static double file_scale(const source *s, int32_t r)
+static double file_scale(const bise_lora_file *s, int32_t r)
 {
     const bise_json *c = s->config;
-    const double alpha = s->format == GGUF
+    const double alpha = s->format == BISE_LORA_GGUF
         ? bise_gguf_float(&s->gguf.meta, "adapter.lora.alpha", 0) : 0;
     switch (s->format) {
-    case GGUF:    /* alpha 0 or absent: the scale is 1 */
+    case BISE_LORA_GGUF:    /* alpha 0 or absent: the scale is 1 */
         return alpha == 0 ? 1 : alpha / r;
-    case NATIVE:  /* 2 is mistral-finetune's default */
+    case BISE_LORA_NATIVE:  /* 2 is mistral-finetune's default */
         return bise_json_number(bise_json_get(bise_json_get(c, "lora"),
                                               "scaling"), 2);
     default:      /* 20 is mlx-lm's */
@@ -470,13 +138,13 @@ static double file_scale(const source *s, int32_t r)
 
 /* Rank and alpha of a module, and how B in the file relates to them: a format
  * with one scale for all has the rest of it multiplied into B. */
-static bise_status read_alpha(const source *s, const bise_lora *l,
+static bise_status read_alpha(const bise_lora_file *s, const bise_lora *l,
                               const char *path, bise_lora_module *m,
                               layout *slot, bise_error *err)
 {
     const bise_json *c = s->peft;
     double rank = 0;
-    const double scale = s->format == PEFT ? 0 : file_scale(s, m->r);
+    const double scale = s->format == BISE_LORA_PEFT ? 0 : file_scale(s, m->r);
     slot->r = m->r;
     slot->fold = 1;
     if (!c) {
@@ -494,12 +162,12 @@ static bise_status read_alpha(const source *s, const bise_lora *l,
             bise_json_number(bise_json_get(c, "lora_alpha"), 8), err);
     if (st != BISE_OK)
         return st;
-    const bool padded = s->format == MLX && rank >= 1 && rank < m->r;
+    const bool padded = s->format == BISE_LORA_MLX && rank >= 1 && rank < m->r;
     if (rank != m->r && (!padded || rank != floor(rank)))
         return bise_fail(err, BISE_EFORMAT, "module '%s' has rank %d, "
                          "adapter_config.json says %g", path, (int)m->r, rank);
     m->r = (int32_t)rank;
-    if (s->format != PEFT)
+    if (s->format != BISE_LORA_PEFT)
         slot->fold = (float)(scale /
                              bise_lora_scale(m->alpha, m->r, l->rslora));
     if (!isfinite(m->alpha) || !isfinite(slot->fold))
@@ -511,18 +179,18 @@ static bise_status read_alpha(const source *s, const bise_lora *l,
 }
 
 /* Which base the adapter names, for the hint of a misfit. */
-static bise_status misfit(const source *s, const bise_lora *l,
+static bise_status misfit(const bise_lora_file *s, const bise_lora *l,
                           const bise_tensor *t, bise_error *err)
 {
     if (l->base_name[0])
         err->status = bise_error_hint(err, "the adapter was made for '%s'",
                                       l->base_name);
-    return in_part(s, t, err);
+    return bise_lora_file_in(s, t, err);
 }
 
 /* Shapes of A and B against the base, each misfit with found and needed. */
-static bise_status check_fit(const source *s, const bise_lora *l,
-                             const part *a, const part *b,
+static bise_status check_fit(const bise_lora_file *s, const bise_lora *l,
+                             const bise_lora_part *a, const bise_lora_part *b,
                              const bise_lora_module *m, const char *path,
                              bise_error *err)
 {
@@ -557,17 +225,18 @@ static bise_status check_fit(const source *s, const bise_lora *l,
 }
 
 /* Dimensions of A and B, whatever the orientation, into m. */
-static bise_status read_shape(const source *s, const part *a, const part *b,
-                              bise_lora_module *m, bise_error *err)
+static bise_status read_shape(const bise_lora_file *s, const bise_lora_part *a,
+                              const bise_lora_part *b, bise_lora_module *m,
+                              bise_error *err)
 {
-    const bool tr = formats[s->format].transposed;
+    const bool tr = s->transposed;
     const bise_tensor *ta = a->t, *tb = b->t;
     const int skip = a->slice >= 0;   /* the experts' dimension */
     if (ta->n_dims != 2 + skip || tb->n_dims != 2 + skip) {
         err->status = bise_fail(err, BISE_EFORMAT, "'%s' has %d dimensions, a "
                                 "LoRA part has 2", ta->name,
                                 ta->n_dims != 2 ? ta->n_dims : tb->n_dims);
-        return in_part(s, ta, err);
+        return bise_lora_file_in(s, ta, err);
     }
     const uint64_t *da = ta->dims + skip, *db = tb->dims + skip;
     const uint64_t r = da[tr], in = da[!tr];
@@ -577,7 +246,7 @@ static bise_status read_shape(const source *s, const part *a, const part *b,
         err->status = bise_fail(err, BISE_EFORMAT, "A is %" PRIu64 "x%" PRIu64
                                 " and B %" PRIu64 "x%" PRIu64 ": the ranks "
                                 "must agree and be 1 to 4096", r, in, out, rb);
-        return in_part(s, tb, err);
+        return bise_lora_file_in(s, tb, err);
     }
     m->r = (int32_t)r;
     m->in = (int32_t)in;
@@ -586,25 +255,25 @@ static bise_status read_shape(const source *s, const part *a, const part *b,
 }
 
 /* The run of parts of one role starting at i: A, B and maybe M. */
-static bise_status read_module(const source *s, const bise_lora *l, size_t i,
-                               bise_lora_module *m, layout *slot, size_t *used,
-                               bise_error *err)
+static bise_status read_module(const bise_lora_file *s, const bise_lora *l,
+                               size_t i, bise_lora_module *m, layout *slot,
+                               size_t *used, bise_error *err)
 {
-    const part *p = &s->parts[i];
+    const bise_lora_part *p = &s->parts[i];
     const size_t left = s->n_parts - i;
     char path[256] = "";
     (void)bise_peft_path(path, p->role, s->base ? s->base->family
                                                 : BISE_FAMILY_MIXTRAL,
                          l->wrapper);
-    const bool pair = left >= 2 && p[0].kind == PART_A &&
-                      p[1].kind == PART_B &&
+    const bool pair = left >= 2 && p[0].kind == BISE_PART_A &&
+                      p[1].kind == BISE_PART_B &&
                       bise_role_equal(p[0].role, p[1].role);
     if (!pair) {
         err->status = bise_fail(err, BISE_EFORMAT, "'%s' has no counterpart: A "
                                 "and B come in pairs", p->t->name);
-        return in_part(s, p->t, err);
+        return bise_lora_file_in(s, p->t, err);
     }
-    const bool mag = left >= 3 && p[2].kind == PART_M &&
+    const bool mag = left >= 3 && p[2].kind == BISE_PART_M &&
                      bise_role_equal(p[0].role, p[2].role);
     *m = (bise_lora_module){ .role = p->role };
     *used = mag ? 3 : 2;
@@ -622,12 +291,12 @@ static bise_status read_module(const source *s, const bise_lora *l, size_t i,
                        : l->dora ? "the magnitude has another length than B"
                                  : "there is a magnitude, but use_dora is "
                                    "false");
-    return st == BISE_OK ? st : in_part(s, p->t, err);
+    return st == BISE_OK ? st : bise_lora_file_in(s, p->t, err);
 }
 
 /* Numbers of a part as float32: of the tensor, or of its slice. */
-static bise_status decode(const source *s, const part *from, float *out,
-                          bise_error *err)
+static bise_status decode(const bise_lora_file *s, const bise_lora_part *from,
+                          float *out, bise_error *err)
 {
     const bise_tensor *t = from->t;
     const uint64_t pieces = from->slice >= 0 ? t->dims[0] : 1;
@@ -649,12 +318,12 @@ static bise_status decode(const source *s, const part *from, float *out,
             err->status = bise_fail(err, BISE_EUNSUPPORTED, "'%s' is %s, LoRA "
                                     "parts are F32, F16 or BF16", t->name,
                                     bise_dtype_get(t->dtype)->name);
-            return in_part(s, t, err);
+            return bise_lora_file_in(s, t, err);
         }
         if (!isfinite(out[i])) {
             err->status = bise_fail(err, BISE_EFORMAT, "element %" PRIu64
                                     " of '%s' is not finite", i, t->name);
-            return in_part(s, t, err);
+            return bise_lora_file_in(s, t, err);
         }
     }
     return BISE_OK;
@@ -680,19 +349,19 @@ static bool is_padding(const float *a, const layout *slot, size_t r, size_t in)
 }
 
 /* Head size of a rotated module, 0 for all others. Only the base knows. */
-static bise_status head_size(const source *s, const bise_lora_module *m,
+static bise_status head_size(const bise_lora_file *s, const bise_lora_module *m,
                              int32_t *D, bise_error *err)
 {
     const bool rotated = m->role.kind == BISE_ROLE_Q ||
                          m->role.kind == BISE_ROLE_K;
     *D = 0;
-    if (!rotated || !formats[s->format].interleaved)
+    if (!rotated || !s->interleaved)
         return BISE_OK;
     if (!s->base) {
         err->status = bise_fail(err, BISE_EINVAL, "rows of q and k of a %s "
                                 "adapter are interleaved; the head size to "
                                 "order them is the base's",
-                                formats[s->format].name);
+                                s->name);
         return bise_error_hint(err, "name the base with --base MODEL");
     }
     *D = s->base->D;
@@ -701,13 +370,13 @@ static bise_status head_size(const source *s, const bise_lora_module *m,
 
 /* Values of one module: decode, turn round, put rows of q and k in order, undo
  * a folded scale. scratch holds the larger part of the file. */
-static bise_status fill_module(const source *s, bise_lora_module *m,
+static bise_status fill_module(const bise_lora_file *s, bise_lora_module *m,
                                const layout *slot, float *scratch,
                                bise_error *err)
 {
-    const part *p = &s->parts[slot->first];
+    const bise_lora_part *p = &s->parts[slot->first];
     const size_t r = (size_t)m->r, in = (size_t)m->in, out = (size_t)m->out;
-    const bool tr = formats[s->format].transposed;
+    const bool tr = s->transposed;
     int32_t D = 0;
     bise_status st = head_size(s, m, &D, err);
     if (st == BISE_OK)
@@ -736,7 +405,7 @@ static bise_status fill_module(const source *s, bise_lora_module *m,
 
 /* Found and needed shape of a whole tensor. Adapters trained with added tokens
  * bring an embedding with more rows; the base must be grown first. */
-static bise_status saved_misfit(const source *s, const bise_lora *l,
+static bise_status saved_misfit(const bise_lora_file *s, const bise_lora *l,
                                 const bise_tensor *t, const uint64_t d[3],
                                 int n, bise_error *err)
 {
@@ -752,14 +421,14 @@ static bise_status saved_misfit(const source *s, const bise_lora *l,
         err->status = bise_error_hint(err, "the adapter has another vocabulary:"
                                       " bise convert BASE --vocab-size %" PRIu64,
                                       t->dims[0]);
-        return in_part(s, t, err);
+        return bise_lora_file_in(s, t, err);
     }
     return misfit(s, l, t, err);
 }
 
 /* modules_to_save: a whole weight of the base. */
-static bise_status fill_saved(const source *s, bise_lora *l, const part *p,
-                              bise_error *err)
+static bise_status fill_saved(const bise_lora_file *s, bise_lora *l,
+                              const bise_lora_part *p, bise_error *err)
 {
     uint64_t d[3];
     const bise_tensor *t = p->t;
@@ -791,7 +460,8 @@ static size_t part_size(const bise_lora_module *m, const layout *slot)
 }
 
 /* Sorted parts into modules (pass 1: shapes; pass 2: values) and saved. */
-static bise_status assemble(const source *s, bise_lora *l, bise_error *err)
+static bise_status assemble(const bise_lora_file *s, bise_lora *l,
+                            bise_error *err)
 {
     bise_lora_module *m = bise_alloc_array(s->n_parts, sizeof *m);
     layout *slots = bise_alloc_array(s->n_parts, sizeof *slots);
@@ -801,7 +471,7 @@ static bise_status assemble(const source *s, bise_lora *l, bise_error *err)
     bise_status st = m && slots && l->saved ? BISE_OK : bise_fail_nomem(err);
     for (size_t i = 0; st == BISE_OK && i < s->n_parts; i += used) {
         used = 1;
-        if (s->parts[i].kind == PART_SAVED) {
+        if (s->parts[i].kind == BISE_PART_SAVED) {
             st = fill_saved(s, l, &s->parts[i], err);
             continue;
         }
@@ -848,15 +518,15 @@ bise_status bise_lora_load_for(bise_lora *l, const char *path,
 {
     char *file = NULL;
     double scale = 1;
-    source s = { .base = base };
+    bise_lora_file s = { .base = base };
     memset(l, 0, sizeof *l);
     bise_status st = split_scale(path, &file, &scale, err);
     if (st == BISE_OK)
-        st = open_source(&s, file, err);
+        st = bise_lora_file_open(&s, file, err);
     if (st == BISE_OK)
         st = read_settings(&s, l, err);
     if (st == BISE_OK)
-        st = read_parts(&s, l, err);
+        st = bise_lora_file_parts(&s, l, err);
     if (st == BISE_OK)
         st = assemble(&s, l, err);
     for (size_t i = 0; st == BISE_OK && scale != 1 && i < l->n; i++) {
@@ -864,7 +534,7 @@ bise_status bise_lora_load_for(bise_lora *l, const char *path,
         m->alpha *= scale;
         m->scale = bise_lora_scale(m->alpha, m->r, l->rslora);
     }
-    close_source(&s);
+    bise_lora_file_close(&s);
     if (st != BISE_OK) {
         st = bise_error_in(err, file ? file : path, NULL);
         bise_lora_fini(l);
