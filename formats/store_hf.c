@@ -22,6 +22,30 @@ static bool is_hf_file(const char *name)
            !bise_starts_with(name, "consolidated");
 }
 
+/* What transformers names the weights of a model: model.safetensors, its
+ * numbered parts, and their index. */
+static bool is_model_name(const char *name)
+{
+    return bise_starts_with(name, "model") &&
+           (bise_ends_with(name, ".safetensors") ||
+            bise_ends_with(name, ".safetensors.index.json"));
+}
+
+/* Does any name of the folder pass? */
+static bool any_name(const bise_source *src, bool (*is)(const char *name))
+{
+    for (size_t i = 0; i < src->n_names; i++)
+        if (is(src->names[i]))
+            return true;
+    return false;
+}
+
+static bool is_consolidated(const char *name)
+{
+    return bise_starts_with(name, "consolidated") &&
+           bise_ends_with(name, ".safetensors");
+}
+
 /* One file by content: a header length that fits, then '{'. */
 static bool single_safetensors(bise_source *src)
 {
@@ -32,17 +56,16 @@ static bool single_safetensors(bise_source *src)
 }
 
 /* An index without its files counts too, so that the missing file is named
- * instead of "no model here". */
+ * instead of "no model here". Beside consolidated weights only files with a
+ * model's name make a Hugging Face folder: others (an adapter, a copy of the
+ * tower) are extra files of a native one. */
 static bool probe_hf(bise_source *src)
 {
     if (src->single)
         return single_safetensors(src) ||
                bise_ends_with(src->names[0], ".safetensors");
-    for (size_t i = 0; i < src->n_names; i++)
-        if (is_hf_file(src->names[i]) ||
-            strcmp(src->names[i], "model.safetensors.index.json") == 0)
-            return true;
-    return false;
+    return any_name(src, is_model_name) ||
+           (any_name(src, is_hf_file) && !any_name(src, is_consolidated));
 }
 
 /* Names of the form X-00002-of-00005.safetensors without an index: all parts
@@ -75,7 +98,8 @@ static bise_status check_parts(bise_store *s, const char *name, bise_error *err)
 }
 
 /* The order of transformers: one whole file wins over an index, a model over
- * an adapter; whatever else is there comes last. */
+ * an adapter; numbered parts without an index, then whatever else is there
+ * come last. */
 static bise_status open_hf(bise_store *s, bise_error *err)
 {
     static const char *const whole[] = { "model.safetensors",
@@ -88,10 +112,12 @@ static bise_status open_hf(bise_store *s, bise_error *err)
         return bise_store_add_shard(s, whole[0], err);
     if (bise_source_has(src, index))
         return bise_store_add_index(s, index, err);
-    if (bise_source_has(src, whole[1]))
+    const bool model = any_name(src, is_model_name);
+    if (!model && bise_source_has(src, whole[1]))
         return bise_store_add_shard(s, whole[1], err);
     for (size_t i = 0; i < src->n_names; i++) {
-        if (!is_hf_file(src->names[i]))
+        if (!is_hf_file(src->names[i]) ||
+            (model && !is_model_name(src->names[i])))
             continue;
         bise_status st = check_parts(s, src->names[i], err);
         if (st == BISE_OK)

@@ -214,10 +214,33 @@ START_TEST(opens_native_and_prefers_hf)
     ck_assert_str_eq(bise_store_format(s), "native");
     ck_assert(first(s, "tok_embeddings.weight") == 5);
     bise_store_close(s);
+    /* Other safetensors files beside it change nothing. */
+    put_st("adapter_model.safetensors", "a", 1);
+    put_st("extra.safetensors", "b", 2);
+    ck_ok(bise_store_open(&s, dir, &err));
+    ck_assert_str_eq(bise_store_format(s), "native");
+    ck_assert_uint_eq(bise_store_count(s), 1);
+    bise_store_close(s);
     put_st("model.safetensors", "model.embed_tokens.weight", 6);
     ck_ok(bise_store_open(&s, dir, &err));
     ck_assert_str_eq(bise_store_format(s), "safetensors");
     ck_assert_uint_eq(bise_store_count(s), 1);
+    bise_store_close(s);
+}
+END_TEST
+
+/* Parts without an index are the model, whatever else lies beside them. */
+START_TEST(parts_of_a_model_win_over_other_files)
+{
+    bise_error err;
+    bise_store *s = NULL;
+    put_st("model-00001-of-00002.safetensors", "a", 1);
+    put_st("model-00002-of-00002.safetensors", "b", 2);
+    put_st("adapter_model.safetensors", "c", 3);
+    put_st("extra.safetensors", "d", 4);
+    ck_ok(bise_store_open(&s, dir, &err));
+    ck_assert_uint_eq(bise_store_count(s), 2);
+    ck_assert(first(s, "a") == 1 && first(s, "b") == 2);
     bise_store_close(s);
 }
 END_TEST
@@ -364,6 +387,7 @@ static Suite *suite(void)
                         sizeof bad_index / sizeof *bad_index);
     tcase_add_test(t, opens_parts_without_index);
     tcase_add_test(t, opens_native_and_prefers_hf);
+    tcase_add_test(t, parts_of_a_model_win_over_other_files);
     tcase_add_test(t, opens_native_shards_by_index);
     tcase_add_test(t, opens_adapters_and_single_files);
     tcase_add_test(t, finds_formats_by_content);
