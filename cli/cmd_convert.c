@@ -114,8 +114,7 @@ static bise_status edit_keys(bise_plan *p, const bise_context *ctx,
     return s;
 }
 
-/* F16 is measured, because values may become zero in it; other types only
- * copy or round. */
+/* Options, model and adapters, plan, run; then the vision file. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     bise_job j = { 0 };
@@ -149,16 +148,9 @@ static bise_status run(bise_context *ctx, bise_error *err)
     if (s == BISE_OK)
         s = edit_keys(&j.plan, ctx, err);
     if (s == BISE_OK)
-        s = bise_job_run(&j, ctx, "convert", o.dtype == BISE_DTYPE_F16, &r,
-                         err);
+        s = bise_job_run(&j, ctx, "convert", false, &r, err);
     if (s == BISE_OK)
         s = write_mmproj(&j, ctx, o.dtype, err);
-    uint64_t flushed = 0;
-    for (size_t i = 0; i < r.n_stats; i++)
-        flushed += r.stats[i].flushed;
-    if (flushed)
-        bise_progress_say(ctx->progress, "%llu weights became zero in F16",
-                          (unsigned long long)flushed);
     bise_run_result_fini(&r);
     bise_job_close(&j);
     return s;
@@ -174,6 +166,9 @@ const bise_command bise_cmd_convert = {
                "FP8 becomes BF16; --dtype keep leaves FP8 as it is, with its "
                "scales under the names of the output's layout. Vision towers "
                "go along to directories; --mmproj writes them for a .gguf. "
+               "A directory gets the tokenizer files of its layout, out of a "
+               "GGUF's vocabulary too. What becomes zero in F16 is counted; "
+               "what overflows is an error, with --allow-nonfinite counted. "
                "-o NAME.tar.zst packs the output as it is made "
                "(NAME.gguf.tar.zst: as GGUF).",
     .options = options,

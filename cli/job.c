@@ -212,6 +212,62 @@ static void set_counts(bise_context *ctx, const bise_plan *p)
                     bise_json_new_int((int64_t)bise_plan_bytes_out(p)));
 }
 
+/* Are more than half of the weights rounded to F16? Its range is smaller than
+ * that of the types models come in, so that what is lost is counted. */
+static bool writes_half(const bise_plan *p)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensors[i].dtype == BISE_DTYPE_F16 &&
+            !bise_plan_is_raw(&p->tensors[i]))
+            n += bise_stream_rows(p->tensors[i].stream) *
+                 bise_stream_cols(p->tensors[i].stream);
+    return n > bise_plan_weights(p) / 2;
+}
+
+/* Values that left the range of F16: the sums and a row for each tensor in the
+ * result, the sums and the worst tensor on stderr. */
+static void report_half(bise_context *ctx, const bise_plan *p,
+                        const bise_run_result *r)
+{
+    bise_json *list = bise_json_new_array();
+    uint64_t zero = 0, over = 0, n_zero = 0, n_over = 0;
+    size_t most_zero = 0, most_over = 0;
+    for (size_t i = 0; i < r->n_stats; i++) {
+        const bise_run_stats *s = &r->stats[i];
+        if (p->tensors[i].dtype != BISE_DTYPE_F16 ||
+            s->flushed + s->overflowed == 0)
+            continue;
+        bise_json *t = bise_json_new_object();
+        bise_json_set(t, "name", bise_json_new_string(p->tensors[i].name));
+        bise_json_set(t, "flushed", bise_json_new_int((int64_t)s->flushed));
+        bise_json_set(t, "overflowed",
+                      bise_json_new_int((int64_t)s->overflowed));
+        bise_json_append(list, t);
+        most_zero = !n_zero || s->flushed > r->stats[most_zero].flushed
+                        ? i : most_zero;
+        most_over = !n_over || s->overflowed > r->stats[most_over].overflowed
+                        ? i : most_over;
+        zero += s->flushed;
+        over += s->overflowed;
+        n_zero += s->flushed > 0;
+        n_over += s->overflowed > 0;
+    }
+    bise_result_set(ctx, "flushed", bise_json_new_int((int64_t)zero));
+    bise_result_set(ctx, "overflowed", bise_json_new_int((int64_t)over));
+    bise_result_set(ctx, "f16", list);
+    if (zero)
+        bise_progress_say(ctx->progress, "note: %" PRIu64 " weights of %" PRIu64
+                          " tensors became zero in F16, most in '%s': BF16 "
+                          "keeps them", zero, n_zero,
+                          p->tensors[most_zero].name);
+    if (over)
+        bise_progress_say(ctx->progress, "warning: %" PRIu64 " weights of %"
+                          PRIu64 " tensors became infinite in F16, most in "
+                          "'%s': use BF16", over, n_over,
+                          p->tensors[most_over].name);
+}
+
 /* One line for each file on stdout, the same as JSON. */
 static void set_outputs(bise_context *ctx, const bise_run_result *r)
 {
@@ -299,9 +355,13 @@ bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
     }
     bise_run_options o = {
         .path = bise_opt_str(ctx->args, "o", NULL), .stage = stage,
-        .force = ctx->force, .measure = measure, .pool = ctx->pool,
+        .force = ctx->force, .pool = ctx->pool,
+        .measure = measure || writes_half(&j->plan),
         .progress = ctx->progress,
         .allow_nonfinite = bise_opt_given(ctx->args, "allow-nonfinite"),
     };
-    return execute(j, ctx, &o, result, err);
+    s = execute(j, ctx, &o, result, err);
+    if (s == BISE_OK && writes_half(&j->plan))
+        report_half(ctx, &j->plan, result);
+    return s;
 }

@@ -86,6 +86,9 @@ bise_json *bise_config_wrap(bise_json *text, const bise_checkpoint *c)
     put_int(o, "vision_feature_layer", -1);
     bise_json_set(o, "tie_word_embeddings", bise_json_new_bool(c->config.tied));
     bise_json_remove(text, "architectures");
+    put_str(o, "transformers_version", bise_json_string(
+        bise_json_get(text, "transformers_version"), NULL));
+    bise_json_remove(text, "transformers_version");
     bise_json_set(o, "text_config", text);
     bise_json_set(o, "vision_config", vision_config(block));
     return o;
@@ -152,14 +155,21 @@ static bise_json *plain_modules(const bise_checkpoint *c,
 }
 
 /* "weights" or "input_activations" of a compressed-tensors group: eight bits,
- * in square blocks or in groups of a row. */
-static bise_json *group_args(int32_t block, bool weights)
+ * in square blocks or in groups of a row; with a scale a row, activations have
+ * one a token, or one of all when it was measured (fixed). */
+static bise_json *group_args(int32_t block, bool weights, bool fixed)
 {
     bise_json *o = bise_json_new_object();
+    const bool rows = block == BISE_SCALE_ROWS;
     put_int(o, "num_bits", 8);
     put_str(o, "type", "float");
     bise_json_set(o, "symmetric", bise_json_new_bool(true));
-    bise_json_set(o, "dynamic", bise_json_new_bool(!weights));
+    bise_json_set(o, "dynamic", bise_json_new_bool(!weights && !fixed));
+    if (rows) {
+        put_str(o, "strategy", weights ? "channel" : fixed ? "tensor"
+                                                           : "token");
+        return o;
+    }
     put_str(o, "strategy", weights ? "block" : "group");
     if (!weights) {
         put_int(o, "group_size", block);
@@ -172,25 +182,29 @@ static bise_json *group_args(int32_t block, bool weights)
     return o;
 }
 
-/* Block scales in native files are described as compressed-tensors do. */
-static bise_json *block_scheme(const bise_checkpoint *c, int32_t block)
+/* Block scales in native files, and scales of rows in both, are described as
+ * compressed-tensors do. */
+static bise_json *group_scheme(const bise_checkpoint *c, const bise_weight *w)
 {
     static const char *const plain[] = {
         "model.embed_tokens", "lm_head", "re:vision_encoder.*",
-        "re:vision_language_adapter.*", "re:patch_merger.*" };
+        "re:vision_language_adapter.*", "re:patch_merger.*",
+        "re:.*vision_tower.*", "re:.*multi_modal_projector.*" };
+    const int32_t block = w->scale_block;
     bise_json *o = bise_json_new_object(), *groups = bise_json_new_object();
     bise_json *group = bise_json_new_object();
     bise_json *targets = bise_json_new_array();
     bise_json_append(targets, bise_json_new_string("Linear"));
     bise_json_set(group, "targets", targets);
-    bise_json_set(group, "weights", group_args(block, true));
-    bise_json_set(group, "input_activations", group_args(block, false));
+    const bool fixed = block == BISE_SCALE_ROWS && w->act_scale;
+    bise_json_set(group, "weights", group_args(block, true, fixed));
+    bise_json_set(group, "input_activations", group_args(block, false, fixed));
     bise_json_set(groups, "group_0", group);
     put_str(o, "quant_method", "compressed-tensors");
     put_str(o, "format", "float-quantized");
     put_str(o, "quantization_status", "compressed");
     bise_json_set(o, "config_groups", groups);
-    bise_json_set(o, "ignore", plain_modules(c, plain, 5));
+    bise_json_set(o, "ignore", plain_modules(c, plain, 7));
     return o;
 }
 
@@ -223,13 +237,12 @@ void bise_config_float8(bise_json *o, const bise_checkpoint *c, bool hf)
             w = &c->weights[i];
     if (!w)
         return;
-    if (hf) {
+    if (hf && w->scale_block != BISE_SCALE_ROWS) {
         bise_json_set(o, "quantization_config", hf_scheme(c, w));
         return;
     }
-    if (w->scale_block > 0) {
-        bise_json_set(o, "quantization_config",
-                      block_scheme(c, w->scale_block));
+    if (w->scale_block) {
+        bise_json_set(o, "quantization_config", group_scheme(c, w));
         return;
     }
     bise_json *q = bise_json_new_object();

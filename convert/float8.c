@@ -15,7 +15,7 @@ static bise_status check_blocks(const bise_checkpoint *c, const bise_weight *q,
                                 bise_rows to, bise_error *err)
 {
     const uint64_t rows = bise_tensor_rows(q->tensor);
-    const uint64_t block = (uint64_t)q->scale_block;
+    const uint64_t block = q->scale_block > 0 ? (uint64_t)q->scale_block : 0;
     const int32_t D = c->config.D;
     if (q->rows == to || q->heads <= 0 || block == 0)
         return BISE_OK;
@@ -35,15 +35,19 @@ static bise_status check_blocks(const bise_checkpoint *c, const bise_weight *q,
     return BISE_OK;
 }
 
-/* Name of a scale in the output: that of the weight with another end. */
+/* Name of a scale in the output: that of the weight with another end. Schemes
+ * that only compressed-tensors describes have its names. */
 static void scale_name(char out[256], const char *weight, bise_names to,
-                       bool block, bool act)
+                       int32_t block, bool act)
 {
     static const char *const ends[3][2] = {
         { ".weight_scale_inv", ".activation_scale" },
         { ".qscale_weight", ".qscale_act" },
         { ".weight_scale", ".input_scale" } };
-    const int row = to == BISE_NAMES_HF ? 0 : block ? 2 : 1;
+    const int row = block == BISE_SCALE_ROWS ? 2
+                    : to == BISE_NAMES_HF    ? 0
+                    : block > 0              ? 2
+                                             : 1;
     const size_t n = strlen(weight);
     const size_t cut = n > 7 && strcmp(weight + n - 7, ".weight") == 0 ? 7 : 0;
     snprintf(out, 256, "%.*s%s", (int)(n - cut), weight, ends[row][act]);
@@ -60,6 +64,28 @@ static bise_status add_stored(bise_plan *p, const bise_checkpoint *c,
                            .stream = bise_stream_tensor(&p->arena, c->store,
                                                         t) };
     memcpy(x.dims, t->dims, sizeof x.dims);
+    return bise_plan_add(p, &x, err);
+}
+
+/* Scales of rows [out, 1] move as their rows do. */
+static bise_status add_row_scales(bise_plan *p, const bise_checkpoint *c,
+                                  const bise_weight *q, bise_rows to,
+                                  const char *name, bise_error *err)
+{
+    const bise_tensor *t = q->scale;
+    bise_tensor *column = bise_arena_alloc(&p->arena, sizeof *column);
+    if (!column)
+        return bise_fail_nomem(err);
+    *column = *t;               /* [out] read as [out, 1] */
+    column->n_dims = 2;
+    column->dims[0] = bise_tensor_count(t);
+    column->dims[1] = 1;
+    bise_plan_tensor x = { .name = name, .dtype = t->dtype, .n_dims = 2,
+                           .role = { BISE_ROLE_OPAQUE, -1, -1 } };
+    memcpy(x.dims, column->dims, sizeof x.dims);
+    x.stream = bise_stream_permute(
+        &p->arena, bise_stream_tensor(&p->arena, c->store, column), q->heads,
+        q->rows, to);
     return bise_plan_add(p, &x, err);
 }
 
@@ -84,11 +110,13 @@ bise_status bise_float8_add(bise_plan *p, const bise_checkpoint *c,
     if (s == BISE_OK)
         s = bise_plan_add(p, &x, err);
     if (s == BISE_OK) {
-        scale_name(scale, name, to, q->scale_block > 0, false);
-        s = add_stored(p, c, q->scale, scale, err);
+        scale_name(scale, name, to, q->scale_block, false);
+        s = q->scale_block == BISE_SCALE_ROWS
+                ? add_row_scales(p, c, q, order, scale, err)
+                : add_stored(p, c, q->scale, scale, err);
     }
     if (s == BISE_OK && q->act_scale) {
-        scale_name(scale, name, to, q->scale_block > 0, true);
+        scale_name(scale, name, to, q->scale_block, true);
         s = add_stored(p, c, q->act_scale, scale, err);
     }
     return s;

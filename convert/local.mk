@@ -1,7 +1,7 @@
 # convert/ - plans from layout to layout, adapters between formats
 libbise_a_SOURCES += %D%/config_parts.c %D%/config_parts.h %D%/config_out.c \
   %D%/convert.h %D%/float8.c %D%/float8.h %D%/gguf_keys.c %D%/vision.c \
-  %D%/vision.h %D%/vocabulary.c %D%/override.c \
+  %D%/vision.h %D%/tokenizer_files.c %D%/tokenizer_files.h %D%/vocabulary.c %D%/override.c \
   %D%/mmproj.c %D%/plan_dir.c %D%/plan_gguf.c %D%/weights.c %D%/weights.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_convert tests/check_gguf_keys tests/check_weights \
@@ -47,7 +47,8 @@ EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
 check_PROGRAMS += tests/logits_tool
 tests_logits_tool_SOURCES = tests/logits_tool.c
 tests_logits_tool_LDADD = libbise.a $(BISE_LIBS)
-TESTS += tests/cli/memory.sh
+TESTS += tests/cli/memory.sh tests/cli/real_configs.sh tests/cli/half.sh
+EXTRA_DIST += tests/cli/real_configs.sh tests/make_real.py tests/cli/half.sh
 EXTRA_DIST += tests/cli/memory.sh tests/make_fp8_wrapper.py tests/anon_peak.py
 # adapters between formats
 libbise_a_SOURCES += %D%/adapter.c %D%/adapter.h %D%/adapter_check.c \

@@ -26,6 +26,10 @@ typedef struct bise_dtype_info {
     int file_type;           /* general.file_type of a file of it, or -1 */
 } bise_dtype_info;
 
+/* In place of the block length of float8 scales: a scale for each row
+ * (strategy "channel" of compressed-tensors; FBGEMM). */
+#define BISE_SCALE_ROWS (-1)
+
 /* Facts about a type; t must be below BISE_DTYPE_COUNT. */
 const bise_dtype_info *bise_dtype_get(bise_dtype t);
 /* Types by name (any case), ggml id or safetensors name; else

@@ -74,8 +74,8 @@ static float fp8_scale(const bise_matrix *w, int32_t n, int32_t k)
 {
     if (!w->scales)
         return 1;
-    if (w->block == 0)
-        return w->scales[0];
+    if (w->block <= 0)
+        return w->scales[w->block == BISE_SCALE_ROWS ? n : 0];
     const int32_t per_row = (w->K + w->block - 1) / w->block;
     return w->scales[n / w->block * per_row + k / w->block];
 }

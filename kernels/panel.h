@@ -38,8 +38,9 @@ typedef struct bise_matrix {
     int32_t pair_rows;      /* head size D of a q or k weight whose stored rows
                                are interleaved (mistral3.md 2.6), else 0: row
                                h D + b D/2 + i is stored as h D + 2 i + b */
-    /* FP8: weight times scale; scales [ceil(N/block), ceil(K/block)], or one
-     * scale for all when block is 0. NULL for other types. */
+    /* FP8: weight times scale; scales [ceil(N/block), ceil(K/block)], one
+     * scale for all when block is 0, one for each stored row when it is
+     * BISE_SCALE_ROWS. NULL for other types. */
     const float *scales;
     int32_t block;
     /* NF4: the tensor's codes and scales; W [0, 0] is its weight nf4_first.

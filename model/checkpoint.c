@@ -193,19 +193,25 @@ static int32_t block_of(const bise_config *c)
     return bise_json_integer(b, &v) && v > 0 && v < 1 << 16 ? (int32_t)v : 128;
 }
 
-/* Which scheme the scale's shape means; -1 when it fits none. */
+#define NO_SCHEME (-2)
+
+/* Which scale_block the scale's shape means; NO_SCHEME when it fits none. */
 static int32_t scale_scheme(const bise_config *c, const bise_tensor *w,
                             const bise_tensor *t)
 {
     const uint64_t n = bise_tensor_count(t);
     if (n == 1 || (w->n_dims == 3 && n == w->dims[0]))
         return 0;
+    /* [out] or [out, 1]; of a stack [E, out] or [E, out, 1]. */
+    if (n == bise_tensor_rows(w) &&
+        (t->n_dims == w->n_dims - 1 || t->dims[t->n_dims - 1] == 1))
+        return BISE_SCALE_ROWS;
     const uint64_t b = (uint64_t)block_of(c);
     if (w->n_dims == 2 && t->n_dims == 2 &&
         t->dims[0] == (w->dims[0] + b - 1) / b &&
         t->dims[1] == (w->dims[1] + b - 1) / b)
         return (int32_t)b;
-    return -1;
+    return NO_SCHEME;
 }
 
 /* Scales of an FP8 weight in float32: w = code * scale, whatever the name says
@@ -223,12 +229,12 @@ static bise_status attach_scales(bise_checkpoint *c, bise_weight *w,
     }
     const int32_t scheme = scale_scheme(&c->config, w->tensor, t);
     const uint64_t n = bise_tensor_count(t);
-    if (scheme < 0 || n > INT32_MAX ||
+    if (scheme == NO_SCHEME || n > INT32_MAX ||
         (t->dtype != BISE_DTYPE_F32 && t->dtype != BISE_DTYPE_BF16 &&
          t->dtype != BISE_DTYPE_F16)) {
         err->status =
             bise_fail(err, BISE_EUNSUPPORTED, "scale '%s' is %s of %s, bise "
-                        "reads one a tensor or one a block of %d", t->name,
+                        "reads one a tensor, a row or a block of %d", t->name,
                         shape_text(shape, t->dims, t->n_dims),
                         bise_dtype_get(t->dtype)->name,
                         (int)block_of(&c->config));

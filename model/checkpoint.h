@@ -40,8 +40,9 @@ typedef struct bise_weight {
     bise_rows rows;            /* order in the file */
     int32_t heads;             /* heads of a rotated tensor, else 0 */
     /* FP8: w = code * scale. scale_block 0: one scale for the tensor, or one
-     * per expert of a stacked tensor; else [ceil(out/block), ceil(in/block)]
-     * scales, rows in file order. float32, owned. */
+     * per expert of a stacked tensor; BISE_SCALE_ROWS: one per row of the file;
+     * else [ceil(out/block), ceil(in/block)] scales, rows in file order.
+     * float32, owned. */
     float *scales;
     int32_t n_scales, scale_block;
     const bise_tensor *scale, *act_scale; /* the tensors they came from, for

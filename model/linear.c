@@ -87,10 +87,12 @@ bise_status bise_linear_init(bise_linear *l, const bise_checkpoint *c,
         l->mapped = bise_store_kind_of(c->store) != BISE_STORE_ARCHIVE;
         l->scales = w->scales;
         l->scale_block = w->scale_block;
-        /* A stack has one scale, or one for each of its experts. */
+        /* A stack has one scale, or one for each of its experts or rows. */
         if (expert > 0 && !w->scale_block && w->n_scales > 1)
             l->scales += expert;
-        if (w->scale_block)
+        if (w->scale_block == BISE_SCALE_ROWS && w->scales)
+            l->scales += row;
+        if (w->scale_block > 0)
             l->scale_cols = (int32_t)((in + w->scale_block - 1) /
                                       w->scale_block);
     }
@@ -218,8 +220,9 @@ void bise_linear_part(const bise_linear *l, const bise_kernels *k, int32_t r,
         l->decode(out, p, (size_t)n);
     if (!l->scales)
         return;
-    if (!l->scale_block) {
-        k->scale(out, l->scales[0], (size_t)n);
+    if (l->scale_block <= 0) {
+        const int32_t at = l->scale_block == BISE_SCALE_ROWS ? row : 0;
+        k->scale(out, l->scales[at], (size_t)n);
         return;
     }
     const float *s = l->scales + (int64_t)(row / l->scale_block) *

@@ -112,10 +112,12 @@ bise_status bise_config_quant(bise_config *c, const bise_json *q,
                          "quantization_config has no 'quant_method'");
     const char *format = bise_json_string(bise_json_get(q, "format"), NULL);
     const bool packed = strcmp(method, "compressed-tensors") == 0;
-    if (strcmp(method, "fp8") != 0 && !packed) {
+    if (strcmp(method, "fp8") != 0 && strcmp(method, "fbgemm_fp8") != 0 &&
+        !packed) {
         err->status =
             bise_fail(err, BISE_EUNSUPPORTED, "quant_method '%s' is not one "
-                        "bise reads (fp8, compressed-tensors)", method);
+                        "bise reads (fp8, fbgemm_fp8, compressed-tensors)",
+                        method);
         return bise_error_hint(err, "use the bf16 checkpoint of this model");
     }
     if (packed && format && strcmp(format, "float-quantized") != 0 &&
@@ -127,6 +129,29 @@ bise_status bise_config_quant(bise_config *c, const bise_json *q,
         return bise_error_hint(err, "use the bf16 or FP8 checkpoint");
     }
     snprintf(c->quant_method, sizeof c->quant_method, "%s", method);
+    return BISE_OK;
+}
+
+/* The shortest list that gives all n when it is repeated. */
+bise_status bise_config_windows(bise_config *c, const int32_t *each, int32_t n,
+                                bise_error *err)
+{
+    int32_t period = 1;
+    for (int32_t i = 0; i < n; i++)
+        if (each[i] != each[i % period]) {
+            period = i + 1;                     /* start again with more */
+            i = period - 1;
+        }
+    c->window = c->n_windows = 0;
+    if (period > (int32_t)(sizeof c->windows / sizeof *c->windows))
+        return bise_fail(err, BISE_EUNSUPPORTED, "the windows of the layers "
+                         "do not repeat within 16");
+    for (int32_t i = 0; i < period && i < n; i++) {
+        c->windows[i] = each[i];
+        if (each[i] && (!c->window || each[i] < c->window))
+            c->window = each[i];
+    }
+    c->n_windows = period > 1 ? period : 0;
     return BISE_OK;
 }
 

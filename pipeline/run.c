@@ -173,7 +173,8 @@ static bise_status check_encoded(const bise_run_job *j, const bise_plan_tensor *
                               ") overflow the float16 range of type %s",
                               first * cols + i, first + i / cols, i % cols,
                               bise_dtype_get(t->dtype)->name);
-    s = bise_error_hint(err, "use BF16 or F32 for this tensor");
+    s = bise_error_hint(err, "use BF16 or F32%s", bise_dtype_is_float(t->dtype)
+                        ? "; --allow-nonfinite makes them infinite" : "");
     s = bise_error_in(err, NULL, t->name);
     return s;
 }
@@ -191,8 +192,10 @@ static bise_status measure(const bise_run_job *j, bise_run_lane *l, const bise_p
         codec->decode(l->y, l->out, (size_t)count);
         for (uint64_t i = 0; i < count; i++) {
             const double d = (double)l->x[i] - l->y[i];
-            st->square_error += d * d;
+            const bool over = isinf(l->y[i]) && isfinite(l->x[i]);
+            st->square_error += over ? 0 : d * d;
             st->flushed += l->y[i] == 0 && l->x[i] != 0;
+            st->overflowed += over;
         }
     }
     if (!t->base)
@@ -450,6 +453,7 @@ static bise_status collect(const bise_run_job *j, bise_run_result *r, bise_error
             r->stats[i].base_square += a->base_square;
             r->stats[i].changed += a->changed;
             r->stats[i].flushed += a->flushed;
+            r->stats[i].overflowed += a->overflowed;
             r->stats[i].weights += a->weights;
         }
     r->bytes_in = bise_plan_bytes_in(p);

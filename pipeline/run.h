@@ -51,7 +51,9 @@ typedef struct bise_run_stats {
     double delta_square;     /* sum (with - without adapters)^2 */
     double base_square;      /* sum of squares without adapters */
     uint64_t changed;        /* elements whose stored value an adapter moved */
-    uint64_t flushed;        /* non-zero values that became 0 in float16 */
+    uint64_t flushed;        /* non-zero values that became 0 */
+    uint64_t overflowed;     /* finite values that became infinite, which only
+                                allow_nonfinite lets through */
     uint64_t weights;
 } bise_run_stats;
 

@@ -117,8 +117,8 @@ static bise_status stored_raw(const bise_stream *s, const void **data,
     return st;
 }
 
-/* FP8: w = code * scale, per tensor, per expert of a stack, or per square
- * block (mistral3.md 2.7). first is the row of the file that out starts with;
+/* FP8: w = code * scale, per tensor, per expert of a stack, per row, or per
+ * square block (mistral3.md 2.7). first is the row of the file that out starts with;
  * rows is how many the tensor has.
  */
 static void apply_scales(const bise_weight *q, float *out, uint64_t first,

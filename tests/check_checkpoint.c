@@ -430,6 +430,31 @@ START_TEST(attaches_block_scales)
 }
 END_TEST
 
+/* [out, 1] of compressed-tensors, [out] of others: one for each row; as many
+ * for each column mean nothing. */
+START_TEST(attaches_row_scales)
+{
+    static const char *const config =
+        "{\"model_type\":\"mistral\"," TEXT ",\"quantization_config\":"
+        "{\"quant_method\":\"%s\"}}";
+    for (int dims = 1; dims <= 2; dims++) {
+        char json[1024];
+        snprintf(json, sizeof json, config, dims == 1 ? "fbgemm_fp8"
+                                                      : "compressed-tensors");
+        (void)make_fp8(UP "weight_scale", dims, (uint64_t[]){ 12, 1 });
+        ck_ok(open_hf(json));
+        const bise_weight *w = bise_checkpoint_get(&c, BISE_ROLE_UP, 1);
+        ck_assert_int_eq(w->n_scales, 12);
+        ck_assert_int_eq(w->scale_block, BISE_SCALE_ROWS);
+        ck_assert(w->scales[11] == 11.25f);
+        bise_checkpoint_close(&c);
+    }
+    (void)make_fp8(UP "weight_scale", 2, (uint64_t[]){ 1, 8 });
+    ck_fails(open_hf(MISTRAL), BISE_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "1x8"));
+}
+END_TEST
+
 /* Zero, negative, infinite, NaN, absent, and a scale without FP8. */
 START_TEST(refuses_bad_scales)
 {
@@ -529,6 +554,7 @@ static Suite *suite(void)
     tcase_add_test(t, refuses_other_types_and_schemes);
     tcase_add_test(t, attaches_fp8_scales);
     tcase_add_test(t, attaches_block_scales);
+    tcase_add_test(t, attaches_row_scales);
     tcase_add_test(t, refuses_bad_scales);
     tcase_add_test(t, reads_the_licence_of_the_card);
     tcase_add_test(t, needs_a_config);

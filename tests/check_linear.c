@@ -84,22 +84,26 @@ static void interleave(weight *m, int32_t D)
     bise_free(file);
 }
 
-/* One scale for the tensor (block 0), or one for each block x block. */
+/* One scale for the tensor (block 0), for each row (BISE_SCALE_ROWS), or for
+ * each block x block. */
 static void add_scales(weight *m, int32_t block)
 {
-    const int32_t rows = block ? (m->l.out + block - 1) / block : 1;
-    const int32_t cols = block ? (m->l.in + block - 1) / block : 1;
+    const bool each = block == BISE_SCALE_ROWS;
+    const int32_t rows = each    ? m->l.out
+                         : block ? (m->l.out + block - 1) / block : 1;
+    const int32_t cols = block > 0 ? (m->l.in + block - 1) / block : 1;
     m->scales = bise_alloc_array((size_t)rows * (size_t)cols,
                                  sizeof *m->scales);
     for (int32_t i = 0; i < rows * cols; i++)
         m->scales[i] = 0.25f + 0.5f * (float)i;
     m->l.scales = m->scales;
     m->l.scale_block = block;
-    m->l.scale_cols = block ? cols : 0;
+    m->l.scale_cols = block > 0 ? cols : 0;
     for (int32_t o = 0; o < m->l.out; o++)
         for (int32_t i = 0; i < m->l.in; i++)
             m->w[(size_t)o * (size_t)m->l.in + (size_t)i] *=
-                m->scales[block ? o / block * cols + i / block : 0];
+                m->scales[each        ? o
+                          : block > 0 ? o / block * cols + i / block : 0];
 }
 
 static void free_weight(weight *m)
@@ -271,7 +275,7 @@ END_TEST
 
 START_TEST(scales_are_multiplied)
 {
-    const int32_t blocks[] = { 0, 16, 128 };
+    const int32_t blocks[] = { 0, 16, 128, BISE_SCALE_ROWS };
     weight w;
     make_weight(&w, BISE_DTYPE_F8_E4M3, 40, 72, 32);
     add_scales(&w, blocks[_i]);
@@ -530,7 +534,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, every_type_multiplies, 0, N_TYPES);
     tcase_add_loop_test(t, interleaved_rows_come_out_in_half_order, 0, 3);
-    tcase_add_loop_test(t, scales_are_multiplied, 0, 3);
+    tcase_add_loop_test(t, scales_are_multiplied, 0, 4);
     tcase_add_loop_test(t, groups_with_adapters_follow_the_formulas, 0, 7);
     tcase_add_loop_test(t, dropout_masks_both_directions, 0, 5);
     tcase_add_test(t, workers_share_nothing);

@@ -121,7 +121,9 @@ static double weight(const panel_case *c, int32_t n, int32_t k, bool bf16)
     const int32_t row = !D ? n : n / D * D + 2 * (n % (D / 2)) +
                                  n % D / (D / 2);
     float v = c->values[(size_t)row * (size_t)c->w.K + (size_t)k];
-    if (c->w.scales)
+    if (c->w.scales && c->w.block == BISE_SCALE_ROWS)
+        v *= c->w.scales[row];
+    else if (c->w.scales)
         v *= c->w.scales[c->w.block ? row / c->w.block *
                          ((c->w.K + c->w.block - 1) / c->w.block) +
                          k / c->w.block : 0];
@@ -220,17 +222,17 @@ END_TEST
 
 START_TEST(rows_are_mapped_and_fp8_scaled)
 {
-    float scales[8];
-    for (int i = 0; i < 8; i++)
-        scales[i] = 0.5f + (float)i;
+    float scales[64];
+    for (int i = 0; i < 64; i++)
+        scales[i] = 0.5f + (float)(i % 8);
     bise_panel_ops o;
     bise_panel_ops_init(&o, bise_cpu_level());
-    for (int way = 0; way < 4; way++) {
+    for (int way = 0; way < 8; way++) {
         panel_case c;
         make_case(&c, BISE_DTYPE_F32, 7, 64, 64, way & 1, way & 2);
         c.w.pair_rows = 16;
         c.w.scales = scales;
-        c.w.block = 32;
+        c.w.block = way < 4 ? 32 : BISE_SCALE_ROWS;
         compare(&o, &c, way & 1, way & 2, 0);
         free_case(&c);
     }

@@ -421,6 +421,7 @@ START_TEST(values_lost_in_float16_are_counted)
     make_plan(&p, BISE_PLAN_GGUF, 1, BISE_DTYPE_F16);
     ck_ok(run_with(&p, path, 2, true, &r));
     ck_assert_uint_eq(r.stats[0].flushed, 5);
+    ck_assert_uint_eq(r.stats[0].overflowed, 0);
     ck_assert_double_gt(bise_run_rmse(&r.stats[0]), 0);
     bise_run_result_fini(&r);
     bise_plan_fini(&p);

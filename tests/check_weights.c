@@ -416,6 +416,46 @@ START_TEST(block_scales_follow_rows_and_columns)
 }
 END_TEST
 
+/* Rows of a matrix, and of a stack, each with its own scale. */
+START_TEST(each_row_can_have_its_scale)
+{
+    uint8_t codes[12];
+    memset(codes, 0x38, sizeof codes);
+    for (int dims = 2; dims <= 3; dims++) {
+        bise_tensor t = { .name = "w", .dtype = BISE_DTYPE_F8_E4M3,
+                          .n_dims = 3, .dims = { 2, 2, 3 }, .data = codes,
+                          .bytes = 12 };
+        if (dims == 2) {
+            t.n_dims = 2;
+            t.dims[0] = 4;
+            t.dims[1] = 3;
+        }
+        char path[256];
+        snprintf(path, sizeof path, "%s", at("rows.safetensors"));
+        ck_ok(bise_st_save(path, NULL, &t, 1, &err));
+        bise_store *store = NULL;
+        ck_ok(bise_store_open(&store, path, &err));
+        float scales[4] = { 0.5f, 3, 5, 7 };
+        const bise_weight w = { .tensor = bise_store_at(store, 0),
+                                .scales = scales, .n_scales = 4,
+                                .scale_block = BISE_SCALE_ROWS };
+        bise_arena a = { 0 };
+        bise_scratch scratch = { 0 };
+        const bise_stream *s = bise_stream_weight(&a, store, &w);
+        float out[12];
+        ck_ok(bise_stream_read(s, out, 0, 4, &scratch, &err));
+        for (int i = 0; i < 12; i++)
+            ck_assert_float_eq(out[i], scales[i / 3]);
+        ck_ok(bise_stream_read(s, out, 1, 2, &scratch, &err));
+        ck_assert_float_eq(out[0], 3);
+        ck_assert_float_eq(out[5], 5);
+        bise_scratch_fini(&scratch);
+        bise_arena_fini(&a);
+        bise_store_close(store);
+    }
+}
+END_TEST
+
 /* A stack of two experts of two rows, each with its own scale. */
 START_TEST(each_expert_of_a_stack_has_its_scale)
 {
@@ -688,6 +728,7 @@ static Suite *suite(void)
     tcase_add_test(t, float8_codes_go_through_native_unchanged);
     tcase_add_test(t, block_scales_follow_rows_and_columns);
     tcase_add_test(t, each_expert_of_a_stack_has_its_scale);
+    tcase_add_test(t, each_row_can_have_its_scale);
     suite_add_tcase(s, t);
     t = tcase_create("wrapper");
     tcase_add_checked_fixture(t, setup, teardown);

@@ -247,11 +247,89 @@ def check_float8():
               ("compressed-tensors", "float-quantized", "block", [size, size]), "block%d: params.json says how" % size)
         claim(config(path("block%d-b" % size))["quantization_config"]["weight_block_size"] == [size, size],
               "block%d: config.json says how" % size)
+    check_rows(plain)
+    check_wrapper8()
     b = variant(hf, "hf-block16", block_config(16), lambda t: blocks(plain, 16))
     refused("block16: heads of 24 in blocks of 16", "convert", b, "-o", path("no"), "--to", "native", "--dtype", "keep",
             says=["model.layers.0.self_attn", "another scale", "leave out --dtype keep"])
     refused("float8 kept and an adapter", "convert", hf, "-o", path("no"), "--dtype", "keep", "--adapter",
             GOLDEN + "/lora/plain", says=["float8", "adapters cannot be merged"])
+
+
+def check_rows(plain):
+    """A scale a row, as compressed-tensors (strategy "channel") and FBGEMM have them: decoded values and round trips."""
+    want, given = {}, {}
+    for k, w in plain.items():
+        want[k] = given[k] = w
+        if "_proj.weight" not in k:
+            continue
+        scale = (w.float().abs().amax(1, keepdim=True) / 448).to(torch.bfloat16)
+        given[k] = (w.float() / scale.float()).to(torch.float8_e4m3fn)
+        given[k.replace(".weight", ".weight_scale")] = scale
+        want[k] = (given[k].float() * scale.float()).to(torch.bfloat16)
+    group = {"targets": ["Linear"], "input_activations": {"dynamic": True, "num_bits": 8, "strategy": "token", "symmetric": True,
+                                                          "type": "float"},
+             "weights": {"dynamic": False, "num_bits": 8, "strategy": "channel", "symmetric": True, "type": "float"}}
+
+    def channel(c):
+        c["quantization_config"] = {"quant_method": "compressed-tensors", "format": "float-quantized", "ignore": ["lm_head"],
+                                    "config_groups": {"group_0": group}, "quantization_status": "compressed"}
+
+    def fbgemm(c):
+        c["quantization_config"] = {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0,
+                                    "modules_to_not_convert": ["lm_head"]}
+    hf = variant(GOLDEN + "/fp8", "rows", channel, lambda t: given)
+    native, _ = float8_trip("rows", hf, [".weight_scale"], False)
+    got = load_file(path("rows-y", "model.safetensors"))
+    claim(sorted(got) == sorted(want) and all(torch.equal(got[k], want[k].to(got[k].dtype)) for k in want),
+          "rows: the decoded values are code times scale, rounded once")
+    k = given["model.layers.0.self_attn.k_proj.weight_scale"]
+    claim(torch.equal(native["layers.0.attention.wk.weight_scale"], k.view(2, 2, 12, 1).transpose(1, 2).reshape(48, 1)),
+          "rows: scales of k are interleaved with their rows")
+    for name, file in ("rows-n", "params.json"), ("rows-b", "config.json"):
+        q = config(path(name), file)["quantization_config"]
+        claim((q["quant_method"], q["config_groups"]["group_0"]["weights"]["strategy"],
+               q["config_groups"]["group_0"]["input_activations"]["strategy"]) == ("compressed-tensors", "channel", "token"),
+              "rows: %s says how" % file)
+    flat = variant(GOLDEN + "/fp8", "fbgemm", fbgemm, lambda t: {
+        n: v.reshape(-1) if n.endswith("weight_scale") else v for n, v in given.items()})
+    bise("convert", flat, "-o", path("fbgemm-y"))
+    claim(equal(path("fbgemm-y"), path("rows-y")), "rows: fbgemm_fp8 with scales [out] decodes to the same")
+    for m in hf, path("rows-n"):
+        bise("convert", m, "-o", path("rows.gguf"), "--dtype", "f32")
+        r = {t.name: t.data for t in gguf.GGUFReader(path("rows.gguf")).tensors}
+        up = want["model.layers.1.mlp.up_proj.weight"]
+        f = given["model.layers.1.mlp.up_proj.weight"].float() * given["model.layers.1.mlp.up_proj.weight_scale"].float()
+        claim(np.array_equal(r["blk.1.ffn_up.weight"], f.numpy()) and up.shape == f.shape, "rows: and in a GGUF, unrounded")
+
+
+def check_wrapper8():
+    """A multimodal wrapper in float8, as Ministral 3 Instruct is released: to native and back, tower and codes and all."""
+    sys.path.insert(0, SRC + "/tests")
+    import make_real
+    c = make_real.RELEASES["Ministral-3-8B-Instruct-2512"][0]
+    make_real.make(path("w8"), c)
+    bise("convert", path("w8"), "-o", path("w8-n"), "--to", "native", "--dtype", "keep")
+    bise("convert", path("w8-n"), "-o", path("w8-b"), "--to", "hf", "--dtype", "keep")
+    claim(read("w8-b", "model.safetensors") == read("w8", "model.safetensors"), "wrapper in float8: HF -> native -> HF")
+    bise("convert", path("w8"), "-o", path("w8-s"), "--dtype", "keep")
+    claim(read("w8-s", "model.safetensors") == read("w8", "model.safetensors"), "wrapper in float8: wrapper -> wrapper")
+    claim(config(path("w8-s")) == config(path("w8")), "wrapper in float8: its configuration stays")
+
+    def text(folder):
+        model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            return model(input_ids=torch.arange(3, 60).unsqueeze(0)).logits[0].float().numpy()
+    want = text(path("w8"))
+    for name in "w8-b", "w8-s":
+        worst = np.abs(text(path(name)) - want).max()
+        claim(worst <= 1e-5, "wrapper in float8: transformers loads %s, within %.2g" % (name, worst))
+    bise("convert", path("w8"), "-o", path("w8-d"))
+    with open(path("w8-d", "config.json"), encoding="utf-8") as f:
+        claim("quantization_config" not in f.read(), "wrapper in float8: decoded, nothing says float8")
+    worst = np.abs(text(path("w8-d")) - want).max()
+    claim(worst <= 0.02 * np.abs(want).max(), "wrapper in float8: decoded to bf16, within %.2g of %.2g" % (
+        worst, np.abs(want).max()))
 
 
 def main():
