@@ -117,14 +117,27 @@ static void hf_ids(bise_json *o, const bise_config *g)
         put_int(o, "pad_token_id", g->pad);
 }
 
+/* transformers' class "ministral" tells layers with the window from others. */
+static bise_json *layer_types(const bise_config *g)
+{
+    bise_json *list = bise_json_new_array();
+    for (int32_t l = 0; l < g->L; l++)
+        bise_json_append(list, bise_json_new_string(
+            bise_config_window(g, l) ? "sliding_attention"
+                                     : "full_attention"));
+    return list;
+}
+
 /* Keys in the order of transformers' own files. Both places of rope_theta
  * are written, because transformers 4 reads the outer one. */
 static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
 {
     bise_json *o = bise_json_new_object(), *list = bise_json_new_array();
-    bise_json_append(list, bise_json_new_string(class_of(g->family)));
+    bise_json_append(list, bise_json_new_string(
+        g->n_windows ? "MinistralForCausalLM" : class_of(g->family)));
     bise_json_set(o, "architectures", list);
-    put_str(o, "model_type", bise_family_name(g->family));
+    put_str(o, "model_type", g->n_windows ? "ministral"
+                                          : bise_family_name(g->family));
     put_str(o, "dtype", torch_name(dtype));
     put_int(o, "hidden_size", g->C);
     put_int(o, "intermediate_size", g->F);
@@ -150,11 +163,16 @@ static bise_json *hf_config(const bise_config *g, bise_dtype dtype)
         put_real(o, "rope_theta", g->rope.theta);
     bise_json_set(o, "sliding_window", g->window > 0
                       ? bise_json_new_int(g->window) : bise_json_new_null());
+    if (g->n_windows)
+        bise_json_set(o, "layer_types", layer_types(g));
     bise_json_set(o, "tie_word_embeddings", bise_json_new_bool(g->tied));
     put_real(o, "attention_dropout", 0.0);
     hf_experts(o, g);
     hf_ids(o, g);
     bise_json_set(o, "use_cache", bise_json_new_bool(true));
+    /* The version whose keys these are: it tells transformers that the split
+     * pattern of the tokenizer is the mended one (mistral3.md 7, trap 10). */
+    put_str(o, "transformers_version", "5.0.0");
     return o;
 }
 
@@ -175,6 +193,20 @@ static void native_experts(bise_json *o, const bise_config *g)
     bise_json_set(o, "moe", m);
 }
 
+/* The pattern of the layers, or all of them where it does not come out even;
+ * null sees everything. */
+static bise_json *window_list(const bise_config *g)
+{
+    bise_json *list = bise_json_new_array();
+    const int32_t n = g->L % g->n_windows ? g->L : g->n_windows;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t w = bise_config_window(g, i);
+        bise_json_append(list, w ? bise_json_new_int(w)
+                                 : bise_json_new_null());
+    }
+    return list;
+}
+
 /* params.json; beta is beta_fast and alpha beta_slow there. */
 static bise_json *native_params(const bise_config *g)
 {
@@ -191,7 +223,9 @@ static bise_json *native_params(const bise_config *g)
     put_real(o, "rope_theta", r->theta);
     bise_json_set(o, "tied_embeddings", bise_json_new_bool(g->tied));
     put_int(o, "max_position_embeddings", g->max_position);
-    if (g->window > 0)
+    if (g->n_windows)
+        bise_json_set(o, "sliding_window", window_list(g));
+    else if (g->window > 0)
         put_int(o, "sliding_window", g->window);
     if (g->kv_lora > 0) {
         put_int(o, "q_lora_rank", g->q_lora);

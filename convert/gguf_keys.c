@@ -373,6 +373,9 @@ static void arch_keys(bise_gguf_meta *m, const bise_checkpoint *c,
      * key; bise reads it back. */
     if (g->window > 0)
         put_u32(&k, "attention.sliding_window", g->window);
+    if (g->n_windows)
+        bise_gguf_set_array(m, "bise.sliding_windows", BISE_GGUF_I32,
+                            g->windows, (uint64_t)g->n_windows);
     bise_gguf_set_u32(m, "general.file_type", (uint32_t)file_type);
     put_u32(&k, "vocab_size", g->V);
     put_u32(&k, "rope.dimension_count", mla ? g->qk_rope : g->D);

@@ -14,6 +14,7 @@
 
 #include "convert/convert.h"
 #include "convert/float8.h"
+#include "convert/tokenizer_files.h"
 #include "convert/vision.h"
 #include "convert/weights.h"
 #include "text/template.h"
@@ -316,6 +317,8 @@ static bise_status add_sides(bise_plan *p, bise_checkpoint *c,
         if (is_model_file(name) && !is_config(name))
             s = bise_plan_add_copy(p, c->store, name, err);
     }
+    if (s == BISE_OK && to != bise_convert_layout_of(c))
+        s = bise_tokenizer_files_add(p, c, to, o->progress, err);
     return s;
 }
 

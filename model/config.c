@@ -225,6 +225,39 @@ static bise_status refuse_variants(const bise_keys *k, bise_error *err)
     return BISE_OK;
 }
 
+/* sliding_window, and layer_types of the class "ministral", which tells the
+ * layers it holds for. */
+static bise_status read_window(bise_config *c, const bise_keys *k,
+                               bise_error *err)
+{
+    const bise_json *types = bise_key_get(k, "layer_types");
+    int64_t window = 0;
+    bise_status s = bise_key_int(k, "sliding_window", false, 0, INT32_MAX,
+                                 &window, err);
+    c->window = (int32_t)window;
+    if (s != BISE_OK || !window || bise_json_typeof(types) != BISE_JSON_ARRAY)
+        return s;
+    if (bise_json_size(types) != (size_t)c->L)
+        return bise_fail(err, BISE_EFORMAT, "'layer_types' has %zu entries, "
+                         "there are %d layers", bise_json_size(types),
+                         (int)c->L);
+    int32_t *each = bise_alloc_array((size_t)c->L, sizeof *each);
+    if (!each)
+        return bise_fail_nomem(err);
+    for (int32_t l = 0; l < c->L && s == BISE_OK; l++) {
+        const char *t = text_of(bise_json_at(types, (size_t)l));
+        const bool full = t && strcmp(t, "full_attention") == 0;
+        if (!full && !(t && strcmp(t, "sliding_attention") == 0))
+            s = bise_fail(err, BISE_EUNSUPPORTED, "'layer_types' has '%.40s'",
+                          t ? t : "");
+        each[l] = full ? 0 : (int32_t)window;
+    }
+    if (s == BISE_OK)
+        s = bise_config_windows(c, each, c->L, err);
+    bise_free(each);
+    return s;
+}
+
 /* The rules of mistral3.md 2.1b in their order; the first fault ends it. */
 bise_status bise_config_from_hf(bise_config *c, const bise_json *config,
                                 bise_error *err)
@@ -235,7 +268,7 @@ bise_status bise_config_from_hf(bise_config *c, const bise_json *config,
     const bise_json *text = bise_json_get(config, "text_config");
     c->wrapper = bise_json_typeof(text) == BISE_JSON_OBJECT;
     const bise_keys k = { c->wrapper ? text : config, config };
-    int64_t window = 0, longest = 131072;
+    int64_t longest = 131072;
     bise_status s = find_family(c, &k, err);
     if (s == BISE_OK)
         s = refuse_variants(&k, err);
@@ -248,15 +281,13 @@ bise_status bise_config_from_hf(bise_config *c, const bise_json *config,
     if (s == BISE_OK)
         s = read_rope(c, &k, err);
     if (s == BISE_OK)
-        s = bise_key_int(&k, "sliding_window", false, 0, INT32_MAX, &window,
-                         err);
+        s = read_window(c, &k, err);
     if (s == BISE_OK)
         s = bise_key_int(&k, "max_position_embeddings", false, 1,
                          (int64_t)1 << 40, &longest, err);
     if (s == BISE_OK)
         s = bise_config_quant(c, bise_key_get(&k, "quantization_config"), err);
     c->eps_latent = 1e-6;
-    c->window = (int32_t)window;
     c->max_position = longest;
     c->tied = bise_json_bool(bise_key_get(&k, "tie_word_embeddings"), false);
     c->bos = bise_key_token(&k, "bos_token_id");

@@ -50,6 +50,9 @@ typedef struct bise_config {
                                         in HF files, whose class has 1e-6 */
     bise_rope rope;
     int32_t window;                  /* tokens a query sees, 0 = all */
+    /* Windows that differ between layers (Ministral 8B 2410): layer l has
+     * windows[l % n_windows]; window is then the smallest. 0: window for all. */
+    int32_t windows[16], n_windows;
     bool tied;
     int64_t max_position;
     int32_t bos, eos, pad;           /* -1 when not given */
@@ -58,6 +61,17 @@ typedef struct bise_config {
                                         layout; false: interleaved */
     bise_json *json;                 /* config.json or params.json, or NULL */
 } bise_config;
+
+/* Tokens that a query of layer l sees, 0 = all. */
+static inline int32_t bise_config_window(const bise_config *c, int32_t l)
+{
+    return c->n_windows ? c->windows[l % c->n_windows] : c->window;
+}
+/* Set the windows of n layers from one value each, as the shortest pattern that
+ * repeats. BISE_EUNSUPPORTED when it has more than 16 layers. */
+BISE_NODISCARD bise_status bise_config_windows(bise_config *c,
+                                               const int32_t *each, int32_t n,
+                                               bise_error *err);
 
 /* Resolve the configuration of an opened store. */
 BISE_NODISCARD bise_status bise_config_resolve(bise_config *c, bise_store *s,

@@ -264,6 +264,28 @@ static int32_t token_id(const bise_gguf_meta *m, const char *key)
     return v >= 0 && v < 1 << 30 ? (int32_t)v : -1;
 }
 
+/* Windows that differ between layers, under a key of bise: the architecture has
+ * none for them. */
+static bise_status read_windows(bise_config *c, const bise_gguf_meta *m,
+                                bise_error *err)
+{
+    const bise_gguf_kv *kv = bise_gguf_get(m, "bise.sliding_windows");
+    int32_t each[16];
+    if (!kv)
+        return BISE_OK;
+    if (kv->type != BISE_GGUF_ARRAY || kv->elem != BISE_GGUF_I32 ||
+        kv->count < 1 || kv->count > 16)
+        return bise_fail(err, BISE_EFORMAT, "key 'bise.sliding_windows' is not "
+                         "a list of 1 to 16 numbers");
+    for (uint64_t i = 0; i < kv->count; i++) {
+        const double w = bise_gguf_array_number(kv, i);
+        if (!(w >= 0))
+            return bise_fail(err, BISE_EFORMAT, "a window is %g", w);
+        each[i] = (int32_t)w;
+    }
+    return bise_config_windows(c, each, (int32_t)kv->count, err);
+}
+
 /* There is no JSON to keep: c->json stays NULL. */
 bise_status bise_config_from_gguf(bise_config *c, const bise_gguf_meta *m,
                                   bise_error *err)
@@ -289,6 +311,8 @@ bise_status bise_config_from_gguf(bise_config *c, const bise_gguf_meta *m,
     c->eps_latent = c->eps;
     /* No llama.cpp converter writes a window for these; bise's own key. */
     c->window = get_dim(&k, "attention.sliding_window", 0, false);
+    if (k.status == BISE_OK)
+        k.status = read_windows(c, m, err);
     c->max_position = (int64_t)get_num(&k, "context_length", 32768);
     c->bos = token_id(m, "tokenizer.ggml.bos_token_id");
     c->eos = token_id(m, "tokenizer.ggml.eos_token_id");

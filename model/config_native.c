@@ -127,25 +127,25 @@ static bise_status read_rope(bise_config *c, const bise_keys *k,
     return s;
 }
 
-/* A list is a pattern over layers; bise computes one window for all. */
+/* One window, or a list: a pattern that repeats over the layers, null for those
+ * that see everything. */
 static bise_status read_window(bise_config *c, const bise_keys *k,
                                bise_error *err)
 {
     const bise_json *v = bise_key_get(k, "sliding_window");
-    const bise_json *first = v;
-    if (bise_json_typeof(v) == BISE_JSON_ARRAY) {
-        first = bise_json_at(v, 0);
-        for (size_t i = 1; i < bise_json_size(v); i++)
-            if (bise_json_number(bise_json_at(v, i), 0) !=
-                bise_json_number(first, 0))
-                return bise_fail(err, BISE_EUNSUPPORTED, "'sliding_window' "
-                                 "differs between layers");
+    const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
+    const size_t n = list ? bise_json_size(v) : 1;
+    int32_t each[64] = { 0 };
+    if (n > sizeof each / sizeof *each)
+        return bise_fail(err, BISE_EUNSUPPORTED, "'sliding_window' has %zu "
+                         "entries", n);
+    for (size_t i = 0; i < n; i++) {
+        const double w = bise_json_number(list ? bise_json_at(v, i) : v, 0);
+        if (!(w >= 0 && w <= INT32_MAX))
+            return bise_fail(err, BISE_EFORMAT, "'sliding_window' is %g", w);
+        each[i] = (int32_t)w;
     }
-    const double w = bise_json_number(first, 0);
-    if (!(w >= 0 && w <= INT32_MAX))
-        return bise_fail(err, BISE_EFORMAT, "'sliding_window' is %g", w);
-    c->window = (int32_t)w;
-    return BISE_OK;
+    return bise_config_windows(c, each, (int32_t)n, err);
 }
 
 /* The older "quantization" entry names FP8 directly. */

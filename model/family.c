@@ -27,9 +27,13 @@ const char *bise_family_name(bise_family f)
     return table[f].model_type;
 }
 
-/* model_type and class names never coincide, so one search serves both. */
+/* model_type and class names never coincide, so one search serves both. The
+ * class "ministral" is Mistral's with windows that differ between layers. */
 int bise_family_by_name(const char *name)
 {
+    if (strcmp(name, "ministral") == 0 ||
+        strcmp(name, "MinistralForCausalLM") == 0)
+        return BISE_FAMILY_MISTRAL;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(name, table[i].model_type) == 0 ||
             strcmp(name, table[i].architecture) == 0)

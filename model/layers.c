@@ -156,14 +156,16 @@ bise_status graph_tap(bise_graph *g, const bise_linear *l, int n,
     return s;
 }
 
-/* q k^T / sqrt(D); latent attention has its own in mla.c. */
+/* q k^T / sqrt(D); latent attention has its own in mla.c. The activations are
+ * those of one layer in the list of all. */
 bise_attn graph_attn(const bise_graph *g, const graph_acts *a,
                      const graph_kv *kv)
 {
     const bise_config *f = g->f;
     const int32_t HD = f->H * f->D, KD = f->K * f->D;
     return (bise_attn){
-        .H = f->H, .K = f->K, .D = f->D, .Dv = f->D, .window = f->window,
+        .H = f->H, .K = f->K, .D = f->D, .Dv = f->D,
+        .window = bise_config_window(f, (int32_t)(a - g->acts)),
         .alpha = (float)(1.0 / sqrt((double)f->D)),
         .q = a->q, .k = kv ? kv->k : a->k, .v = kv ? kv->v : a->v,
         .ldq = HD, .ldk = KD, .ldv = KD, .ldo = HD, .o = a->o, .lse = a->lse,

@@ -164,8 +164,8 @@ bise_attn16 graph_attn16(const bise_graph *g, const graph_acts16 *a)
 {
     const bise_config *f = g->f;
     return (bise_attn16){
-        .H = f->H, .K = f->K, .D = f->D, .window = f->window, .q = a->q,
-        .k = a->k, .v = a->v, .o = a->o, .lse = a->lse, .tiles = g->tiles,
+        .H = f->H, .K = f->K, .D = f->D, .q = a->q,
+        .window = bise_config_window(f, (int32_t)(a - g->acts16)), .k = a->k, .v = a->v, .o = a->o, .lse = a->lse, .tiles = g->tiles,
         .n_tiles = g->n_tiles, .seg = g->seg, .n_seg = g->n_seg,
     };
 }

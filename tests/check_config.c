@@ -20,6 +20,9 @@ static bise_error err;
     "\"num_hidden_layers\":34,\"num_attention_heads\":32," \
     "\"num_key_value_heads\":8,\"head_dim\":128,\"vocab_size\":131072," \
     "\"rms_norm_eps\":1e-05,\"max_position_embeddings\":262144"
+#define DIMS3 "\"hidden_size\":64,\"intermediate_size\":128," \
+    "\"num_hidden_layers\":3,\"num_attention_heads\":4,\"head_dim\":16," \
+    "\"vocab_size\":128,\"rms_norm_eps\":1e-05"
 #define YARN "\"rope_parameters\":{\"rope_type\":\"yarn\",\"type\":\"yarn\"," \
     "\"rope_theta\":1000000.0,\"factor\":16.0,\"beta_fast\":32.0," \
     "\"beta_slow\":1.0,\"mscale\":1.0,\"mscale_all_dim\":1.0," \
@@ -264,6 +267,48 @@ START_TEST(reads_old_native_without_head_dim)
 }
 END_TEST
 
+/* A list is a pattern over the layers, null sees everything; the shortest one
+ * that repeats is kept. */
+START_TEST(reads_windows_of_layers)
+{
+    bise_config c;
+    ck_ok(from_native(&c, "{" NATIVE ",\"vocab_size\":-1,\"sliding_window\":"
+                      "[null,32768,32768,32768,null,32768,32768,32768]}"));
+    ck_assert_int_eq(c.window, 32768);
+    ck_assert_int_eq(c.n_windows, 4);
+    ck_assert_int_eq(bise_config_window(&c, 0), 0);
+    ck_assert_int_eq(bise_config_window(&c, 3), 32768);
+    ck_assert_int_eq(bise_config_window(&c, 8), 0);
+    bise_config_fini(&c);
+    /* transformers' class of such models */
+    ck_ok(from_hf(&c, "{\"model_type\":\"ministral\"," DIMS3
+                  ",\"sliding_window\":8,\"layer_types\":["
+                  "\"full_attention\",\"sliding_attention\","
+                  "\"full_attention\"]}"));
+    ck_assert_int_eq(c.family, BISE_FAMILY_MISTRAL);
+    ck_assert_int_eq(c.n_windows, 2);
+    ck_assert_int_eq(bise_config_window(&c, 1), 8);
+    ck_assert_int_eq(bise_config_window(&c, 2), 0);
+    bise_config_fini(&c);
+    ck_ok(from_hf(&c, "{\"model_type\":\"ministral\"," DIMS3
+                  ",\"sliding_window\":8,\"layer_types\":["
+                  "\"sliding_attention\",\"sliding_attention\","
+                  "\"sliding_attention\"]}"));
+    ck_assert_int_eq(c.n_windows, 0);
+    ck_assert_int_eq(c.window, 8);
+    bise_config_fini(&c);
+    ck_fails(from_hf(&c, "{\"model_type\":\"ministral\"," DIMS3
+                     ",\"sliding_window\":8,\"layer_types\":["
+                     "\"full_attention\"]}"), BISE_EFORMAT);
+    ck_assert_ptr_nonnull(strstr(err.text, "3 layers"));
+    ck_fails(from_hf(&c, "{\"model_type\":\"ministral\"," DIMS3
+                     ",\"sliding_window\":8,\"layer_types\":["
+                     "\"full_attention\",\"chunked\",\"chunked\"]}"),
+             BISE_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "chunked"));
+}
+END_TEST
+
 /* Mixtral by its moe block; Large 3 by latent attention. */
 START_TEST(reads_native_experts_and_quantization)
 {
@@ -301,7 +346,9 @@ static const struct { const char *json, *word; } native_refused[] = {
     { "{}", "dim" },
     { "{\"dim\":64,\"n_layers\":2,\"n_heads\":4}", "hidden_dim" },
     { "{" NATIVE ",\"quantization\":{\"qformat_weight\":\"nvfp4\"}}", "nvfp4" },
-    { "{" NATIVE ",\"sliding_window\":[4096,null]}", "sliding_window" },
+    { "{" NATIVE ",\"sliding_window\":[4096,-1]}", "sliding_window" },
+    { "{" NATIVE ",\"sliding_window\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,"
+      "17]}", "windows of the layers" },
     { "{" NATIVE ",\"moe\":{\"num_experts\":8}}", "num_experts_per_tok" },
     { "{" NATIVE ",\"moe\":{\"num_experts\":8,\"num_experts_per_tok\":2,"
       "\"num_expert_groups\":4}}", "num_expert_groups" },
@@ -501,6 +548,7 @@ static Suite *suite(void)
     tcase_add_test(t, refuses_heads_that_do_not_divide);
     tcase_add_test(t, reads_native_ministral3);
     tcase_add_test(t, reads_old_native_without_head_dim);
+    tcase_add_test(t, reads_windows_of_layers);
     tcase_add_test(t, reads_native_experts_and_quantization);
     tcase_add_loop_test(t, refuses_bad_native, 0,
                         sizeof native_refused / sizeof *native_refused);

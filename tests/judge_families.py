@@ -108,6 +108,32 @@ def check_latent():
         close(theirs(path("hf"), ids), want[like], 1e-5, name + " through native in transformers")
 
 
+def check_windows():
+    """Windows that differ between layers: native lists, layer_types of transformers' class "ministral"."""
+    import make_real
+    c = make_real.dense(32, 64, 4, 2, 16, 120, max_position_embeddings=4096, rope_theta=1e4, sliding_window=8, **make_real.V5)
+    c.update(model_type="ministral", architectures=["MinistralForCausalLM"], tie_word_embeddings=False,
+             layer_types=["full_attention", "sliding_attention"] * 2 + ["full_attention"], num_hidden_layers=5)
+    make_real.make(path("window"), c)
+    ids = np.random.default_rng(3).integers(3, 120, 90).tolist()
+    want = theirs(path("window"), ids)
+    make_real.make(path("all"), dict(c, layer_types=["full_attention"] * 5))
+    claim(np.abs(theirs(path("all"), ids) - want).max() > 0.001, "windows are visible in the logits")
+    close(ours(path("window"), ids), want, 1e-5, "windows in two of five layers")
+    close(ours(path("window"), ids, "decode")[6:], want[6:], 1e-5, "windows through the cache")
+    bise("convert", path("window"), "-o", path("own"), "--to", "native")
+    with open(path("own/params.json")) as f:
+        claim(json.load(f)["sliding_window"] == [None, 8, None, 8, None], "params.json has the windows of the layers")
+    close(ours(path("own"), ids), want, 1e-5, "windows as native")
+    bise("convert", path("own"), "-o", path("hf"), "--to", "hf")
+    close(theirs(path("hf"), ids), want, 1e-5, "windows through native in transformers")
+    bise("convert", path("window"), "-o", path("m.gguf"))
+    close(ours(path("m.gguf"), ids), want, 1e-5, "windows as GGUF")
+    shutil.rmtree(path("hf"))
+    bise("convert", path("m.gguf"), "-o", path("hf"))
+    close(theirs(path("hf"), ids), want, 1e-5, "windows through GGUF in transformers")
+
+
 def check_epsilon():
     """transformers' class has 1e-6 in the norms of q_a and kv_a, whatever rms_norm_eps is."""
     os.makedirs(path("eps"), exist_ok=True)
@@ -319,6 +345,7 @@ def check_mixtral():
 def main():
     check_latent()
     check_epsilon()
+    check_windows()
     check_wrapper()
     check_float8()
     check_quantized()

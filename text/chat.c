@@ -109,6 +109,13 @@ static int guess_version(const bise_tokenizer *t)
     return 1;
 }
 
+/* What the file says wins. */
+int bise_chat_version(const bise_tokenizer *t)
+{
+    const int version = bise_tokenizer_version(t);
+    return version ? version : guess_version(t);
+}
+
 /* Names are matched exactly; without one the version and the kind of the
  * vocabulary decide. A tokenizer that lacks [INST] can only speak v1,
  * whatever it is told, because the other formats have no way to spell a
@@ -117,9 +124,7 @@ bise_status bise_chat_for(const bise_chat **out, const bise_tokenizer *t,
                           const char *name, bise_error *err)
 {
     const bool tekken = bise_tokenizer_kind_of(t) != BISE_TOKENIZER_SPM;
-    int version = bise_tokenizer_version(t);
-    if (!version)
-        version = guess_version(t);
+    const int version = bise_chat_version(t);
     for (size_t i = 0; i < N_FORMATS; i++) {
         const bise_chat *c = &formats[i];
         if (name ? strcmp(name, c->name) != 0

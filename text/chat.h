@@ -34,6 +34,10 @@ BISE_NODISCARD bise_status bise_sample_add(bise_sample *s, const int32_t *ids,
 void bise_sample_clear(bise_sample *s);
 void bise_sample_fini(bise_sample *s);
 
+/* The version of a tokenizer's control tokens: 1, 2, 3, 7, 11, 13 or 15; the
+ * file's own, else by which of them there are. */
+int bise_chat_version(const bise_tokenizer *t);
+
 /* The format for a tokenizer's version and kind; or by name: "v1", "v2", "v3",
  * "v3-tekken", "v7", "v7-tekken", "v11", "v13", "v15". */
 BISE_NODISCARD bise_status bise_chat_for(const bise_chat **out,

@@ -198,98 +198,41 @@ bise_status bise_gguf_vocab(bise_tokenizer **out, const char *name,
     return BISE_OK;
 }
 
+/* The list of merges under construction. */
+typedef struct merge_list {
+    bise_str list, buf;
+    const bise_tokenizer *t;
+    uint64_t n;
+} merge_list;
+
 /* Merge (left, right) as "left right" in the byte alphabet. The text is what
  * llama.cpp and tokenizer.json read. */
-static void put_merge(bise_str *list, bise_str *buf, const bise_tokenizer *t,
-                      int32_t left, int32_t right)
+static void put_merge(void *ctx, int32_t left, int32_t right)
 {
-    const bise_piece *l = &t->pieces[left], *r = &t->pieces[right];
-    bise_str_clear(buf);
-    bise_bytelevel_spell(buf, l->text, l->len);
-    bise_str_putc(buf, ' ');
-    bise_bytelevel_spell(buf, r->text, r->len);
-    bise_gguf_strings_add(list, bise_str_get(buf), buf->len);
-}
-
-/* Pairs by left id, then by right id, for qsort. */
-static int by_ids(const void *a, const void *b)
-{
-    const int32_t *x = a, *y = b;
-    if (x[0] != y[0])
-        return x[0] < y[0] ? -1 : 1;
-    return x[1] < y[1] ? -1 : x[1] > y[1];
-}
-
-/* The merges that ranks imply: tokens in order of their ranks, and for each
- * its splits by (left, right). Ids are in the order of ranks. This is the
- * order in which transformers derives them, so a tokenizer.json made from
- * the same ranks has the same list. */
-static uint64_t put_implied(bise_str *list, bise_str *buf,
-                            const bise_tokenizer *t)
-{
-    int32_t (*pairs)[2] = bise_alloc_array(UINT16_MAX, sizeof *pairs);
-    uint64_t count = 0;
-    list->failed |= !pairs;
-    for (int32_t id = 0; pairs && id < t->n; id++) {
-        const bise_piece *p = &t->pieces[id];
-        size_t n = 0;
-        if (p->type != BISE_PIECE_NORMAL)
-            continue;
-        for (uint32_t cut = 1; cut < p->len; cut++) {
-            const char *tail = p->text + cut;
-            const uint32_t rest = p->len - cut;
-            pairs[n][0] = bise_vocab_find(t, p->text, cut,
-                                          bise_hash_bytes(p->text, cut));
-            pairs[n][1] = bise_vocab_find(t, tail, rest,
-                                          bise_hash_bytes(tail, rest));
-            n += pairs[n][0] >= 0 && pairs[n][1] >= 0;
-        }
-        if (n > 1)
-            qsort(pairs, n, sizeof *pairs, by_ids);
-        for (size_t i = 0; i < n; i++)
-            put_merge(list, buf, t, pairs[i][0], pairs[i][1]);
-        count += n;
-    }
-    bise_free(pairs);
-    return count;
+    merge_list *m = ctx;
+    const bise_piece *l = &m->t->pieces[left], *r = &m->t->pieces[right];
+    bise_str_clear(&m->buf);
+    bise_bytelevel_spell(&m->buf, l->text, l->len);
+    bise_str_putc(&m->buf, ' ');
+    bise_bytelevel_spell(&m->buf, r->text, r->len);
+    bise_gguf_strings_add(&m->list, bise_str_get(&m->buf), m->buf.len);
+    m->n++;
 }
 
 /* tokenizer.ggml.merges, from the file's own list where there was one. */
 static bise_status put_merges(const bise_tokenizer *t, bise_gguf_meta *m,
                               bise_error *err)
 {
-    bise_str list = { 0 }, buf = { 0 };
-    uint64_t n = t->n_merges;
-    bise_gguf_strings_begin(&list);
-    if (t->merge_list)
-        for (size_t i = 0; i < t->n_merges; i++)
-            put_merge(&list, &buf, t, t->merge_list[i][0],
-                      t->merge_list[i][1]);
-    else
-        n = put_implied(&list, &buf, t);
-    const bool ok = bise_str_ok(&list) && bise_str_ok(&buf);
-    if (ok)
-        bise_gguf_set_strings(m, KEY("merges"), &list, n);
-    bise_str_fini(&list);
-    bise_str_fini(&buf);
-    return ok ? BISE_OK : bise_fail_nomem(err);
-}
-
-/* Scores for a SentencePiece kind: those of the file, or from merges the
- * order in which pieces are made (llama.cpp merges by score). llama.cpp
- * merges the pair with the highest score; minus the number of the first
- * merge that makes a piece gives the same order. */
-static void fill_scores(const bise_tokenizer *t, float *scores)
-{
-    for (int32_t id = 0; id < t->n; id++)
-        scores[id] = t->pieces[id].score;
-    for (size_t i = t->n_merges; t->merge_list && i-- > 0;) {
-        const bise_merge_slot *s = bise_merges_find(&t->merges,
-                                                    t->merge_list[i][0],
-                                                    t->merge_list[i][1]);
-        if (s)
-            scores[s->id] = -(float)i;
-    }
+    merge_list l = { .t = t };
+    bise_gguf_strings_begin(&l.list);
+    bise_status s = bise_vocab_each_merge(t, put_merge, &l, err);
+    if (s == BISE_OK && !(bise_str_ok(&l.list) && bise_str_ok(&l.buf)))
+        s = bise_fail_nomem(err);
+    if (s == BISE_OK)
+        bise_gguf_set_strings(m, KEY("merges"), &l.list, l.n);
+    bise_str_fini(&l.list);
+    bise_str_fini(&l.buf);
+    return s;
 }
 
 /* The lists with one entry for each token. Rows of the embedding that no
@@ -320,7 +263,7 @@ static bise_status put_tokens(const bise_tokenizer *t, int32_t vocab,
     if (ok) {
         bise_gguf_set_strings(m, KEY("tokens"), &list, (uint64_t)vocab);
         if (t->kind == BISE_TOKENIZER_SPM) {
-            fill_scores(t, scores);
+            bise_vocab_scores(t, scores);
             bise_gguf_set_array(m, KEY("scores"), BISE_GGUF_F32, scores,
                                 (uint64_t)vocab);
         }

@@ -3,7 +3,7 @@ libbise_a_SOURCES += %D%/chat.c %D%/chat.h %D%/chat_turns.c \
   %D%/chat_turns.h %D%/chat_settings.c %D%/chat_settings.h %D%/template.c %D%/template.h %D%/pyjson.c %D%/pyjson.h %D%/encode.c %D%/encode.h %D%/gguf_vocab.c \
   %D%/hf_tokenizer.c %D%/merge.c %D%/merge.h %D%/split.c %D%/split.h \
   %D%/spm.c %D%/spm_model.c %D%/tekken.c %D%/tokenizer.c %D%/tokenizer.h \
-  %D%/tokenizer_open.c %D%/vocab.c %D%/vocab.h
+  %D%/tokenizer_open.c %D%/tokenizer_out.c %D%/vocab.c %D%/vocab.h
 libbise_a_SOURCES += %D%/audit.c %D%/audit.h %D%/dataset.c %D%/dataset.h \
   %D%/order.c %D%/order.h %D%/pack.c %D%/pack.h %D%/row_messages.c %D%/row_messages.h %D%/rows.c %D%/rows.h \
   %D%/scan.c %D%/scan.h %D%/schema.c %D%/schema.h %D%/sources.c \
@@ -23,11 +23,18 @@ CLEANFILES += %D%/spm_model.pb-c.c %D%/spm_model.pb-c.h
 check_PROGRAMS += tests/tokenize_tool
 tests_tokenize_tool_SOURCES = tests/tokenize_tool.c
 tests_tokenize_tool_LDADD = libbise.a $(BISE_LIBS)
-TESTS += tests/cli/tokenize_oracle.sh
+TESTS += tests/cli/tokenize_oracle.sh tests/cli/tokenizer_files.sh
+EXTRA_DIST += tests/cli/tokenizer_files.sh tests/judge_tokenizer_files.py
 EXTRA_DIST += tests/cli/tokenize_oracle.sh tests/oracle_tokenizers.py
 if HAVE_CHECK
-check_PROGRAMS += tests/check_tokenizer tests/check_split tests/check_chat
-TESTS += tests/check_tokenizer tests/check_split tests/check_chat
+check_PROGRAMS += tests/check_tokenizer tests/check_split tests/check_chat \
+  tests/check_tokenizer_out
+TESTS += tests/check_tokenizer tests/check_split tests/check_chat \
+  tests/check_tokenizer_out
+tests_check_tokenizer_out_SOURCES = tests/check_tokenizer_out.c \
+  tests/spm_writer.h
+tests_check_tokenizer_out_CPPFLAGS = $(test_cppflags)
+tests_check_tokenizer_out_LDADD = $(test_ldadd)
 tests_check_chat_SOURCES = tests/check_chat.c
 tests_check_chat_CPPFLAGS = $(test_cppflags)
 tests_check_chat_LDADD = $(test_ldadd)

@@ -109,5 +109,20 @@ BISE_NODISCARD bise_status bise_tokenizer_to_gguf(const bise_tokenizer *t,
                                                   int32_t vocab,
                                                   bise_gguf_meta *m,
                                                   bise_error *err);
+/* Append the tokenizer as another tool's file. BISE_EUNSUPPORTED with the
+ * reason when it cannot be one: the pieces of err->text read on after
+ * "NAME cannot be written: ". What out holds then is of no use.
+ *   _hf      tokenizer.json of Hugging Face's tokenizers; every kind
+ *   _tekken  tekken.json; byte-level kinds with Mistral's order of ids
+ *   _spm     a SentencePiece model of type BPE; SentencePiece kinds */
+BISE_NODISCARD bise_status bise_tokenizer_to_hf(const bise_tokenizer *t,
+                                                bise_str *out,
+                                                bise_error *err);
+BISE_NODISCARD bise_status bise_tokenizer_to_tekken(const bise_tokenizer *t,
+                                                    bise_str *out,
+                                                    bise_error *err);
+BISE_NODISCARD bise_status bise_tokenizer_to_spm(const bise_tokenizer *t,
+                                                 bise_str *out,
+                                                 bise_error *err);
 
 #endif

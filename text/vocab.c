@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/bytes.h"
@@ -300,6 +301,110 @@ bise_status bise_vocab_merges(bise_tokenizer *t, int32_t (*list)[2], size_t n,
     t->merge_list = list;
     t->n_merges = n;
     return BISE_OK;
+}
+
+/* A split of a token: ids of its parts, and the length of the left one. */
+typedef struct cut {
+    int32_t left, right;
+    uint32_t len;
+} cut;
+
+/* By left id, then by right id. */
+static int by_ids(const void *a, const void *b)
+{
+    const cut *x = a, *y = b;
+    if (x->left != y->left)
+        return x->left < y->left ? -1 : 1;
+    return x->right < y->right ? -1 : x->right > y->right;
+}
+
+/* The longest left part first. */
+static int by_length(const void *a, const void *b)
+{
+    const cut *x = a, *y = b;
+    return x->len > y->len ? -1 : x->len < y->len;
+}
+
+/* May a merge have this part? User-defined pieces are never merged. */
+static int32_t part_id(const bise_tokenizer *t, const char *s, uint32_t n)
+{
+    const int32_t id = bise_vocab_find(t, s, n, bise_hash_bytes(s, n));
+    return id >= 0 && t->pieces[id].type == BISE_PIECE_NORMAL ? id : -1;
+}
+
+/* Every split of token id into two tokens; cuts has room for them. */
+static void each_cut(const bise_tokenizer *t, int32_t id, cut *cuts,
+                     bise_merge_fn *fn, void *ctx)
+{
+    const bise_piece *p = &t->pieces[id];
+    size_t n = 0;
+    if (p->type != BISE_PIECE_NORMAL)
+        return;
+    for (uint32_t at = 1; at < p->len; at++) {
+        cuts[n] = (cut){ part_id(t, p->text, at), -1, at };
+        if (cuts[n].left >= 0)
+            cuts[n].right = part_id(t, p->text + at, p->len - at);
+        n += cuts[n].right >= 0;
+    }
+    if (n > 1)
+        qsort(cuts, n, sizeof *cuts, t->kind == BISE_TOKENIZER_SPM ? by_length
+                                                                   : by_ids);
+    for (size_t i = 0; i < n; i++)
+        fn(ctx, cuts[i].left, cuts[i].right);
+}
+
+/* An id and its score, for sorting. */
+typedef struct scored {
+    float score;
+    int32_t id;
+} scored;
+
+static int by_score(const void *a, const void *b)
+{
+    const scored *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Ranks are the order of the ids; scores are sorted. */
+bise_status bise_vocab_each_merge(const bise_tokenizer *t, bise_merge_fn *fn,
+                                  void *ctx, bise_error *err)
+{
+    if (t->merge_list) {
+        for (size_t i = 0; i < t->n_merges; i++)
+            fn(ctx, t->merge_list[i][0], t->merge_list[i][1]);
+        return BISE_OK;
+    }
+    const bool sorted = t->kind == BISE_TOKENIZER_SPM;
+    cut *cuts = bise_alloc_array(UINT16_MAX, sizeof *cuts);
+    scored *order = sorted ? bise_alloc_array((size_t)t->n, sizeof *order)
+                           : NULL;
+    const bool ok = cuts && (order || !sorted);
+    for (int32_t id = 0; order && id < t->n; id++)
+        order[id] = (scored){ t->pieces[id].score, id };
+    if (order)
+        qsort(order, (size_t)t->n, sizeof *order, by_score);
+    for (int32_t i = 0; ok && i < t->n; i++)
+        each_cut(t, order ? order[i].id : i, cuts, fn, ctx);
+    bise_free(cuts);
+    bise_free(order);
+    return ok ? BISE_OK : bise_fail_nomem(err);
+}
+
+/* llama.cpp and SentencePiece merge the pair with the highest score; minus the
+ * number of the first merge that makes a piece gives the same order. */
+void bise_vocab_scores(const bise_tokenizer *t, float *scores)
+{
+    for (int32_t id = 0; id < t->n; id++)
+        scores[id] = t->pieces[id].score;
+    for (size_t i = t->n_merges; t->merge_list && i-- > 0;) {
+        const bise_merge_slot *s = bise_merges_find(&t->merges,
+                                                    t->merge_list[i][0],
+                                                    t->merge_list[i][1]);
+        if (s)
+            scores[s->id] = -(float)i;
+    }
 }
 
 /* The value of "<0xHH>", -1 for any other text. SentencePiece writes them

@@ -152,6 +152,16 @@ BISE_NODISCARD bise_status bise_vocab_derive(bise_tokenizer *t,
 BISE_NODISCARD bise_status bise_vocab_merges(bise_tokenizer *t,
                                              int32_t (*list)[2], size_t n,
                                              bise_error *err);
+/* Call fn for every merge, best first: those of the file, else those that the
+ * vocabulary implies. Of ranks these are the splits of each token in the order
+ * of the ids, by (left, right); of scores, by falling score and, of one token,
+ * by the length of the left part (as transformers derives both). */
+typedef void bise_merge_fn(void *ctx, int32_t left, int32_t right);
+BISE_NODISCARD bise_status bise_vocab_each_merge(const bise_tokenizer *t,
+                                                 bise_merge_fn *fn, void *ctx,
+                                                 bise_error *err);
+/* Scores [n] of a SentencePiece kind: those of the file, or from its merges. */
+void bise_vocab_scores(const bise_tokenizer *t, float *scores);
 /* Last step of a reader: special ids, what decoding shows, the digest. */
 BISE_NODISCARD bise_status bise_vocab_finish(bise_tokenizer *t,
                                              bise_error *err);
