@@ -10,6 +10,7 @@
 #include "cli/job.h"
 #include "convert/convert.h"
 #include "core/str.h"
+#include "quantize/budget.h"
 #include "quantize/quantize.h"
 
 static const bise_option options[] = {
@@ -25,6 +26,10 @@ static const bise_option options[] = {
     { "token-embedding-type", BISE_OPT_STRING, "T",
       "type of token_embd.weight", NULL, 0 },
     { "pure", BISE_OPT_FLAG, NULL, "the same type for every matrix", NULL, 0 },
+    { "target-size", BISE_OPT_SIZE, "SIZE",
+      "choose types so that the output has at most SIZE bytes", NULL, 0 },
+    { "target-bpw", BISE_OPT_FLOAT, "BITS",
+      "choose types for at most BITS per weight", NULL, 0 },
     { "allow-requantize", BISE_OPT_FLAG, NULL,
       "accept input that is quantized already", NULL, 0 },
     { "split-max-size", BISE_OPT_SIZE, "SIZE",
@@ -38,7 +43,10 @@ static const bise_option options[] = {
 static bise_status find_mixture(const bise_mixture **out,
                                 const bise_context *ctx, bise_error *err)
 {
-    const char *name = bise_opt_str(ctx->args, "type", NULL);
+    const bool target = bise_opt_given(ctx->args, "target-size") ||
+                        bise_opt_given(ctx->args, "target-bpw");
+    const char *name = bise_opt_str(ctx->args, "type",
+                                    target ? "Q4_K_M" : NULL);
     if (!name)
         return bise_fail(err, BISE_EINVAL, "--type T is missing");
     *out = bise_mixture_find(name);
@@ -65,6 +73,53 @@ static bise_status type_option(bise_dtype *out, const bise_context *ctx,
                      "GGUF", name, text);
 }
 
+/* A target chooses among quantized types, so nothing else may choose for all
+ * tensors. */
+static bise_status check_target(const bise_quantize_options *o,
+                                const bise_context *ctx, bise_error *err)
+{
+    const bool size = bise_opt_given(ctx->args, "target-size");
+    const bool bits = bise_opt_given(ctx->args, "target-bpw");
+    if (!size && !bits)
+        return BISE_OK;
+    if (size && bits)
+        return bise_fail(err, BISE_EINVAL, "--target-size and --target-bpw "
+                         "cannot be given together");
+    if (o->pure)
+        return bise_fail(err, BISE_EINVAL, "--pure leaves nothing for a "
+                         "target to choose");
+    if (!bise_dtype_is_quant(o->mixture->base))
+        return bise_fail(err, BISE_EINVAL, "--type %s is not quantized: a "
+                         "target cannot be reached", o->mixture->name);
+    if (bits && !(bise_opt_num(ctx->args, "target-bpw", 0) > 0))
+        return bise_fail(err, BISE_EINVAL, "--target-bpw must be above 0");
+    if (size && bise_opt_size(ctx->args, "target-size", 0) == 0)
+        return bise_fail(err, BISE_EINVAL, "--target-size must be above 0");
+    return BISE_OK;
+}
+
+/* Types by the target, when there is one. The type that is reported is then
+ * that of the label. */
+static bise_status fit_target(bise_job *j, const bise_context *ctx,
+                              bise_quantize_options *q, bise_error *err)
+{
+    const bise_budget b = {
+        .bytes = bise_opt_size(ctx->args, "target-size", 0),
+        .bits = bise_opt_num(ctx->args, "target-bpw", 0),
+        .keep_label = bise_opt_given(ctx->args, "type"),
+        .headers_only = bise_opt_given(ctx->args, "plan"),
+        .pool = ctx->pool, .progress = ctx->progress,
+    };
+    if (!b.bytes && !(b.bits > 0))
+        return BISE_OK;
+    const bise_status s = bise_budget_fit(&j->plan, q, &b, err);
+    const int64_t label = bise_gguf_int(&j->plan.meta, "general.file_type", -1);
+    for (size_t i = 0; bise_mixture_at(i); i++)
+        if (bise_mixture_at(i)->file_type == label)
+            q->mixture = bise_mixture_at(i);
+    return s;
+}
+
 /* Everything the options say about types. rules is the caller's to free. */
 static bise_status read_options(bise_quantize_options *o,
                                 bise_type_rule **rules, bise_imatrix *im,
@@ -89,6 +144,8 @@ static bise_status read_options(bise_quantize_options *o,
     o->allow_requantize = bise_opt_given(ctx->args, "allow-requantize");
     o->imatrix_path = bise_opt_str(ctx->args, "imatrix", NULL);
     o->progress = ctx->progress;
+    if (s == BISE_OK)
+        s = check_target(o, ctx, err);
     if (s == BISE_OK && o->imatrix_path) {
         s = bise_imatrix_load(im, o->imatrix_path, err);
         o->imatrix = im;
@@ -119,7 +176,7 @@ static void set_result(bise_context *ctx, const bise_plan *p,
 
 /* Plan, then print or run it. */
 static bise_status work(bise_job *j, bise_context *ctx,
-                        const bise_quantize_options *q, bise_error *err)
+                        bise_quantize_options *q, bise_error *err)
 {
     const bise_convert_options o = {
         .to = BISE_TO_GGUF, .dtype = BISE_DTYPE_NONE, .loras = j->list,
@@ -131,6 +188,8 @@ static bise_status work(bise_job *j, bise_context *ctx,
     bise_status s = bise_convert_plan(&j->plan, &j->model, &o, err);
     if (s == BISE_OK)
         s = bise_quantize_plan(&j->plan, &j->model.config, q, &fallbacks, err);
+    if (s == BISE_OK)
+        s = fit_target(j, ctx, q, err);
     if (s != BISE_OK)
         return s;
     if (fallbacks)
@@ -185,12 +244,18 @@ static bise_status run(bise_context *ctx, bise_error *err)
 
 const bise_command bise_cmd_quantize = {
     .name = "quantize",
-    .args = "MODEL -o OUT.gguf --type T",
+    .args = "MODEL -o OUT.gguf --type T | --target-size S | --target-bpw B",
     .help = "any model to a quantized GGUF in one pass",
     .details = "The bytes are those of llama-quantize: the same encoders, the "
                "same type for each tensor, the same order. Adapters are added "
                "in float32 on the way. -o NAME.tar.zst packs the GGUF as it "
-               "is made, with the model's card and licence.",
+               "is made, with the model's card and licence. With "
+               "--target-size or --target-bpw the error of every type is "
+               "measured on each tensor (weighted by the imatrix), and the "
+               "types of least error that fit are chosen; tensors named by "
+               "--tensor-type and the like keep theirs. --type then only "
+               "says what general.file_type says. --plan reads no weights: "
+               "it shows the size and an estimate of the types.",
     .options = options,
     .min_args = 1,
     .max_args = 1,

@@ -1,9 +1,12 @@
 # quantize/ - type mixtures, importance matrices, quantized plans
-libbise_a_SOURCES += %D%/calibrate.c %D%/calibrate.h %D%/imatrix.c %D%/imatrix.h %D%/mixture.c \
+libbise_a_SOURCES += %D%/budget.c %D%/budget.h %D%/calibrate.c %D%/calibrate.h %D%/imatrix.c %D%/imatrix.h %D%/mixture.c \
   %D%/mixture.h %D%/mixtures.def %D%/quantize.c %D%/quantize.h
 if HAVE_CHECK
-check_PROGRAMS += tests/check_mixture tests/check_imatrix tests/check_quantize
-TESTS += tests/check_mixture tests/check_imatrix tests/check_quantize
+check_PROGRAMS += tests/check_budget tests/check_mixture tests/check_imatrix tests/check_quantize
+TESTS += tests/check_budget tests/check_mixture tests/check_imatrix tests/check_quantize
+tests_check_budget_SOURCES = tests/check_budget.c
+tests_check_budget_CPPFLAGS = $(test_cppflags)
+tests_check_budget_LDADD = $(test_ldadd)
 tests_check_imatrix_SOURCES = tests/check_imatrix.c
 tests_check_imatrix_CPPFLAGS = $(test_cppflags)
 tests_check_imatrix_LDADD = $(test_ldadd)

@@ -170,6 +170,29 @@ static void free_rules(bise_regex **list)
     bise_free(list);
 }
 
+/* The same questions as choose(), without the mixture. */
+bise_status bise_quantize_fixed(bool *fixed, const bise_plan *p,
+                                const bise_quantize_options *o,
+                                bise_error *err)
+{
+    bise_regex **patterns = NULL;
+    const bise_status s = compile_rules(&patterns, o, err);
+    const bool has_output = bise_plan_find(p, "output.weight") != NULL;
+    for (size_t i = 0; i < p->n && s == BISE_OK; i++) {
+        const char *name = p->tensors[i].name;
+        const bool embedding = strcmp(name, "token_embd.weight") == 0;
+        const bool output = strcmp(name, "output.weight") == 0 ||
+                            (embedding && !has_output);
+        fixed[i] = !bise_mixture_quantizes(name, p->tensors[i].n_dims) ||
+                   (embedding && o->embedding_type != BISE_DTYPE_NONE) ||
+                   (output && o->output_type != BISE_DTYPE_NONE);
+        for (size_t k = 0; k < o->n_rules; k++)
+            fixed[i] = fixed[i] || bise_regex_search(patterns[k], name);
+    }
+    free_rules(patterns);
+    return s;
+}
+
 /* What the tensors became on the way. */
 typedef struct tally {
     int fallbacks, imatrix;

@@ -49,6 +49,11 @@ BISE_NODISCARD bise_status bise_quantize_plan(bise_plan *p,
                                               const bise_quantize_options *o,
                                               int *fallbacks,
                                               bise_error *err);
+/* fixed[i] for each tensor of p: its type is not for the mixture to choose,
+ * because an option names it or it is never quantized. */
+BISE_NODISCARD bise_status bise_quantize_fixed(bool *fixed, const bise_plan *p,
+                                               const bise_quantize_options *o,
+                                               bise_error *err);
 /* Parse "REGEX=TYPE" into r; the pattern is copied into a. */
 BISE_NODISCARD bise_status bise_type_rule_parse(bise_type_rule *r,
                                                 const char *text,

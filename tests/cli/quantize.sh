@@ -61,6 +61,38 @@ for key in type bits_per_weight bytes_in bytes_out tensors rmse; do
     grep -q "\"$key\":" "$dir/out" || fail "no key $key"
 done
 
+# types for a size or for bits per weight: never above, close below, and the
+# same with any number of threads
+for bits in 3 4.5 6.2; do
+    ok --threads 1 -f quantize "$model" -o "$dir/q.gguf" --target-bpw $bits
+    awk -v b=$bits '/bits per weight/ { for (i = 2; i <= NF; i++)
+        if ($i == "bits" && $(i-1) <= b && $(i-1) > 0.985 * b) good = 1 }
+        END { exit !good }' "$dir/out" || fail "--target-bpw $bits"
+done
+for size in 3M 4567890; do
+    ok --threads 1 -f quantize "$model" -o "$dir/q.gguf" --target-size $size
+    ok --threads 3 -f quantize "$model" -o "$dir/x.gguf" --target-size $size
+    cmp "$dir/q.gguf" "$dir/x.gguf" || fail "threads and --target-size"
+    n=$(wc -c <"$dir/q.gguf") most=$(echo $size | sed 's/M/000000/')
+    [ "$n" -le "$most" ] && [ $((n * 100)) -ge $((most * 98)) ] ||
+        fail "$n bytes, --target-size $size"
+done
+rm "$dir/x.gguf"
+ok quantize "$model" --target-size 3M --dry-run --tensor-type 'attn_v=Q8_0'
+[ "$(type_of blk.0.attn_v.weight)" = Q8_0 ] || fail "a rule beside a target"
+ok quantize "$model" --target-size 4M --plan
+grep -q 'write  *[34][.0-9]* MB' "$dir/out" || fail "--plan of a target"
+ok quantize "$model" --target-bpw 5 --type Q5_K_M --dry-run
+grep -q '^Q5_K_M, ' "$dir/out" || fail "the label of --type"
+no 2 'together' quantize "$model" -o "$dir/x.gguf" --target-size 4M \
+    --target-bpw 4
+no 2 'pure' quantize "$model" -o "$dir/x.gguf" --target-bpw 4 --pure
+no 2 'not quantized' quantize "$model" -o "$dir/x.gguf" --target-bpw 4 \
+    --type BF16
+no 2 'above 0' quantize "$model" -o "$dir/x.gguf" --target-bpw 0
+no 2 'smallest types need' quantize "$model" -o "$dir/x.gguf" --target-size 9k
+[ ! -e "$dir/x.gguf" ] || fail "a refused target left a file"
+
 # refusals
 no 2 'Q4_K_M' quantize "$model" -o "$dir/x.gguf" --type Q4_K_XXL
 no 1 'allow-requantize' quantize "$dir/1.gguf" -o "$dir/x.gguf" --type Q8_0
