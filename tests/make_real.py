@@ -153,9 +153,13 @@ NATIVE = {"q": "attention.wq", "k": "attention.wk", "v": "attention.wv", "o": "a
 
 
 def linear(name, rows, cols, fp8, native):
-    """A matrix; in float8 with its two scales."""
+    """A matrix; in float8 with its scales: of the tensor and its inputs, of each row, or of each block."""
     yield name + ".weight", "F8_E4M3" if fp8 else "BF16", (rows, cols)
-    if fp8:
+    if fp8 == "rows":
+        yield name + ".weight_scale", "BF16", (rows, 1)
+    elif fp8 == "block":
+        yield name + (".weight_scale" if native else ".weight_scale_inv"), "BF16", (-(-rows // 128), -(-cols // 128))
+    elif fp8:
         yield name + (".qscale_weight" if native else ".weight_scale_inv"), "BF16", ()
         yield name + (".qscale_act" if native else ".activation_scale"), "BF16", ()
 
@@ -239,12 +243,12 @@ HIGH = bytes((b & 0x80) | 0x3C | (b & 1) for b in range(256))    # bf16 of 2^-7 
 CODE = bytes(b if b & 0x7F < 0x70 else b & 0x8F for b in range(256))    # float8 below 32
 
 
-def values(rng, dtype, dims):
+def values(rng, name, dtype, dims):
     n = count(dims)
+    if "scale" in name:     # powers of two: decoding is exact in bf16
+        return b"".join(rng.choice((b"\x00\x3c", b"\x80\x3c", b"\x00\x3d")) for _ in range(n))
     if dtype == "F8_E4M3":
         return rng.randbytes(n).translate(CODE)
-    if not dims:
-        return struct.pack("<H", 0x3C80)
     b = bytearray(rng.randbytes(2 * n))
     b[1::2] = bytes(b[1::2]).translate(HIGH)
     if len(dims) == 1:
@@ -256,7 +260,7 @@ def write(path, tensors, seed):
     rng, head, body = random.Random(seed), {"__metadata__": {"format": "pt"}}, []
     at = 0
     for name, dtype, dims in sorted(tensors, key=lambda t: (-2 if t[1] == "BF16" else -1, t[0])):
-        data = values(rng, dtype, dims)
+        data = values(rng, name, dtype, dims)
         head[name] = {"dtype": dtype, "shape": list(dims), "data_offsets": [at, at + len(data)]}
         at += len(data)
         body.append(data)
@@ -264,6 +268,14 @@ def write(path, tensors, seed):
     h += b" " * (-len(h) % 8)
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(h)) + h + b"".join(body))
+
+
+def scheme(config):
+    """How config.json says that float8 is scaled."""
+    q = config.get("quantization_config")
+    if not q:
+        return None
+    return "rows" if q["quant_method"] == "compressed-tensors" else "block" if q["weight_block_size"] else "tensor"
 
 
 def make(folder, config, seed=1):
@@ -278,7 +290,7 @@ def make(folder, config, seed=1):
         c = config.get("text_config", config)
         tied = c.get("tie_word_embeddings", config.get("tie_word_embeddings", False))
         prefix = "language_model." if "text_config" in config else ""
-        text = list(hf_text(c, prefix, "quantization_config" in config, tied))
+        text = list(hf_text(c, prefix, scheme(config), tied))
         more = list(tower(False, c["hidden_size"])) if prefix else []
         family = c["model_type"]
     write(os.path.join(folder, "consolidated.safetensors" if native else "model.safetensors"), text + more, seed)
