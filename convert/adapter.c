@@ -205,6 +205,16 @@ static bise_status add_stack(output *x, size_t i, size_t n, bool fold,
     return BISE_OK;
 }
 
+/* llama.cpp holds kv_b in two parts, one of them transposed, and multiplies them
+ * without adapters. */
+static bise_status refuse_kv_b(int32_t layer, bise_error *err)
+{
+    err->status = bise_fail(err, BISE_EUNSUPPORTED, "the adapter trains "
+                            "kv_b_proj (layer %d), which GGUF models hold in "
+                            "two parts that take no adapter", (int)layer);
+    return bise_error_hint(err, "bise merge makes a model of base and adapter");
+}
+
 /* One pair of tensors a module, a before b as the runtime lists them; modules
  * of one expert layer follow each other and become one stack. */
 static bise_status add_gguf(output *x, bool fold, bise_error *err)
@@ -225,6 +235,8 @@ static bise_status add_gguf(output *x, bool fold, bise_error *err)
         if (!bise_role_name(name, m->role, BISE_NAMES_GGUF))
             return bise_fail(err, BISE_EUNSUPPORTED, "GGUF has no name for a "
                              "module of the adapter");
+        if (m->role.kind == BISE_ROLE_KV_B)
+            return refuse_kv_b(m->role.layer, err);
         const uint64_t r = (uint64_t)m->r;
         snprintf(full, sizeof full, "%s.lora_a", name);
         (void)add(x, full, 2, (uint64_t[]){ r, (uint64_t)m->in }, m->a);

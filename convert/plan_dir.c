@@ -108,8 +108,10 @@ static bise_status add_same(bise_plan *p, const bise_weights *w,
             /* Vision and other passed-on tensors keep their type. */
             type = role.kind == BISE_ROLE_OPAQUE && !q->scales
                        ? t->dtype : type_for(t->dtype, o);
+            const bool plain = role.kind == BISE_ROLE_OPAQUE;
             if (type != t->dtype || !q->scales || o->n_loras)
-                s = bise_weights_of(&rows, w, q, q->rows, err);
+                s = plain ? bise_weights_of(&rows, w, q, q->rows, err)
+                          : bise_weights_get(&rows, w, role, q->rows, err);
         }
         if (s == BISE_OK)
             s = add_tensor(p, t->name, role, &rows, type, err);

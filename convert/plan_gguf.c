@@ -113,7 +113,9 @@ static bise_status add_stored(bise_plan *p, const bise_weights *w,
         out.stream = bise_stream_tensor(&p->arena, store, t);
         if (q) {
             bise_weight_rows rows;
-            s = bise_weights_of(&rows, w, q, q->rows, err);
+            s = q->role.kind == BISE_ROLE_OPAQUE
+                    ? bise_weights_of(&rows, w, q, q->rows, err)
+                    : bise_weights_get(&rows, w, q->role, q->rows, err);
             out.stream = rows.stream;
             out.role = q->role;
         }

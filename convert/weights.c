@@ -149,34 +149,7 @@ static const bise_stream *expert_stack(const bise_weights *w, bise_role role,
     return bise_stream_stack(w->arena, parts, n);
 }
 
-/* kv_b [H (nope + v), kv_lora] to k_b, per head transposed: [H, kv_lora, nope],
- * and v_b [H, v, kv_lora]; or back (mistral3.md 6.3). */
-static const bise_stream *split_kv(const bise_weights *w, bise_role role,
-                                   bise_dtype *stored)
-{
-    const bise_config *g = &w->c->config;
-    const bise_weight *q =
-        bise_checkpoint_find(w->c, with(role, BISE_ROLE_KV_B, -1));
-    const uint64_t nope = (uint64_t)g->qk_nope, v = (uint64_t)g->v_dim;
-    const bise_stream **parts =
-        bise_arena_alloc(w->arena, (size_t)g->H * sizeof *parts);
-    if (!q || !parts || g->H <= 0)
-        return NULL;
-    *stored = q->tensor->dtype;
-    const bise_stream *all = bise_stream_weight(w->arena, w->c->store, q);
-    all = all ? add_role(w, all, q->role) : NULL;
-    for (int32_t h = 0; h < g->H && all; h++) {
-        const uint64_t first = (uint64_t)h * (nope + v);
-        if (role.kind == BISE_ROLE_K_B)
-            parts[h] = bise_stream_transpose(
-                w->arena, bise_stream_slice(w->arena, all, first, nope), 1);
-        else
-            parts[h] = bise_stream_slice(w->arena, all, first + nope, v);
-    }
-    return all ? bise_stream_stack(w->arena, parts, (size_t)g->H) : NULL;
-}
-
-/* The inverse of split_kv: k_b transposed back, head by head, then v_b. */
+/* k_b and v_b back to one matrix: k_b transposed, head by head, then v_b. */
 static const bise_stream *join_kv(const bise_weights *w, bise_role role,
                                   bise_dtype *stored)
 {
@@ -201,6 +174,44 @@ static const bise_stream *join_kv(const bise_weights *w, bise_role role,
             bise_stream_slice(w->arena, vs, (uint64_t)h * vd, vd);
     }
     return bise_stream_stack(w->arena, parts, n);
+}
+
+/* kv_b, stored or of its parts, with its adapters. */
+static const bise_stream *whole_kv(const bise_weights *w, bise_role role,
+                                   bise_dtype *stored)
+{
+    const bise_role joined = with(role, BISE_ROLE_KV_B, -1);
+    const bise_weight *q = bise_checkpoint_find(w->c, joined);
+    const bise_stream *s;
+    if (q) {
+        *stored = q->tensor->dtype;
+        s = bise_stream_weight(w->arena, w->c->store, q);
+    } else {
+        s = join_kv(w, role, stored);
+    }
+    return s ? add_role(w, s, joined) : NULL;
+}
+
+/* kv_b [H (nope + v), kv_lora] to k_b, per head transposed: [H, kv_lora, nope],
+ * and v_b [H, v, kv_lora] (mistral3.md 6.3). */
+static const bise_stream *split_kv(const bise_weights *w, bise_role role,
+                                   bise_dtype *stored)
+{
+    const bise_config *g = &w->c->config;
+    const uint64_t nope = (uint64_t)g->qk_nope, v = (uint64_t)g->v_dim;
+    const bise_stream **parts =
+        bise_arena_alloc(w->arena, (size_t)g->H * sizeof *parts);
+    const bise_stream *all = parts && g->H > 0 ? whole_kv(w, role, stored)
+                                               : NULL;
+    for (int32_t h = 0; h < g->H && all; h++) {
+        const uint64_t first = (uint64_t)h * (nope + v);
+        if (role.kind == BISE_ROLE_K_B)
+            parts[h] = bise_stream_transpose(
+                w->arena, bise_stream_slice(w->arena, all, first, nope), 1);
+        else
+            parts[h] = bise_stream_slice(w->arena, all, first + nope, v);
+    }
+    return all ? bise_stream_stack(w->arena, parts, (size_t)g->H) : NULL;
 }
 
 /* Is the related role stored? */
@@ -239,7 +250,8 @@ bool bise_weights_has(const bise_weights *w, bise_role role)
 
 /* The stored tensor itself when there is one. With adapters, experts are
  * taken apart even then, because adapters are per expert and a stacked
- * tensor has one stream. */
+ * tensor has one stream; and the two parts of kv_b are put together, because
+ * its adapters are those of the whole. */
 bise_status bise_weights_get(bise_weight_rows *out, const bise_weights *w,
                              bise_role role, bise_rows to, bise_error *err)
 {
@@ -249,17 +261,19 @@ bise_status bise_weights_get(bise_weight_rows *out, const bise_weights *w,
                         role.kind == BISE_ROLE_EXP_UP ||
                         role.kind == BISE_ROLE_EXP_DOWN ||
                         role.kind == BISE_ROLE_EXP_GATE_UP;
-    if (q && !(expert && w->n_loras))
+    const bool part = role.kind == BISE_ROLE_K_B || role.kind == BISE_ROLE_V_B;
+    if (q && !(expert && w->n_loras) &&
+        !(part && touched(w, with(role, BISE_ROLE_KV_B, -1))))
         return bise_weights_of(out, w, q, to, err);
     const bise_stream *s = NULL;
     if (expert && role.expert >= 0)
         s = expert_slice(w, role, &out->stored);
     else if (expert)
         s = expert_stack(w, role, &out->stored);
-    else if (role.kind == BISE_ROLE_K_B || role.kind == BISE_ROLE_V_B)
+    else if (part)
         s = split_kv(w, role, &out->stored);
     else if (role.kind == BISE_ROLE_KV_B)
-        s = join_kv(w, role, &out->stored);
+        s = whole_kv(w, role, &out->stored);
     out->stream = s;
     out->n_dims = bise_role_shape(&w->c->config, role, out->dims);
     if (s && out->n_dims)

@@ -26,17 +26,19 @@ static void need_scratch(bise_graph *g)
         g->e.scratch_floats = n;
 }
 
-/* All heads of a stacked weight as one view of rows; no adapter fits it. */
+/* All heads of a stacked weight as one view of rows. Adapters are those of the
+ * whole kv_b and are added where rows are decoded; DoRA would need its norms. */
 static bise_status bind_stack(bise_graph *g, bise_linear *to,
                               const bise_weight *w, bise_error *err)
 {
     const int32_t rows = (int32_t)bise_tensor_rows(w->tensor);
+    const bise_role joined = { BISE_ROLE_KV_B, w->role.layer, -1 };
     for (int32_t i = 0; i < g->o.n_loras; i++) {
-        const bise_role joined = { BISE_ROLE_KV_B, w->role.layer, -1 };
-        if (bise_lora_find(g->o.loras[i], joined))
-            return bise_fail(err, BISE_EUNSUPPORTED, "an adapter on kv_b_proj "
-                             "of layer %d cannot be applied while running; "
-                             "merge it first", (int)w->role.layer);
+        const bise_lora_module *m = bise_lora_find(g->o.loras[i], joined);
+        if (m && m->magnitude)
+            return bise_fail(err, BISE_EUNSUPPORTED, "a DoRA adapter on "
+                             "kv_b_proj of layer %d cannot be applied while "
+                             "running; merge it first", (int)w->role.layer);
     }
     return bise_linear_init(to, g->c, w, -1, 0, rows, err);
 }
@@ -180,14 +182,44 @@ static void query_task(void *ctx, size_t block, int worker)
     }
 }
 
+/* Rows of kv_b that a decoded part of it stands for: from row on, as rows of
+ * the part, or as its columns when it is the transpose. */
+typedef struct kv_part {
+    int32_t row;
+    bool transposed;
+} kv_part;
+
+/* out [n, in] += scale B A for the adapters of a layer's kv_b. */
+static void add_adapters(const bise_graph *g, int32_t layer, kv_part p,
+                         float *out, int32_t n, int32_t in)
+{
+    const bise_role role = { BISE_ROLE_KV_B, layer, -1 };
+    for (int32_t i = 0; i < g->o.n_loras; i++) {
+        const bise_lora_module *m = bise_lora_find(g->o.loras[i], role);
+        if (!m)
+            continue;
+        const int32_t r = m->r;
+        const float *b = m->b + (size_t)p.row * (size_t)r;
+        if (p.transposed)       /* out [lora, nope] += scale A^T B^T */
+            for (int32_t c = 0; c < n; c++)
+                for (int32_t k = 0; k < in; k++)
+                    for (int32_t x = 0; x < r; x++)
+                        out[c * in + k] += m->scale * b[k * r + x] *
+                                           m->a[x * m->in + c];
+        else
+            bise_gemm_nn(n, in, r, m->scale, b, r, m->a, m->in, 1, out, in);
+    }
+}
+
 /* n rows of a view from row first on, as float32 in the worker's scratch. */
 static const float *decode(const bise_graph *g, const bise_linear *w,
-                           int32_t first, int32_t n, int worker)
+                           int32_t first, int32_t n, kv_part p, int worker)
 {
     float *out = g->e.scratch + (size_t)worker * g->e.scratch_floats;
     for (int32_t i = 0; i < n; i++)
         bise_linear_part(w, g->e.k, first + i, 0, w->in,
                          out + (size_t)i * (size_t)w->in);
+    add_adapters(g, w->role.layer, p, out, n, w->in);
     return out;
 }
 
@@ -201,14 +233,15 @@ static void keys_task(void *ctx, size_t index, int worker)
     const int32_t ld = lora + f->qk_rope;
     const float *q = g->mla.q + (size_t)h * (size_t)f->D;
     float *to = g->mla.q_short + (size_t)h * (size_t)ld;
+    const kv_part p = { h * (nope + f->v_dim), !j->l->kv_joined };
     if (j->l->kv_joined)
         bise_gemm_nn(g->T, lora, nope, 1, q, f->H * f->D,
-                     decode(g, &j->l->kv_b[0], h * (nope + f->v_dim), nope,
-                            worker), lora, 0, to, f->H * ld);
+                     decode(g, &j->l->kv_b[0], p.row, nope, p, worker), lora,
+                     0, to, f->H * ld);
     else
         bise_gemm_nt(g->T, lora, nope, 1, q, f->H * f->D,
-                     decode(g, &j->l->kv_b[0], h * lora, lora, worker), nope,
-                     0, to, f->H * ld);
+                     decode(g, &j->l->kv_b[0], h * lora, lora, p, worker),
+                     nope, 0, to, f->H * ld);
 }
 
 /* Wv_h times the weighted sum of short rows, for one head. */
@@ -218,10 +251,10 @@ static void values_task(void *ctx, size_t index, int worker)
     const bise_graph *g = j->g;
     const bise_config *f = g->f;
     const int32_t h = (int32_t)index, lora = f->kv_lora, v = f->v_dim;
-    const int32_t first = j->l->kv_joined ? h * (f->qk_nope + v) + f->qk_nope
-                                          : h * v;
+    const kv_part p = { h * (f->qk_nope + v) + f->qk_nope, false };
+    const int32_t first = j->l->kv_joined ? p.row : h * v;
     bise_gemm_nt(g->T, v, lora, 1, g->mla.o_short + (size_t)h * (size_t)lora,
-                 f->H * lora, decode(g, &j->l->kv_b[1], first, v, worker),
+                 f->H * lora, decode(g, &j->l->kv_b[1], first, v, p, worker),
                  lora, 0, g->mla.o + (size_t)h * (size_t)v, f->H * v);
 }
 

@@ -53,6 +53,7 @@ void bise_scratch_fini(bise_scratch *w)
     bise_free(w->raw);
     bise_free(w->bytes);
     bise_free(w->delta);
+    bise_free(w->line);
     memset(w, 0, sizeof *w);
 }
 
@@ -118,8 +119,8 @@ static bise_status stored_raw(const bise_stream *s, const void **data,
 }
 
 /* FP8: w = code * scale, per tensor, per expert of a stack, per row, or per
- * square block (mistral3.md 2.7). first is the row of the file that out starts with;
- * rows is how many the tensor has.
+ * square block (mistral3.md 2.7). first is the row of the file that out starts
+ * with; rows is how many the tensor has.
  */
 static void apply_scales(const bise_weight *q, float *out, uint64_t first,
                          uint64_t n, uint64_t cols, uint64_t rows)
@@ -576,27 +577,35 @@ const bise_stream *bise_stream_slice(bise_arena *a, const bise_stream *below,
 /* ---- transposed groups ---- */
 
 /* Reads each row of the group once per request and scatters it down a
- * column. Used for the small matrices of latent attention only. */
+ * column. Used for the small matrices of latent attention only. The line is
+ * taken out of the scratch for the while: there may be another transposed
+ * stage below (merging into the two parts of kv_b). */
 static bise_status transpose_read(const bise_stream *s, float *out,
                                   uint64_t first, uint64_t n, bise_scratch *w,
                                   bise_error *err)
 {
     const uint64_t wide = s->below->cols, tall = s->cols;
-    void *v = w->delta;
-    bise_status st = room(&v, &w->delta_cap, wide, sizeof *w->delta, err);
-    w->delta = v;
+    void *v = w->line;
+    size_t cap = w->line_cap;
+    bise_status st = room(&v, &cap, wide, sizeof *w->line, err);
+    float *line = v;
+    w->line = NULL;
+    w->line_cap = 0;
     /* One row of below fills a column of every requested row of its group. */
     for (uint64_t r = 0; r < n && st == BISE_OK;) {
         const uint64_t group = (first + r) / wide, at = (first + r) % wide;
         const uint64_t m = n - r < wide - at ? n - r : wide - at;
         for (uint64_t j = 0; j < tall && st == BISE_OK; j++) {
-            st = s->below->ops->read(s->below, w->delta, group * tall + j, 1,
-                                     w, err);
+            st = s->below->ops->read(s->below, line, group * tall + j, 1, w,
+                                     err);
             for (uint64_t i = 0; i < m && st == BISE_OK; i++)
-                out[(r + i) * tall + j] = w->delta[at + i];
+                out[(r + i) * tall + j] = line[at + i];
         }
         r += m;
     }
+    bise_free(w->line);         /* that of a stage below */
+    w->line = line;
+    w->line_cap = cap;
     return st;
 }
 

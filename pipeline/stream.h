@@ -38,7 +38,8 @@ typedef struct bise_stream bise_stream;
 typedef struct bise_scratch {
     uint8_t *raw, *bytes; /* unpacked rows; gathered rows */
     float *delta;         /* one row of B A */
-    size_t raw_cap, bytes_cap, delta_cap;
+    float *line;          /* one row of a group to be transposed */
+    size_t raw_cap, bytes_cap, delta_cap, line_cap;
 } bise_scratch;
 
 void bise_scratch_fini(bise_scratch *w);

@@ -232,6 +232,30 @@ START_TEST(transposes_each_group)
 }
 END_TEST
 
+/* Adapters of a matrix that is held transposed: there, added to, and back. */
+START_TEST(adapters_between_transposes)
+{
+    enum { G = 2, TALL = ROWS / G };
+    float a[R * COLS], b[ROWS * R], plain[ROWS * COLS], want[ROWS * COLS];
+    bise_lora_module m;
+    make_module(&m, a, b);
+    const bise_stream *there = bise_stream_transpose(&arena, source(), G);
+    const bise_stream *back = bise_stream_transpose(&arena, there, G);
+    agrees_with(back, matrix);
+    const bise_stream *s = bise_stream_lora(&arena, source(), &m);
+    ck_ok(bise_stream_read(s, plain, 0, ROWS, &scratch, &err));
+    agrees_with(bise_stream_lora(&arena, back, &m), plain);
+    for (int g = 0; g < G; g++)
+        for (int c = 0; c < COLS; c++)
+            for (int r = 0; r < TALL; r++)
+                want[(g * COLS + c) * TALL + r] =
+                    plain[(g * TALL + r) * COLS + c];
+    agrees_with(bise_stream_transpose(&arena, s, G), want);
+    s = bise_stream_lora(&arena, back, &m);
+    agrees_with(bise_stream_transpose(&arena, s, G), want);
+}
+END_TEST
+
 START_TEST(finds_the_first_bad_value)
 {
     static float x[9000];
@@ -281,6 +305,7 @@ static Suite *suite(void)
     tcase_add_test(t, the_base_of_a_stack_has_no_adapters);
     tcase_add_test(t, slices_and_stacks_rearrange_rows);
     tcase_add_test(t, transposes_each_group);
+    tcase_add_test(t, adapters_between_transposes);
     tcase_add_test(t, finds_the_first_bad_value);
     tcase_add_test(t, finds_blocks_whose_scale_overflowed);
     suite_add_tcase(s, t);

@@ -48,8 +48,8 @@ def make(*args):
     subprocess.run([sys.executable, os.path.join(SRC, "tests/make_latent.py"), *args], check=True)
 
 
-def ours(model, ids, how="forward"):
-    run = subprocess.run([TOOL, model, how], input=np.array(ids, np.int32).tobytes(), capture_output=True)
+def ours(model, ids, how="forward", adapter=()):
+    run = subprocess.run([TOOL, model, how, *adapter], input=np.array(ids, np.int32).tobytes(), capture_output=True)
     if run.returncode:
         sys.exit("logits of %s: %s" % (model, run.stderr.decode()))
     return np.frombuffer(run.stdout, np.float32).reshape(len(ids), -1)
@@ -106,6 +106,37 @@ def check_latent():
         close(ours(path("own"), ids), want[like], 1e-5, name + " as native")
         bise("convert", path("own"), "-o", path("hf"), "--to", "hf")
         close(theirs(path("hf"), ids), want[like], 1e-5, name + " through native in transformers")
+
+
+def check_latent_adapter():
+    """LoRA on every attention matrix of latent attention, kv_b among them: applied while running, merged into each layout."""
+    from peft import PeftModel
+    make(path("n"))
+    ids = np.random.default_rng(8).integers(12, 320, 40).tolist()
+    model, adapter = path("n/small4"), path("latent-lora")
+    subprocess.run([sys.executable, os.path.join(SRC, "tests/make_adapter.py"), model, adapter, "--latent"], check=True)
+    net = transformers.Mistral4ForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    net = PeftModel.from_pretrained(net, adapter)
+    with torch.no_grad():
+        want = net(torch.tensor([ids])).logits[0].numpy()
+    moved = np.abs(ours(model, ids) - want).max()
+    claim(moved > 0.05 and any("kv_b_proj" in k for k in load_file(adapter + "/adapter_model.safetensors")),
+          "the adapter moves the logits by %.2g" % moved)
+    bise("convert", model, "-o", path("base.gguf"))
+    bise("convert", model, "-o", path("base-native"), "--to", "native")
+    for m in model, path("base-native"), path("base.gguf"):
+        what = os.path.basename(m)
+        close(ours(m, ids, "forward", (adapter,)), want, 2e-5, "latent adapter applied to " + what)
+        close(ours(m, ids, "decode", (adapter,))[6:], want[6:], 2e-5, "latent adapter through the cache on " + what)
+        for out in "merged.gguf", "merged-hf":
+            shutil.rmtree(path(out), ignore_errors=True)
+            bise("merge", m, "--adapter", adapter, "-o", path(out), *([] if out.endswith("gguf") else ["--to", "hf"]))
+            close(ours(path(out), ids), want, 2e-5, "latent adapter merged from %s to %s" % (what, out))
+        close(theirs(path("merged-hf"), ids), want, 2e-5, "transformers on the merged " + what)
+    run = subprocess.run([BISE, "adapter", "convert", adapter, "-o", path("a.gguf"), "--to", "gguf", "--base", model],
+                         capture_output=True, text=True)
+    claim(run.returncode == 1 and "kv_b_proj" in run.stderr and "merge" in run.stderr,
+          "a GGUF adapter cannot hold kv_b: %s" % run.stderr.strip())
 
 
 def check_windows():
@@ -345,6 +376,7 @@ def check_mixtral():
 def main():
     check_latent()
     check_epsilon()
+    check_latent_adapter()
     check_windows()
     check_wrapper()
     check_float8()

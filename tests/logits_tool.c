@@ -1,5 +1,5 @@
 /* logits_tool.c - logits of a model for judges:
- *   logits_tool MODEL forward|decode < IDS > LOGITS
+ *   logits_tool MODEL forward|decode [ADAPTER] < IDS > LOGITS
  * IDS are int32, LOGITS [T, V] float32. decode feeds the cache: seven tokens,
  * then one by one, and prints the same rows by another way.
  */
@@ -52,11 +52,15 @@ int main(int argc, char **argv)
     bise_checkpoint c = { 0 };
     bise_graph *g = NULL;
     bise_error_init(&err);
-    if (argc != 3)
+    if (argc < 3 || argc > 4)
         return 2;
+    bise_lora lora = { 0 }, *loras[1] = { &lora };
     const int32_t T = (int32_t)fread(ids, sizeof *ids, MOST, stdin);
     bise_status s = bise_checkpoint_open(&c, argv[1], NULL, &err);
-    const bise_graph_options o = { .max_tokens = T };
+    if (s == BISE_OK && argc == 4)
+        s = bise_lora_load(&lora, argv[3], &c, &err);
+    const bise_graph_options o = { .max_tokens = T, .loras = loras,
+                                   .n_loras = argc - 3 };
     if (s == BISE_OK)
         s = bise_graph_new(&g, &c, &o, &err);
     const size_t V = (size_t)c.config.V;
@@ -70,6 +74,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "logits_tool: %s\n", err.text);
     bise_free(z);
     bise_graph_free(g);
+    bise_lora_fini(&lora);
     bise_checkpoint_close(&c);
     return s == BISE_OK ? 0 : 1;
 }

@@ -20,6 +20,8 @@ NAMES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 def main():
     model, out = sys.argv[1:3]
     names = NAMES + (["w1", "w2", "w3"] if "--experts" in sys.argv else [])
+    if "--latent" in sys.argv:
+        names = ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"]
     patterns = "--patterns" in sys.argv
     rng = np.random.default_rng(5)
     tensors = {}
