@@ -9,11 +9,12 @@
 #include <string.h>
 
 #include "convert/adapter.h"
+#include "convert/convert.h"
 #include "core/mem.h"
 
 typedef enum {
     FORMAT, DTYPE, DORA, SAVED, PATTERNS, RSLORA, HEAD, EXPERTS, PREFIX,
-    RANK_ABOVE, RANK_BELOW, RANK_OVER_DEFAULT, ALWAYS
+    RANK_ABOVE, RANK_BELOW, RANK_OVER_DEFAULT, OLLAMA_ENGINE, LATENT, ALWAYS
 } condition;
 
 enum { PEFT = BISE_ADAPTER_PEFT, GGUF = BISE_ADAPTER_GGUF,
@@ -33,6 +34,24 @@ static const struct rule {
 };
 
 #define N_RULES (sizeof rules / sizeof *rules)
+
+/* Architectures that Ollama does not hand to llama.cpp. */
+static bool in_ollama_engine(const bise_checkpoint *base)
+{
+    const char *arch = base->names == BISE_NAMES_GGUF
+                           ? base->config.architecture
+                           : bise_convert_gguf_arch(base);
+    return strcmp(arch, "mistral3") == 0 || strcmp(arch, "deepseek2") == 0;
+}
+
+/* Modules that GGUF holds in another form (kv_b of latent attention). */
+static bool has_latent(const bise_lora *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->modules[i].role.kind == BISE_ROLE_KV_B)
+            return true;
+    return false;
+}
 
 /* The order of the report; adapter_rules.def has rows for each. */
 const char *bise_adapter_targets(void)
@@ -111,6 +130,8 @@ static bool fires(const struct rule *r, const bise_lora *l,
     case RANK_OVER_DEFAULT:
         *found = vllm_step(rank_of(l, true));
         return rank_of(l, true) > r->limit && rank_of(l, true) <= 512;
+    case OLLAMA_ENGINE: return base && in_ollama_engine(base);
+    case LATENT: return has_latent(l);
     case ALWAYS: return true;
     }
     return false;

@@ -199,7 +199,8 @@ static bise_status check_fit(const bise_lora_file *s, const bise_lora *l,
         return BISE_OK;
     if (bise_role_shape(s->base, m->role, d) != 2) {
         err->status = bise_fail(err, BISE_EFORMAT, "module '%s' does not exist "
-                                "in the base of %d layers", path,
+                                "in the base, a %s model of %d layers", path,
+                                bise_family_name(s->base->family),
                                 (int)s->base->L);
         return misfit(s, l, a->t, err);
     }

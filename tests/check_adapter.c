@@ -476,6 +476,52 @@ START_TEST(rules_fire)
 }
 END_TEST
 
+/* Ollama hands some architectures to an engine that takes no adapters. */
+START_TEST(ollama_rule_goes_by_the_architecture)
+{
+    static const struct { const char *base; bool blocks; } t[] = {
+        { "ministral3", true }, { "mistral-nohd", false },
+        { "mixtral", false } };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char path[512];
+        bise_checkpoint model = { 0 };
+        bise_adapter_report r = { 0 };
+        snprintf(path, sizeof path, GOLDEN "models/%s", t[i].base);
+        ck_ok(bise_checkpoint_open(&model, path, NULL, &err));
+        make("q_proj", 4, 4);
+        l.format = "gguf";
+        ck_ok(bise_adapter_check(&r, &l, &model, "ollama", &err));
+        ck_assert_uint_eq(r.n, t[i].blocks);
+        if (r.n)
+            ck_assert(r.list[0].blocks &&
+                      strstr(r.list[0].text, "not yet implemented"));
+        bise_adapter_report_fini(&r);
+        bise_lora_fini(&l);
+        bise_checkpoint_close(&model);
+    }
+}
+END_TEST
+
+/* The two parts of kv_b in a GGUF take no adapter, in llama.cpp or Ollama. */
+START_TEST(latent_rule_needs_kv_b)
+{
+    static const char *const targets[] = { "llama.cpp", "ollama" };
+    for (size_t i = 0; i < 4; i++) {
+        bise_adapter_report r = { 0 };
+        make("q_proj", 4, 4);
+        l.format = "gguf";
+        if (i < 2)
+            l.modules[0].role.kind = BISE_ROLE_KV_B;
+        ck_ok(bise_adapter_check(&r, &l, NULL, targets[i % 2], &err));
+        ck_assert_uint_eq(r.n, i < 2);
+        if (r.n)
+            ck_assert(r.list[0].blocks && strstr(r.list[0].text, "kv_b_proj"));
+        bise_adapter_report_fini(&r);
+        bise_lora_fini(&l);
+    }
+}
+END_TEST
+
 /* Limits of ranks, with the number in the text. */
 START_TEST(rank_rules_have_edges)
 {
@@ -586,6 +632,8 @@ static Suite *suite(void)
     tcase_add_test(t, uniform_copies_everything);
     tcase_add_loop_test(t, rules_fire, 0, sizeof rules / sizeof *rules);
     tcase_add_test(t, rank_rules_have_edges);
+    tcase_add_test(t, ollama_rule_goes_by_the_architecture);
+    tcase_add_test(t, latent_rule_needs_kv_b);
     tcase_add_test(t, type_rule_is_for_quantized_files);
     tcase_add_test(t, prefix_rule_needs_a_wrapper);
     tcase_add_test(t, targets_are_listed);
