@@ -383,7 +383,7 @@ static const struct {
     { Q0, 3, 8, 24, 3, CFG(""), "rank 3, adapter_config.json says 2" },
     { Q0, 2, 8, 0, 0, CFG(""), "no counterpart" },
     { "base_model.model.model.layers.7.self_attn.q_proj", 2, 8, 24, 2, CFG(""),
-      "base of 2 layers" },
+      "ministral3 model of 2 layers" },
     { "base_model.model.transformer.h.0.attn.c_attn", 2, 8, 24, 2, CFG(""),
       "c_attn" },
     { "base_model.model.model.vision_tower.transformer.layers.0.attention."

@@ -332,9 +332,27 @@ def check_wrapper8():
         worst, np.abs(want).max()))
 
 
+def check_text_only():
+    """A GGUF is the text model of a wrapper; out of it comes the folder of the text class, with the wrapper's logits."""
+    import make_real
+    for name, kind in (("Mistral-Small-3.1-24B-2503", "MistralForCausalLM"),
+                       ("Ministral-3-8B-Reasoning-2512", "Ministral3ForCausalLM"),
+                       ("Ministral-3-3B-Base-2512", "Ministral3ForCausalLM")):
+        make_real.make(path(name), make_real.RELEASES[name][0])
+        bise("convert", path(name), "-o", path("text.gguf"))
+        bise("convert", path("text.gguf"), "-o", path(name + "-text"))
+        claim(config(path(name + "-text"))["architectures"] == [kind], "%s as %s" % (name, kind))
+        ids = torch.arange(3, 60).unsqueeze(0)
+        with torch.no_grad():
+            a, b = (k.from_pretrained(path(n), dtype=torch.float32)(input_ids=ids).logits for k, n in (
+                (transformers.AutoModelForImageTextToText, name), (transformers.AutoModelForCausalLM, name + "-text")))
+        claim(float((a - b).abs().max()) <= 1e-5, "%s: logits of the wrapper within %.2g" % (name, float((a - b).abs().max())))
+
+
 def main():
     check_vision()
     check_float8()
+    check_text_only()
     shutil.rmtree(WORK, ignore_errors=True)
     sys.exit(1 if failures else 0)
 
