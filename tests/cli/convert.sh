@@ -28,6 +28,10 @@ cmp "$model/model.safetensors" "$dir/hf2/model.safetensors" || fail gguf
 ok convert "$model" -o "$dir/f32.gguf" --dtype f32
 ok convert "$dir/f32.gguf" -o "$dir/hf3" --dtype bf16
 cmp "$model/model.safetensors" "$dir/hf3/model.safetensors" || fail f32
+ok convert "$model" -o "$dir/half" --dtype f16
+ok convert "$dir/half" -o "$dir/half.gguf"
+ok convert "$dir/half.gguf" -o "$dir/hf4" --dtype f16
+cmp "$dir/half/model.safetensors" "$dir/hf4/model.safetensors" || fail f16
 # HF -> HF keeps the file and its side files
 ok convert "$model" -o "$dir/copy"
 cmp "$model/model.safetensors" "$dir/copy/model.safetensors" || fail copy
