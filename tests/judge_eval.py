@@ -16,6 +16,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -100,24 +101,24 @@ def check_gguf(j):
     check_divergence(j, j.path("f32.gguf"), j.text(), "Q8_0", "Q4_K_M", "Q4_0", "IQ4_NL", "IQ4_XS")
 
 
-def check_divergence(j, base, text, *types, median=0.02):
+def check_divergence(j, base, text, *types, median=0.02, many=MANY):
     """Loss and divergence of quantized forms of a float32 file; median: how far the median may be off."""
-    loss, _, kept = j.engine_loss(base, text, MANY)
-    near("loss of the base", j.eval(base, text, chunks=MANY)["loss"], loss, 1e-3)
+    loss, _, kept = j.engine_loss(base, text, many)
+    near("loss of the base", j.eval(base, text, chunks=many)["loss"], loss, 1e-3)
     p = np.concatenate(kept)
     for name in types:
         small = j.path("small.gguf")
         j.run("quantize", base, "-o", small, "--type", name, "--force", result=False)
-        loss, _, kept = j.engine_loss(small, text, MANY)
+        loss, _, kept = j.engine_loss(small, text, many)
         q = np.concatenate(kept)
         kld = (np.exp(p) * (p - q)).sum(-1)
-        got = j.eval(small, text, "--base", base, "--activations", "q8", chunks=MANY)
+        got = j.eval(small, text, "--base", base, "--activations", "q8", chunks=many)
         near("loss of " + name, got["loss"], loss, 0.01)
-        near("mean divergence of " + name, got["kld"]["mean"], kld.mean(), 0.01 * kld.mean() + 1e-5)
+        near("mean divergence of " + name, got["kld"]["mean"], kld.mean(), 0.01 * kld.mean())
         near("median divergence of " + name, got["kld"]["median"], np.median(kld), median * np.median(kld))
         near("equal first choices of " + name, got["same_top"], (p.argmax(-1) == q.argmax(-1)).mean(), 0.01)
         # The rest of the engine's figure is its own: without it bise sees only what the weights lost.
-        plain = j.eval(small, text, "--base", base, chunks=MANY)
+        plain = j.eval(small, text, "--base", base, chunks=many)
         if name == "Q8_0" and not plain["kld"]["mean"] < 0.7 * kld.mean():
             raise SystemExit("divergence of Q8_0 in float %g, judge %g" % (plain["kld"]["mean"], kld.mean()))
 
@@ -170,7 +171,15 @@ def check_babyllama(j, folder):
     base_loss, _, _ = j.engine_loss(gguf, text)
     near("loss of BabyLlama", j.eval(gguf, text)["loss"], base_loss, 1e-3)
     # 4,600 tokens are all there is, so the medians stay noisy
-    check_divergence(j, gguf, text, "Q8_0", "Q4_0", "IQ4_NL", median=0.03)
+    check_divergence(j, gguf, text, "Q4_0", "IQ4_NL", median=0.03)
+    # Half of the divergence of Q8_0 is the rounding of activations, noise that moves the engine's own figure by 1.6 %
+    # over those tokens when its attention is set otherwise; 24,000 tokens of prose average it out.
+    folder = os.path.join(folder, "../../text")
+    book = next(f for f in sorted(os.listdir(folder)) if f.startswith("arthur"))
+    prose = re.sub("[^A-Za-z .,\n]", "", open(os.path.join(folder, book), encoding="utf-8").read()[:200000])
+    with open(j.path("prose.txt"), "w") as f:
+        f.write(re.sub("\n+", " ", prose)[5000:160000])
+    check_divergence(j, gguf, j.path("prose.txt"), "Q8_0", median=0.03, many=48)
 
 
 def main():

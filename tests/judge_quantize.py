@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""judge_quantize.py BISE SRCDIR WORKDIR [--full]: every byte of a quantized file.
+"""judge_quantize.py BISE SRCDIR WORKDIR [--full] [--model DIR [MIXTURE...]]: every byte of a quantized file.
 
 The rules of llama-quantize (gguf.md section 6) are written out here a second time, from the text and not
 from bise's table; ggml itself (xllamacpp through ../shared/tools/ggml_oracle.py) encodes the float32 rows. Every
 tensor that `bise quantize` writes must have the type of the rules and the bytes of ggml, with and without
 an importance matrix, for models made here with other head counts, layers, columns and experts.
-Run by tests/cli/quantize_oracle.sh; --full takes all mixtures and more shapes.
+Run by tests/cli/quantize_oracle.sh; --full takes all mixtures and more shapes; --model takes a dense
+Hugging Face checkpoint in one file, as ../shared/tools/make_checkpoint.py writes it, in place of those made here.
 """
 # SPDX-License-Identifier: Apache-2.0
 import json
@@ -293,7 +294,50 @@ MODELS = [
 ]
 
 
+def read_model(folder):
+    """The GGUF view of a checkpoint, and what the rules want to know of it."""
+    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
+        head = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        data = np.frombuffer(f.read(), np.uint8)
+    config = json.load(open(os.path.join(folder, "config.json")))
+    heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
+    names = {"embed_tokens": "token_embd", "input_layernorm": "attn_norm", "q_proj": "attn_q", "k_proj": "attn_k",
+             "v_proj": "attn_v", "o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "gate_proj": "ffn_gate",
+             "up_proj": "ffn_up", "down_proj": "ffn_down", "norm": "output_norm", "lm_head": "output"}
+    view = {}
+    for name, t in head.items():
+        if name == "__metadata__":
+            continue
+        x = data[slice(*t["data_offsets"])]
+        x = (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32) if t["dtype"] == "BF16" else x.view(np.float32)
+        x = x.reshape(t["shape"])
+        parts = name.split(".")
+        for kind, n in (("q_proj", heads), ("k_proj", kv)):
+            if parts[-2] == kind:                           # HF half rows -> pairs
+                x = x.reshape(n, 2, x.shape[0] // n // 2, x.shape[1]).swapaxes(1, 2).reshape(x.shape)
+        view[("blk.%s." % parts[2] if parts[1] == "layers" else "") + names[parts[-2]] + ".weight"] = x
+    args = dict(layers=config["num_hidden_layers"], heads=heads, kv_heads=kv, experts=0,
+                llama=config["model_type"] == "mistral")
+    return view, args
+
+
+def check_model(folder, mixtures):
+    """All mixtures of a checkpoint, without and with importance."""
+    view, args = read_model(folder)
+    imatrix = os.path.join(WORK, "model.dat")
+    weights = write_dat(imatrix, view, np.random.default_rng(5))
+    for mixture in mixtures or BASE:
+        if mixture != "Q2_K_S":
+            check_file(folder, view, mixture, args)
+        check_file(folder, view, mixture, args, imatrix, weights)
+        print("%s: %d checks, %d failures" % (mixture, checks, failures), flush=True)
+    sys.exit(1 if failures else 0)
+
+
 def main():
+    if "--model" in sys.argv:
+        rest = sys.argv[sys.argv.index("--model") + 1:]
+        check_model(rest[0], rest[1:])
     rng = np.random.default_rng(5)
     mixtures = list(BASE) if FULL else ["Q4_K_M", "Q3_K_M"]
     for name, shape, llama in MODELS:
