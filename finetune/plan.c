@@ -236,9 +236,8 @@ static void trial_task(void *ctx, size_t index, int worker)
                             .row_bytes = TRIAL * 2, .N = TRIAL, .K = TRIAL };
     const bise_panel_job j = { .w = &m, .x_bf16 = t->x16, .ldx = TRIAL + 32,
                                .y = y, .ldy = TRIAL, .T = TRIAL };
-    for (int32_t g = 0; g < bise_panel_groups(&j); g++)
-        bise_panel_run(&t->ops, &j, g,
-                       t->scratch + (size_t)worker * t->scratch_bytes);
+    bise_panel_run(&t->ops, &j, 0, TRIAL,
+                   t->scratch + (size_t)worker * t->scratch_bytes);
 }
 
 /* The share of the speed of one product that a whole step reaches. */

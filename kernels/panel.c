@@ -15,21 +15,21 @@
 #define COLS BISE_PANEL_COLS
 #define GROUP BISE_PANEL_GROUP
 #define DEPTH BISE_PANEL_DEPTH
-#define ROW_BLOCK (BISE_PANEL_ROWS * 43) /* 516 rows of x, half a megabyte */
+#define ROW_BLOCK (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
 
 /* Scratch of a worker: packed panels of a group, and a decoded tile of at most
- * DEPTH x GROUP weights, wide enough for whole blocks on both sides. */
+ * DEPTH x GROUP weights, or half as deep and twice as wide, wide enough for whole blocks on both sides. */
 typedef struct scratch {
     float line[2 * DEPTH];                 /* decoded weights of one row */
     union {
-        float f32[DEPTH * GROUP];
+        float f32[DEPTH / 2 * GROUP];
         uint16_t bf16[DEPTH * GROUP];
     } packed;
     union {
-        float f32[DEPTH * GROUP];
+        float f32[DEPTH / 2 * GROUP];
         uint16_t bf16[DEPTH * GROUP];
     } tile;
-    uint16_t low[BISE_PANEL_LOW * GROUP];  /* packed factors f of a group */
+    uint16_t low[BISE_PANEL_LOW * 2 * GROUP]; /* packed factors of a group */
     const void *rows[DEPTH + 1];
 } scratch;
 
@@ -64,9 +64,34 @@ int32_t bise_panel_columns(const bise_panel_job *j)
     return j->transposed ? j->w->K : j->w->N;
 }
 
-int32_t bise_panel_groups(const bise_panel_job *j)
+int32_t bise_panel_width(const bise_matrix *w, bool transposed)
 {
-    return (bise_panel_columns(j) + GROUP - 1) / GROUP;
+    const bool long_blocks =
+        w->nf4 || bise_dtype_get(w->dtype)->block_len > GROUP;
+    return transposed && long_blocks ? 2 * GROUP : GROUP;
+}
+
+/* Groups that are cut: two for each thread. */
+static size_t cut_groups(const bise_panel_split *s)
+{
+    const size_t cut = s->threads > 1 ? 2 * (size_t)s->threads : 0;
+    return cut < s->groups ? cut : s->groups;
+}
+
+size_t bise_panel_tasks(const bise_panel_split *s)
+{
+    return s->groups + cut_groups(s) * (size_t)(s->width / s->least - 1);
+}
+
+bise_panel_task bise_panel_task_at(const bise_panel_split *s, size_t index)
+{
+    const size_t whole = s->groups - cut_groups(s);
+    if (index < whole)
+        return (bise_panel_task){ .group = index, .n = s->width };
+    const size_t parts = (size_t)(s->width / s->least), i = index - whole;
+    return (bise_panel_task){ .group = whole + i / parts,
+                              .first = (int32_t)(i % parts) * s->least,
+                              .n = s->least };
 }
 
 /* Scale of an FP8 weight's tile position. */
@@ -342,40 +367,56 @@ static size_t pack_low(const bise_panel_job *j, scratch *s, int32_t c0,
     return even;
 }
 
-void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
-                    void *memory)
+/* The region of W at depth d for output columns [c0, c0 + n), of at most depth
+ * reduction steps. */
+static region region_at(const bise_panel_job *j, int32_t d, int32_t depth,
+                        int32_t c0, int32_t n)
 {
-    scratch *s = memory;
+    const int32_t all = j->transposed ? j->w->N : j->w->K;
+    const int32_t dn = all - d < depth ? all - d : depth;
+    return j->transposed ? (region){ d, dn, c0, n } : (region){ c0, n, d, dn };
+}
+
+/* Columns [c0, c0 + n) of a job, at most its width. */
+static void run_group(const bise_panel_ops *o, const bise_panel_job *j,
+                      int32_t c0, int32_t n, scratch *s)
+{
     const bise_matrix *w = j->w;
     const bool bf16 = j->x_bf16 != NULL;
-    const int32_t columns = bise_panel_columns(j);
-    const int32_t depth = j->transposed ? w->N : w->K;
-    const int32_t c0 = g * GROUP;
-    const int32_t n = columns - c0 < GROUP ? columns - c0 : GROUP;
+    const int32_t all = j->transposed ? w->N : w->K;
+    const int32_t depth = DEPTH / (bf16 ? 1 : 2) * GROUP /
+                          bise_panel_width(w, j->transposed);
     const bool low = bf16 && j->e16 && j->r <= BISE_PANEL_LOW;
     const size_t rank = low ? pack_low(j, s, c0, n) : 0;
-    for (int32_t d = 0; d < depth; d += DEPTH) {
-        const int32_t dn = depth - d < DEPTH ? depth - d : DEPTH;
-        const region at = j->transposed ? (region){ d, dn, c0, n } :
-                                          (region){ c0, n, d, dn };
+    for (int32_t d = 0; d < all; d += depth) {
+        const region at = region_at(j, d, depth, c0, n);
+        const bool last = d + depth >= all;
         fetch(o, s, w, &at, bf16);
         if (j->transposed)
             pack_gradient(o, s, &at, bf16);
         else
             pack_forward(o, s, &at, bf16);
-        multiply(o, j, s, &at, j->add || d > 0,
-                 d + DEPTH < depth ? 0 : rank);
+        multiply(o, j, s, &at, j->add || d > 0, last ? rank : 0);
     }
     if (j->e && !low)
         add_low_rank(o, j, s, c0, n);
 }
 
-void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
-                         int32_t g, void *memory)
+void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j,
+                    int32_t c0, int32_t n, void *memory)
 {
-    const int32_t columns = bise_panel_columns(j), c0 = g * GROUP;
-    add_low_rank(o, j, memory, c0,
-                 columns - c0 < GROUP ? columns - c0 : GROUP);
+    const int32_t columns = bise_panel_columns(j);
+    const int32_t width = bise_panel_width(j->w, j->transposed);
+    const int32_t end = columns - c0 < n ? columns : c0 + n;
+    for (int32_t c = c0; c < end; c += width)
+        run_group(o, j, c, end - c < width ? end - c : width, memory);
+}
+
+void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
+                         int32_t c0, int32_t n, void *memory)
+{
+    const int32_t columns = bise_panel_columns(j);
+    add_low_rank(o, j, memory, c0, columns - c0 < n ? columns - c0 : n);
 }
 
 void bise_panel_outer(const bise_panel_ops *o, float *out, size_t ldo,

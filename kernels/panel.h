@@ -24,10 +24,10 @@
 
 #define BISE_PANEL_COLS 32  /* output columns of a panel */
 #define BISE_PANEL_ROWS 12  /* rows of x in one call of a micro-kernel */
-#define BISE_PANEL_GROUP 128 /* output columns packed together: the unit of
-                                work to hand to a thread */
+#define BISE_PANEL_GROUP 128 /* output columns packed together */
 #define BISE_PANEL_LOW 64   /* rank of an addition in bf16 at most */
-#define BISE_PANEL_DEPTH 512 /* reduction steps packed at a time */
+#define BISE_PANEL_DEPTH 1024 /* reduction steps packed at a time in bf16; in
+                                 float32 half as many */
 
 /* A frozen matrix [N, K], row major in blocks of its type. */
 typedef struct bise_matrix {
@@ -118,17 +118,37 @@ typedef struct bise_panel_job {
 
 /* Bytes of scratch that bise_panel_run needs for one worker. */
 size_t bise_panel_scratch(const bise_panel_ops *o);
-/* Output columns of a job, and how many groups they make. */
+/* Output columns of a job. */
 int32_t bise_panel_columns(const bise_panel_job *j);
-int32_t bise_panel_groups(const bise_panel_job *j);
-/* Compute group g (BISE_PANEL_GROUP columns) of the job. Thread-safe with a
- * scratch per thread (64-byte aligned). */
-void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j, int32_t g,
-                    void *scratch);
-
-/* Only the low-rank addition of group g: for a second adapter. */
+/* Columns of W that are best computed together: blocks of 256 weights of a row
+ * are decoded once when the gradient takes whole ones, NF4 in longer runs. */
+int32_t bise_panel_width(const bise_matrix *w, bool transposed);
+/* Compute columns [c0, c0 + n) of the job; c0 is a multiple of 32, columns
+ * behind the last one are left out. Sums do not depend on where columns are
+ * cut. Thread-safe with a scratch per thread (64-byte aligned). */
+void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j,
+                    int32_t c0, int32_t n, void *scratch);
+/* Only the low-rank addition of these columns: for a second adapter. */
 void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
-                         int32_t g, void *scratch);
+                         int32_t c0, int32_t n, void *scratch);
+
+/* Groups of columns, of one product or of several in a row, as tasks: the last
+ * ones are cut into parts, so that no thread waits long for another. */
+typedef struct bise_panel_split {
+    size_t groups;
+    int32_t width;  /* columns of a group */
+    int32_t least;  /* columns of a part; divides width */
+    int threads;
+} bise_panel_split;
+
+typedef struct bise_panel_task {
+    size_t group;
+    int32_t first, n; /* columns of the group */
+} bise_panel_task;
+
+size_t bise_panel_tasks(const bise_panel_split *s);
+/* Task number index. A part may lie behind the last column of its matrix. */
+bise_panel_task bise_panel_task_at(const bise_panel_split *s, size_t index);
 
 /* out [r, n] += u^T v for u [T, r], v [T, n] (float32, strides ldu, ldv): the
  * gradients of LoRA matrices. Columns [c0, c1) only, c0 a multiple of 32; ut

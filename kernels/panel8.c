@@ -60,11 +60,6 @@ static int32_t columns_of(const bise_panel8_job *j)
     return j->transposed ? j->w->K : j->w->N;
 }
 
-int32_t bise_panel8_groups(const bise_panel8_job *j)
-{
-    return (columns_of(j) + GROUP - 1) / GROUP;
-}
-
 /* Where row n in half order stands in data (mistral3.md 2.6). */
 static int32_t stored_row(const bise_matrix8 *w, int32_t n)
 {
@@ -133,16 +128,14 @@ static void multiply(const bise_panel8_ops *o, const bise_panel8_job *j,
         }
 }
 
-void bise_panel8_run(const bise_panel8_ops *o, const bise_panel8_job *j,
-                     int32_t g, void *memory)
+/* Columns [c0, c0 + n) of a job, at most GROUP. */
+static void run_group(const bise_panel8_ops *o, const bise_panel8_job *j,
+                      int32_t c0, int32_t n, scratch *s)
 {
-    scratch *s = memory;
     const bise_matrix8 *w = j->w;
-    const int32_t columns = columns_of(j), c0 = g * GROUP;
     const int32_t depth = j->transposed ? w->N : w->K;
     for (int32_t d = 0; d < depth; d += DEPTH) {
-        const region at = { c0, columns - c0 < GROUP ? columns - c0 : GROUP, d,
-                            depth - d < DEPTH ? depth - d : DEPTH };
+        const region at = { c0, n, d, depth - d < DEPTH ? depth - d : DEPTH };
         if (j->transposed)
             pack_gradient(o, s, w, &at);
         else
@@ -153,4 +146,13 @@ void bise_panel8_run(const bise_panel8_ops *o, const bise_panel8_job *j,
                            ((size_t)at.d + 3) / 4);
         multiply(o, j, s, &at);
     }
+}
+
+void bise_panel8_run(const bise_panel8_ops *o, const bise_panel8_job *j,
+                     int32_t c0, int32_t n, void *memory)
+{
+    const int32_t columns = columns_of(j);
+    const int32_t end = columns - c0 < n ? columns : c0 + n;
+    for (int32_t c = c0; c < end; c += GROUP)
+        run_group(o, j, c, end - c < GROUP ? end - c : GROUP, memory);
 }

@@ -100,11 +100,9 @@ typedef struct bise_panel8_job {
 
 /* Bytes of scratch that bise_panel8_run needs for one worker. */
 size_t bise_panel8_scratch(void);
-/* Groups of output columns of a job. */
-int32_t bise_panel8_groups(const bise_panel8_job *j);
-/* Compute group g (BISE_PANEL8_GROUP columns) of the job. Thread-safe with a
- * scratch per thread (64-byte aligned). */
+/* Compute columns [c0, c0 + n) of the job as bise_panel_run. Thread-safe with
+ * a scratch per thread (64-byte aligned). */
 void bise_panel8_run(const bise_panel8_ops *o, const bise_panel8_job *j,
-                     int32_t g, void *scratch);
+                     int32_t c0, int32_t n, void *scratch);
 
 #endif

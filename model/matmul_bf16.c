@@ -40,6 +40,7 @@ typedef struct job {
     float *dx, *h;
     const float *h_saved;
     int32_t T, blocks, x_tasks;
+    bise_panel_split split; /* columns, of all linears or of dx */
     int first, end; /* backward: the linears of this pass */
     bool add;
 } job;
@@ -263,6 +264,25 @@ void bise_rows16_adapters(const bise_exec *e, const bise_adapters16 *w,
     bise_pool_run(e->pool, branches * (size_t)g.blocks, down_task, &g);
 }
 
+/* Output columns of a product. */
+typedef struct columns {
+    int32_t first, n;
+} columns;
+
+/* How dx is split: whole blocks of every weight's type. */
+static bise_panel_split split_dx(const job *g)
+{
+    int32_t width = WIDE;
+    for (int i = 0; i < g->n; i++) {
+        const bise_matrix w = bise_linear_matrix(&g->l[i]);
+        const int32_t own = bise_panel_width(&w, true);
+        width = own > width ? own : width;
+    }
+    return (bise_panel_split){
+        .groups = ((size_t)g->l->in + (size_t)width - 1) / (size_t)width,
+        .width = width, .least = width > WIDE ? width : COLS };
+}
+
 /* Column groups of a linear in one direction. */
 static size_t groups_of(const bise_linear *l, bool back)
 {
@@ -277,13 +297,13 @@ static bool in_int8(const job *g, const bise_linear *l)
 
 /* The frozen weights' product of j, in the linear's way of computing. */
 static void run_base(const job *g, const bise_linear *l,
-                     const bise_panel_job *j, int32_t t0, int32_t group,
-                     void *scratch)
+                     const bise_panel_job *j, int32_t t0, int32_t c0,
+                     int32_t n, void *scratch)
 {
     if (in_int8(g, l))
-        bise_int8_run(g->e, g->w->rows8, l, j, t0, group, scratch);
+        bise_int8_run(g->e, g->w->rows8, l, j, t0, c0, n, scratch);
     else
-        bise_panel_run(g->e->panel, j, group, scratch);
+        bise_panel_run(g->e->panel, j, c0, n, scratch);
 }
 
 /* Rows of a block of tokens. */
@@ -292,15 +312,33 @@ static int32_t block_rows(const job *g, int32_t t0)
     return g->T - t0 < TOKEN_BLOCK ? g->T - t0 : TOKEN_BLOCK;
 }
 
+/* Hand out columns times blocks of tokens. */
+static void run_tasks(job *g, bise_task_fn *fn)
+{
+    g->split.threads = bise_pool_threads(g->e->pool);
+    bise_pool_run(g->e->pool, bise_panel_tasks(&g->split) * (size_t)g->blocks,
+                  fn, g);
+}
+
+/* The columns of a task. */
+static bise_panel_task task_of(const job *g, size_t index)
+{
+    return bise_panel_task_at(&g->split, index / (size_t)g->blocks);
+}
+
 /* Columns of one linear's y for a block of tokens. */
 static void forward_task(void *ctx, size_t index, int worker)
 {
     const job *g = ctx;
     const int32_t t0 = (int32_t)(index % (size_t)g->blocks) * TOKEN_BLOCK;
-    size_t group = index / (size_t)g->blocks;
+    const bise_panel_task task = task_of(g, index);
+    size_t group = task.group;
     int li = 0;
     while (group >= groups_of(&g->l[li], false))
         group -= groups_of(&g->l[li++], false);
+    const int32_t c0 = (int32_t)group * WIDE + task.first;
+    if (c0 >= g->l[li].out)
+        return;
     const bise_linear *l = &g->l[li];
     const bise_matrix w = bise_linear_matrix(l);
     float *scratch = scratch_of(g->e, worker);
@@ -310,7 +348,7 @@ static void forward_task(void *ctx, size_t index, int worker)
         .T = block_rows(g, t0), .add = g->add,
     };
     if (!l->n_branches) {
-        run_base(g, l, &j, t0, (int32_t)group, scratch);
+        run_base(g, l, &j, t0, c0, task.n, scratch);
         return;
     }
     place p = { 0 };
@@ -329,9 +367,9 @@ static void forward_task(void *ctx, size_t index, int worker)
         set_low(g, &p, t0, &j);
         /* The first one with the frozen weights, others on top. */
         if (!base)
-            run_base(g, l, &j, t0, (int32_t)group, scratch);
+            run_base(g, l, &j, t0, c0, task.n, scratch);
         else
-            bise_panel_low_rank(g->e->panel, &j, (int32_t)group, scratch);
+            bise_panel_low_rank(g->e->panel, &j, c0, task.n, scratch);
         base = true;
     }
 }
@@ -342,12 +380,13 @@ void bise_rows16_forward(const bise_exec *e, const bise_adapters16 *w,
 {
     job g = { .e = e, .w = w, .l = l, .n = n, .y = y, .x = x, .h_saved = h, .T = T,
               .add = add, .blocks = (T + TOKEN_BLOCK - 1) / TOKEN_BLOCK };
-    size_t groups = 0;
     for (int i = 0; i < n; i++)
-        groups += groups_of(&l[i], false);
+        g.split.groups += groups_of(&l[i], false);
+    g.split.width = WIDE;
+    g.split.least = COLS;
     if (in_int8(&g, l))
         bise_int8_input(e, w->rows8, l, x, T);
-    bise_pool_run(e->pool, groups * (size_t)g.blocks, forward_task, &g);
+    run_tasks(&g, forward_task);
 }
 
 /* dh rows of one branch and a chunk of tokens; their transpose and h's as
@@ -514,19 +553,19 @@ static void dropped_dx(const job *g, const bise_branch *b, const float *dh,
 /* The adapters of one linear on top of dx; skip says that the first one was
  * added with the frozen weights. */
 static void more_dx(const job *g, int li, bise_panel_job *j, int32_t t0,
-                    int32_t group, bool skip, float *scratch)
+                    columns c, bool skip, float *scratch)
 {
     place p = { 0 };
     int k = 0;
     while (next_branch(g, &p, &k, true)) {
         const bise_lora_module *m = p.b->m;
         const float *dh = g->w->dh + (size_t)g->T * (size_t)p.at;
-        const int32_t c0 = group * WIDE, in = g->l->in;
+        const int32_t left = g->l->in - c.first;
         if (p.li != li || (skip && k == 0))
             continue;
         if (drops(g, p.b)) {
-            dropped_dx(g, p.b, dh, t0, j->T, c0,
-                       in - c0 < WIDE ? in - c0 : WIDE);
+            dropped_dx(g, p.b, dh, t0, j->T, c.first,
+                       left < c.n ? left : c.n);
             continue;
         }
         j->e = dh + (size_t)t0 * (size_t)m->r;
@@ -534,7 +573,7 @@ static void more_dx(const job *g, int li, bise_panel_job *j, int32_t t0,
         j->f = m->a;
         j->f_scale = 1;
         j->r = m->r;
-        bise_panel_low_rank(g->e->panel, j, group, scratch);
+        bise_panel_low_rank(g->e->panel, j, c.first, c.n, scratch);
     }
 }
 
@@ -570,8 +609,11 @@ static void backward_task(void *ctx, size_t index, int worker)
 {
     const job *g = ctx;
     const int32_t t0 = (int32_t)(index % (size_t)g->blocks) * TOKEN_BLOCK;
-    const int32_t group = (int32_t)(index / (size_t)g->blocks);
+    const bise_panel_task task = task_of(g, index);
+    const int32_t c0 = (int32_t)task.group * g->split.width + task.first;
     const int32_t in = g->l->in;
+    if (c0 >= in)
+        return;
     float *scratch = scratch_of(g->e, worker);
     for (int i = g->first; i < g->end; i++) {
         const bise_matrix w = bise_linear_matrix(&g->l[i]);
@@ -582,8 +624,8 @@ static void backward_task(void *ctx, size_t index, int worker)
             .ldx = g->dy[i].ld, .add = i > 0,
         };
         const bool first = first_dx(g, i, t0, &j);
-        run_base(g, &g->l[i], &j, t0, group, scratch);
-        more_dx(g, i, &j, t0, group, first, scratch);
+        run_base(g, &g->l[i], &j, t0, c0, task.n, scratch);
+        more_dx(g, i, &j, t0, (columns){ c0, task.n }, first, scratch);
     }
 }
 
@@ -593,13 +635,13 @@ void bise_rows16_backward(const bise_exec *e, const bise_adapters16 *w,
 {
     job g = { .e = e, .w = w, .l = l, .n = n, .dx = dx, .dy = dy, .T = T,
               .blocks = (T + TOKEN_BLOCK - 1) / TOKEN_BLOCK };
-    const size_t tasks = groups_of(l, true) * (size_t)g.blocks;
+    g.split = split_dx(&g);
     /* Quantized rows of one linear at a time; else all in one task. */
     for (; g.first < n; g.first = g.end) {
         const bool int8 = in_int8(&g, &l[g.first]);
         g.end = int8 ? g.first + 1 : n;
         if (int8)
             bise_int8_gradient(e, w->rows8, &l[g.first], dy[g.first], T);
-        bise_pool_run(e->pool, tasks, backward_task, &g);
+        run_tasks(&g, backward_task);
     }
 }

@@ -64,7 +64,7 @@ void bise_int8_gradient(const bise_exec *e, const bise_rows8 *r,
 
 void bise_int8_run(const bise_exec *e, const bise_rows8 *r,
                    const bise_linear *l, const bise_panel_job *j, int32_t t0,
-                   int32_t group, void *scratch)
+                   int32_t c0, int32_t n, void *scratch)
 {
     const bise_matrix8 w = { .data = (const int8_t *)l->data,
                              .scales = l->row_scales, .N = l->out, .K = l->in,
@@ -74,7 +74,7 @@ void bise_int8_run(const bise_exec *e, const bise_rows8 *r,
         .w = &w, .transposed = j->transposed, .x = r->x + (size_t)t0 * ld,
         .x_scales = r->scales + t0, .ldx = ld, .y = j->y, .ldy = j->ldy,
         .T = j->T, .add = j->add };
-    bise_panel8_run(e->panel8, &job, group, scratch);
+    bise_panel8_run(e->panel8, &job, c0, n, scratch);
     if (j->e)
-        bise_panel_low_rank(e->panel, j, group, scratch);
+        bise_panel_low_rank(e->panel, j, c0, n, scratch);
 }

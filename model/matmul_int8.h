@@ -25,10 +25,10 @@ void bise_int8_input(const bise_exec *e, const bise_rows8 *r,
 void bise_int8_gradient(const bise_exec *e, const bise_rows8 *r,
                         const bise_linear *l, bise_rows16 dy, int32_t T);
 /* The product of rows [t0, t0 + j->T) quantized last with l, and the first
- * adapter of j: group of columns as in bise_panel_run, of which this takes the
- * place. scratch: of the worker. */
+ * adapter of j: columns as in bise_panel_run, of which this takes the place.
+ * scratch: of the worker. */
 void bise_int8_run(const bise_exec *e, const bise_rows8 *r,
                    const bise_linear *l, const bise_panel_job *j, int32_t t0,
-                   int32_t group, void *scratch);
+                   int32_t c0, int32_t n, void *scratch);
 
 #endif

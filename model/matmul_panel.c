@@ -18,6 +18,7 @@ typedef struct panel_run {
     bise_panel_job jobs[BISE_GROUP_MAX];
     bise_matrix w[BISE_GROUP_MAX];
     int32_t groups[BISE_GROUP_MAX]; /* column groups of each */
+    bise_panel_split split;
     const bise_linear *l;
     const float *h;                 /* forward: adapters' x A^T */
     int n;
@@ -90,14 +91,19 @@ static void panel_task(void *ctx, size_t index, int worker)
 {
     const panel_run *r = ctx;
     const int32_t t0 = (int32_t)(index % (size_t)r->blocks) * TOKEN_BLOCK;
-    int32_t g = (int32_t)(index / (size_t)r->blocks), li = 0, at = 0;
+    const bise_panel_task task = bise_panel_task_at(
+        &r->split, index / (size_t)r->blocks);
+    int32_t g = (int32_t)task.group, li = 0, at = 0;
     while (g >= r->groups[li]) {
         at += r->l[li].rank;
         g -= r->groups[li++];
     }
+    const int32_t c0 = g * r->split.width + task.first;
     float *scratch = r->e->scratch + (size_t)worker * r->e->scratch_floats;
     bise_panel_job j = at_block(&r->jobs[li], t0);
-    bise_panel_run(r->e->panel, &j, g, scratch);
+    if (c0 >= bise_panel_columns(&j))
+        return;
+    bise_panel_run(r->e->panel, &j, c0, task.n, scratch);
     for (int32_t b = 0; r->h && b < r->l[li].n_branches; b++) {
         const bise_lora_module *m = r->l[li].branches[b].m;
         j.e = r->h + (size_t)r->T * (size_t)at + (size_t)t0 * (size_t)m->r;
@@ -105,7 +111,7 @@ static void panel_task(void *ctx, size_t index, int worker)
         j.f = m->b;
         j.f_scale = m->scale;
         j.r = m->r;
-        bise_panel_low_rank(r->e->panel, &j, g, scratch);
+        bise_panel_low_rank(r->e->panel, &j, c0, task.n, scratch);
         at += m->r;
     }
 }
@@ -113,13 +119,24 @@ static void panel_task(void *ctx, size_t index, int worker)
 /* Hand out all groups of all jobs. */
 static void run_all(panel_run *r)
 {
-    size_t tasks = 0;
+    int32_t width = BISE_PANEL_GROUP;
     for (int i = 0; i < r->n; i++) {
-        r->groups[i] = bise_panel_groups(&r->jobs[i]);
-        tasks += (size_t)r->groups[i];
+        const int32_t own = bise_panel_width(r->jobs[i].w,
+                                             r->jobs[i].transposed);
+        width = own > width ? own : width;
+    }
+    r->split = (bise_panel_split){
+        .width = width,
+        .least = width > BISE_PANEL_GROUP ? width : BISE_PANEL_COLS,
+        .threads = bise_pool_threads(r->e->pool) };
+    for (int i = 0; i < r->n; i++) {
+        r->groups[i] = (bise_panel_columns(&r->jobs[i]) + width - 1) / width;
+        r->split.groups += (size_t)r->groups[i];
     }
     r->blocks = (r->T + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
-    bise_pool_run(r->e->pool, tasks * (size_t)r->blocks, panel_task, r);
+    bise_pool_run(r->e->pool,
+                  bise_panel_tasks(&r->split) * (size_t)r->blocks, panel_task,
+                  r);
 }
 
 void bise_panels_forward(const bise_exec *e, const bise_linear *l, int n,

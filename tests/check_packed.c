@@ -422,8 +422,7 @@ static void compare_low(const bise_panel_ops *o, low_case *c, bool bf16,
         c->y[i] = GUARD;
     void *scratch = bise_alloc_aligned(bise_panel_scratch(o));
     memset(scratch, 0xff, bise_panel_scratch(o));
-    for (int32_t g = 0; g < bise_panel_groups(&c->j); g++)
-        bise_panel_run(o, &c->j, g, scratch);
+    bise_panel_run(o, &c->j, 0, INT32_MAX, scratch);
     bise_free_aligned(scratch);
     const bool low = bf16 && c->j.r <= BISE_PANEL_LOW;
     for (size_t t = 0; t < (size_t)c->j.T; t++)

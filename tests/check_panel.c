@@ -130,6 +130,23 @@ static double weight(const panel_case *c, int32_t n, int32_t k, bool bf16)
     return bf16 ? (double)bise_bf16_to_f32(bise_f32_to_bf16(v)) : (double)v;
 }
 
+/* Run in pieces, the last first, then as a whole: the same bits. */
+static void run_pieces(const bise_panel_ops *o, const bise_panel_job *j,
+                       void *scratch)
+{
+    const int32_t columns = bise_panel_columns(j);
+    const size_t n = (size_t)j->T * j->ldy;
+    float *cut = bise_alloc_array(n, sizeof *cut);
+    for (int32_t c = (columns - 1) / 32 * 32; c >= 0; c -= 32)
+        bise_panel_run(o, j, c, 32, scratch);
+    memcpy(cut, j->y, n * sizeof *cut);
+    bise_panel_run(o, j, 0, columns, scratch);
+    for (int32_t t = 0; t < j->T; t++)
+        ck_assert_mem_eq(cut + (size_t)t * j->ldy, j->y + (size_t)t * j->ldy,
+                         (size_t)columns * sizeof *cut);
+    bise_free(cut);
+}
+
 /* Run all groups and compare with sums in double. */
 static void compare(const bise_panel_ops *o, panel_case *c, bool transposed,
                     bool bf16, int32_t r)
@@ -142,8 +159,7 @@ static void compare(const bise_panel_ops *o, panel_case *c, bool transposed,
     };
     void *scratch = bise_alloc_aligned(bise_panel_scratch(o));
     ck_assert_int_eq(bise_panel_columns(&j), c->out);
-    for (int32_t g = bise_panel_groups(&j) - 1; g >= 0; g--)
-        bise_panel_run(o, &j, g, scratch);
+    run_pieces(o, &j, scratch);
     bise_free_aligned(scratch);
     const double tol = 1e-6 * (double)c->red + 1e-5;
     for (int32_t t = 0; t < c->T; t++) {
@@ -284,6 +300,55 @@ START_TEST(outer_product_sums_over_tokens)
 }
 END_TEST
 
+/* Tasks cover every column of every group once, whatever the split; the last
+ * groups come in parts when there are threads to wait for. */
+START_TEST(tasks_cover_each_column_once)
+{
+    static const bise_panel_split splits[] = {
+        { 1, 128, 32, 1 }, { 1, 128, 32, 2 }, { 44, 128, 32, 2 },
+        { 5, 256, 256, 3 }, { 7, 256, 32, 64 }, { 0, 128, 32, 2 } };
+    for (size_t k = 0; k < sizeof splits / sizeof *splits; k++) {
+        const bise_panel_split *s = &splits[k];
+        const size_t tasks = bise_panel_tasks(s);
+        unsigned char seen[44 * 256] = { 0 };
+        size_t columns = 0;
+        for (size_t i = 0; i < tasks; i++) {
+            const bise_panel_task t = bise_panel_task_at(s, i);
+            ck_assert_uint_lt(t.group, s->groups);
+            ck_assert_int_eq(t.first % s->least, 0);
+            ck_assert_int_le(t.first + t.n, s->width);
+            for (int32_t c = t.first; c < t.first + t.n; c++) {
+                const size_t at = t.group * (size_t)s->width + (size_t)c;
+                ck_assert_int_eq(seen[at]++, 0);
+                columns++;
+            }
+        }
+        ck_assert_uint_eq(columns, s->groups * (size_t)s->width);
+        if (tasks && s->threads > 1)
+            ck_assert_int_eq(bise_panel_task_at(s, tasks - 1).n, s->least);
+        if (s->threads == 1)
+            ck_assert_uint_eq(tasks, s->groups);
+    }
+}
+END_TEST
+
+/* Gradients of a type with blocks of 256 are made of whole blocks. */
+START_TEST(the_width_holds_whole_blocks)
+{
+    static const struct { bise_dtype t; int32_t back; } want[] = {
+        { BISE_DTYPE_BF16, 128 }, { BISE_DTYPE_F32, 128 },
+        { BISE_DTYPE_Q8_0, 128 }, { BISE_DTYPE_Q4_K, 256 },
+        { BISE_DTYPE_IQ4_XS, 256 } };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const bise_matrix w = { .dtype = want[i].t, .N = 512, .K = 512 };
+        ck_assert_int_eq(bise_panel_width(&w, false), 128);
+        ck_assert_int_eq(bise_panel_width(&w, true), want[i].back);
+        ck_assert_int_eq(want[i].back %
+                             (int32_t)bise_dtype_get(want[i].t)->block_len, 0);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("panel");
@@ -297,6 +362,8 @@ static Suite *suite(void)
     tcase_add_test(t, rows_are_mapped_and_fp8_scaled);
     tcase_add_test(t, low_rank_part_is_added);
     tcase_add_test(t, outer_product_sums_over_tokens);
+    tcase_add_test(t, tasks_cover_each_column_once);
+    tcase_add_test(t, the_width_holds_whole_blocks);
     suite_add_tcase(s, t);
     return s;
 }

@@ -86,8 +86,7 @@ static void free_product(product *p)
 static void run(const bise_panel8_ops *o, product *p)
 {
     void *scratch = bise_alloc_aligned(bise_panel8_scratch());
-    for (int32_t g = 0; g < bise_panel8_groups(&p->job); g++)
-        bise_panel8_run(o, &p->job, g, scratch);
+    bise_panel8_run(o, &p->job, 0, INT32_MAX, scratch);
     bise_free_aligned(scratch);
 }
 
