@@ -342,6 +342,22 @@ static void use_panels(bise_graph *g)
         g->e.scratch_floats = need;
 }
 
+/* Rows of logits at a time: as many as fit the budget, or the rows of the
+ * layers that lend their place (graph_plan.c), within reason. Each chunk packs
+ * the whole head. */
+static int32_t logit_rows(const bise_graph *g)
+{
+    const bise_config *f = g->f;
+    const uint64_t V = (uint64_t)f->V, T = (uint64_t)g->o.max_tokens;
+    const uint64_t wide = 4 * (uint64_t)(f->H * f->D + 2 * f->K * f->D) +
+                          10 * (uint64_t)f->F;
+    uint64_t rows = LOGIT_BYTES / sizeof(float) / V;
+    if (g->rows16 && T * wide / (6 * V) > rows)
+        rows = T * wide / (6 * V);
+    rows = rows < 8 ? 8 : rows > LOGIT_ROWS ? LOGIT_ROWS : rows;
+    return rows < T ? (int32_t)rows : (int32_t)T;
+}
+
 /* A graph without its memory. */
 static bise_status prepare(bise_graph **out, const bise_checkpoint *c,
                            const bise_graph_options *o, bise_error *err)
@@ -366,15 +382,11 @@ static bise_status prepare(bise_graph **out, const bise_checkpoint *c,
     if (s != BISE_OK)
         return s;
     use_panels(g);
-    /* As many rows of logits as fit the budget, within reason. */
-    const uint64_t rows = LOGIT_BYTES / sizeof(float) / (uint64_t)g->f->V;
-    g->chunk = rows < 8 ? 8 : rows > LOGIT_ROWS ? LOGIT_ROWS : (int32_t)rows;
-    if (g->chunk > o->max_tokens)
-        g->chunk = o->max_tokens;
     find_lowest(g);
     each_linear(g, widest_dora);
     if ((g->rows16 = keeps_rows16(g)))
         need_scratch16(g);
+    g->chunk = logit_rows(g);
     choose_kept(g);
     return BISE_OK;
 }

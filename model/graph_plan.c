@@ -276,17 +276,25 @@ static void plan_rows16(bise_graph *g, carver *c)
     if (g->o.compute == BISE_COMPUTE_INT8)
         plan_rows8(g, c);
     g->stream = floats(c, T, (uint64_t)f->C);
+    /* The head works when no layer does: a chunk of logits and its operand lie
+     * where the layers' widest rows are. */
+    const uint64_t lent = c->at;
+    g->e.x16 = plan_bf16(g, c);
+    g->logits = floats(c, (uint64_t)g->chunk, (uint64_t)f->V);
+    const uint64_t logits_end = c->at;
+    c->at = lent;
     g->fq = floats(c, T, (uint64_t)HD);
     g->fk = floats(c, T, (uint64_t)KD);
     g->fv = floats(c, T, (uint64_t)KD);
     g->fgate = floats(c, T, (uint64_t)f->F);
-    g->normed16 = rows16(g, c, f->C);
     g->hidden16 = rows16(g, c, f->F);
     /* fup is read by the SwiGLU only; going backward its place holds the
      * gradients of gate and up, two bytes a value each. */
     g->dgate16 = rows16(g, c, f->F);
     g->dup16 = rows16(g, c, f->F);
     g->fup = (float *)(void *)g->dgate16.data;
+    c->at = c->at > logits_end ? c->at : logits_end;
+    g->normed16 = rows16(g, c, f->C);
     g->dx16 = rows16(g, c, f->C);
     g->dq16 = rows16(g, c, HD);
     g->dk16 = rows16(g, c, KD);
@@ -317,11 +325,12 @@ uint64_t graph_plan(bise_graph *g, void *base)
         g->e.rounded = floats(&c, T > (uint64_t)g->chunk ? T :
                                       (uint64_t)g->chunk,
                               (uint64_t)widest_input(g));
-    if (g->o.compute != BISE_COMPUTE_F32)
-        g->e.x16 = plan_bf16(g, &c);
     if (g->rows16) {
         plan_rows16(g, &c);
     } else {
+        if (g->o.compute != BISE_COMPUTE_F32)
+            g->e.x16 = plan_bf16(g, &c);
+        g->logits = floats(&c, (uint64_t)g->chunk, (uint64_t)f->V);
         plan_layers(g, &c);
         /* Rows that live for one operation, whatever the layer. */
         g->normed = floats(&c, T, C);
@@ -329,7 +338,6 @@ uint64_t graph_plan(bise_graph *g, void *base)
     }
     g->xf = floats(&c, T, C);
     g->rows_x = floats(&c, (uint64_t)g->chunk, C);
-    g->logits = floats(&c, (uint64_t)g->chunk, (uint64_t)f->V);
     g->head_h = floats(&c, (uint64_t)g->chunk, (uint64_t)g->head.rank);
     /* Losses are added in row order after the parallel part. */
     g->row_nll = carve(&c, (uint64_t)g->chunk, sizeof(double));
