@@ -193,10 +193,12 @@ static void print_plan(bise_context *ctx, const bise_settings *s,
 
 /* Keys of cli.md 2, and a short text. */
 static void give_result(bise_context *ctx, const char *output,
-                        const char *report, const bise_train_state *st)
+                        const char *report, const bise_train_state *st,
+                        const bise_finetune_plan *plan)
 {
     const double speed = st->seconds > 0 ? (double)st->tokens / st->seconds
                                          : 0;
+    const double products = speed * plan->token_flops;
     bise_json *r = ctx->result;
     (void)bise_json_set(r, "steps", bise_json_new_int((int64_t)st->step));
     (void)bise_json_set(r, "tokens", bise_json_new_int((int64_t)st->tokens));
@@ -213,6 +215,10 @@ static void give_result(bise_context *ctx, const char *output,
     bise_print(ctx, "steps            %" PRIu64 "\n", st->step);
     bise_print(ctx, "tokens           %" PRIu64 " (%" PRIu64 " trained), %.0f "
                "a second\n", st->tokens, st->supervised, speed);
+    bise_print(ctx, "products         %.0f Gflop/s, %.0f %% of the %.0f that "
+               "they reach alone\n", products * 1e-9,
+               100 * products / plan->product_speed,
+               plan->product_speed * 1e-9);
     bise_print(ctx, "loss             %.4f -> %.4f\n", st->loss_first,
                st->loss_last);
     if (isfinite(st->eval_last))
@@ -252,7 +258,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
         st = bise_packed_run(archive, s.output, ctx, err);
     if (!st && !plan)
         give_result(ctx, archive ? archive : s.output,
-                    archive ? NULL : s.output, &state);
+                    archive ? NULL : s.output, &state, &f.plan);
     bise_finetune_close(&f);
     bise_settings_fini(&s);
     return st;

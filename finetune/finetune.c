@@ -247,7 +247,7 @@ static void plan_graph(bise_finetune *f)
 
 /* The order follows the needs: data gives the passes, they give the graph, the
  * arena gets the memory that adapter and moments leave. */
-static bise_status make_plan(bise_finetune *f, double speed, bise_error *err)
+static bise_status make_plan(bise_finetune *f, bise_error *err)
 {
     bise_finetune_plan *p = &f->plan;
     const bise_settings *s = f->s;
@@ -274,7 +274,7 @@ static bise_status make_plan(bise_finetune *f, double speed, bise_error *err)
     p->tokens = (double)p->feed.steps * step_tokens(f);
     if (bise_finetune_plan_memory(f, err))
         return err->status;
-    return bise_finetune_plan_time(f, speed, err);
+    return bise_finetune_plan_time(f, err);
 }
 
 /* On failure everything opened so far is closed again, f is zeroed. */
@@ -286,10 +286,10 @@ bise_status bise_finetune_open(bise_finetune *f, const bise_settings *s,
     f->s = s;
     f->o = *o;
     if (open_inputs(f, err) == BISE_OK) {
-        const double speed = bise_finetune_speed(o->pool, compute_of(s));
+        f->plan.product_speed = bise_finetune_speed(o->pool, compute_of(s));
         f->plan.program_bytes = o->program_bytes ? o->program_bytes
                                                   : bise_rss_bytes(NULL);
-        if (make_adapter(f, err) == BISE_OK && !make_plan(f, speed, err))
+        if (make_adapter(f, err) == BISE_OK && !make_plan(f, err))
             return BISE_OK;
     }
     bise_finetune_close(f);
@@ -371,6 +371,7 @@ static bise_json *model_facts(const bise_finetune *f)
     put_int(o, "layers", (uint64_t)c->config.L);
     put_int(o, "hidden", (uint64_t)c->config.C);
     put_int(o, "vocabulary", (uint64_t)c->config.V);
+    put_int(o, "product_flops_per_token", (uint64_t)f->plan.token_flops);
     if (bise_finetune_base_type(f) != BISE_DTYPE_NONE) {
         char text[32];
         put_text(o, "layers_quantized_to",
@@ -391,6 +392,7 @@ static bise_json *machine_facts(const bise_finetune *f)
     put_text(o, "instruction_set", bise_cpu_name(bise_cpu_level()));
     put_int(o, "cores", (uint64_t)bise_cpu_cores());
     put_int(o, "threads", (uint64_t)bise_pool_threads(f->o.pool));
+    put_int(o, "product_gflops", (uint64_t)(f->plan.product_speed * 1e-9));
     put_text(o, "free_memory",
              bise_format_bytes(text, bise_memory_available()));
     put_text(o, "program", "bise " PACKAGE_VERSION " (" BISE_COMMIT ")");

@@ -21,6 +21,7 @@
 #include "finetune/finetune.h"
 #include "kernels/gemm.h"
 #include "kernels/panel.h"
+#include "kernels/panel8.h"
 
 /* The kernel maps the pages around one that is touched, this many bytes. */
 #define FAULT_AROUND 65536
@@ -179,13 +180,20 @@ static bise_status recomputed(double *part, const bise_finetune *f,
     return BISE_OK;
 }
 
+/* The share of the speed of products that a whole step reaches: what is beside
+ * them does not get faster with them. Measured with the 1 B shape. */
+static double step_share(bise_compute compute)
+{
+    return compute == BISE_COMPUTE_F32 ? 0.95 :
+           compute == BISE_COMPUTE_INT8 ? 0.75 : 0.88;
+}
+
 /* Work (lora.md 1 and 11): of each weight of the layers 2 operations a token
  * forward, 2 for the input gradient, 2 where it is run again; of the head 4
  * where a token is trained; of attention, which reaches half the speed, twice
  * 2 len H D forward, 2.5 times that backward. Streamed weights are read twice
  * a pass, beside the work. */
-bise_status bise_finetune_plan_time(bise_finetune *f, double speed,
-                                    bise_error *err)
+bise_status bise_finetune_plan_time(bise_finetune *f, bise_error *err)
 {
     const bise_config *g = &f->base.config;
     const bise_dataset_stats *st = bise_dataset_stats_of(f->train);
@@ -198,9 +206,11 @@ bise_status bise_finetune_plan_time(bise_finetune *f, double speed,
     const double len = st->samples ? (double)st->tokens /
                                      (double)st->samples : 0;
     const double attn = 2 * (3.5 + again) * 2 * len * g->H * g->D * g->L;
-    const double token = (4 + 2 * again) * used_weights(&f->base) +
-                         4 * share * (double)g->V * g->C + attn;
-    const double work = p->tokens * token / speed;
+    p->token_flops = (4 + 2 * again) * used_weights(&f->base) +
+                     4 * share * (double)g->V * g->C;
+    const double work = p->tokens * (p->token_flops + attn) /
+                        (p->product_speed *
+                         step_share(f->graph_options.compute));
     const double passes = p->tokens / (double)p->pass_tokens;
     const double reading = p->streamed ? 2 * passes *
                                          (double)p->weights_bytes / DISK_SPEED
@@ -209,17 +219,30 @@ bise_status bise_finetune_plan_time(bise_finetune *f, double speed,
     return BISE_OK;
 }
 
-enum { TRIAL = 512 };
+enum { TRIAL = 512, TRIALS = 8 };
 
 /* One product of the size of a layer's, for the speed of this machine. */
 typedef struct trial {
     bise_panel_ops ops;
+    bise_panel8_ops ops8;
     float *x, *w, *y;       /* [TRIAL, TRIAL]; y one for each worker */
     uint16_t *x16, *w16;    /* bf16 */
+    float *scales;          /* of 8-bit rows, [TRIAL] ones */
     uint8_t *scratch;
     size_t scratch_bytes;
-    bool bf16;
+    bise_compute compute;
 } trial;
+
+/* The product in 8-bit integers. */
+static void trial_int8(const trial *t, float *y, void *scratch)
+{
+    const bise_matrix8 m = { .data = (const int8_t *)t->w,
+                             .scales = t->scales, .N = TRIAL, .K = TRIAL };
+    const bise_panel8_job j = { .w = &m, .x = (const uint8_t *)t->x,
+                                .x_scales = t->scales, .ldx = TRIAL + 64,
+                                .y = y, .ldy = TRIAL, .T = TRIAL };
+    bise_panel8_run(&t->ops8, &j, 0, TRIAL, scratch);
+}
 
 /* Each index is one product into its own part of y; the inputs are shared and
  * read only. */
@@ -227,7 +250,12 @@ static void trial_task(void *ctx, size_t index, int worker)
 {
     const trial *t = ctx;
     float *y = t->y + index * TRIAL * TRIAL;
-    if (!t->bf16) {
+    uint8_t *scratch = t->scratch + (size_t)worker * t->scratch_bytes;
+    if (t->compute == BISE_COMPUTE_INT8) {
+        trial_int8(t, y, scratch);
+        return;
+    }
+    if (t->compute == BISE_COMPUTE_F32) {
         bise_gemm_nt(TRIAL, TRIAL, TRIAL, 1, t->x, TRIAL, t->w, TRIAL, 0, y,
                      TRIAL);
         return;
@@ -236,33 +264,32 @@ static void trial_task(void *ctx, size_t index, int worker)
                             .row_bytes = TRIAL * 2, .N = TRIAL, .K = TRIAL };
     const bise_panel_job j = { .w = &m, .x_bf16 = t->x16, .ldx = TRIAL + 32,
                                .y = y, .ldy = TRIAL, .T = TRIAL };
-    bise_panel_run(&t->ops, &j, 0, TRIAL,
-                   t->scratch + (size_t)worker * t->scratch_bytes);
-}
-
-/* The share of the speed of one product that a whole step reaches. */
-static double step_share(bise_compute compute)
-{
-    return compute == BISE_COMPUTE_F32 ? 1 : 0.8;
+    bise_panel_run(&t->ops, &j, 0, TRIAL, scratch);
 }
 
 /* Short on purpose: the plan should print within a fraction of a second. The
  * best trial counts, the others met other work on the machine. */
 double bise_finetune_speed(bise_pool *pool, bise_compute compute)
 {
-    const size_t n = (size_t)TRIAL * (TRIAL + 32);
+    const size_t n = (size_t)TRIAL * (TRIAL + 64);
     const size_t threads = (size_t)bise_pool_threads(pool);
-    trial t = { .bf16 = compute != BISE_COMPUTE_F32 };
+    trial t = { .compute = compute };
     bise_panel_ops_init(&t.ops, bise_cpu_level());
-    t.scratch_bytes = (bise_panel_scratch(&t.ops) + 63) / 64 * 64;
+    bise_panel8_ops_init(&t.ops8, bise_cpu_level());
+    const size_t need = bise_panel_scratch(&t.ops) > bise_panel8_scratch()
+                            ? bise_panel_scratch(&t.ops)
+                            : bise_panel8_scratch();
+    t.scratch_bytes = (need + 63) / 64 * 64;
     t.x = bise_alloc_aligned(n * sizeof *t.x);
     t.w = bise_alloc_aligned(n * sizeof *t.w);
     t.y = bise_alloc_aligned(n * threads * sizeof *t.y);
+    t.scales = bise_alloc_aligned(TRIAL * sizeof *t.scales);
     t.scratch = bise_alloc_aligned(t.scratch_bytes * threads);
     t.x16 = (uint16_t *)(void *)t.x;
     t.w16 = (uint16_t *)(void *)t.w;
     double best = 1e9;
-    for (int i = 0; i < 5 && t.x && t.w && t.y && t.scratch; i++) {
+    for (int i = 0; i < TRIALS && t.x && t.w && t.y && t.scales && t.scratch;
+         i++) {
         const uint64_t start = bise_clock_ns();
         bise_pool_run(pool, threads, trial_task, &t);
         const double s = (double)(bise_clock_ns() - start) * 1e-9;
@@ -272,6 +299,7 @@ double bise_finetune_speed(bise_pool *pool, bise_compute compute)
     bise_free_aligned(t.x);
     bise_free_aligned(t.w);
     bise_free_aligned(t.y);
+    bise_free_aligned(t.scales);
     bise_free_aligned(t.scratch);
-    return best * step_share(compute);
+    return best;
 }

@@ -31,6 +31,8 @@ typedef struct bise_finetune_plan {
     int32_t pass_tokens;      /* most tokens of any pass, evaluation too */
     uint64_t eval_every, save_every;
     double tokens;            /* inputs of all steps */
+    double token_flops;       /* products with frozen weights, for a token */
+    double product_speed;     /* flop/s of such products in a short trial */
     double seconds;           /* estimate of the run, evaluation not counted */
 } bise_finetune_plan;
 
@@ -41,12 +43,11 @@ struct bise_finetune;
  * fit under the limit. */
 BISE_NODISCARD bise_status bise_finetune_plan_memory(struct bise_finetune *f,
                                                      bise_error *err);
-/* Fill seconds from the work of the run and the speed of this machine. */
+/* Fill seconds from the work of the run and product_speed. */
 BISE_NODISCARD bise_status bise_finetune_plan_time(struct bise_finetune *f,
-                                                   double speed,
                                                    bise_error *err);
 /* Floating point operations a second in matrix products of all threads in a
- * precision, for estimates of time: the best of a few short trials. */
+ * precision: the best of a few short trials. */
 double bise_finetune_speed(bise_pool *pool, bise_compute compute);
 
 #endif

@@ -366,6 +366,12 @@ START_TEST(the_plan_adds_up)
     int64_t n = 0;
     ck_assert(bise_json_integer(bise_json_get(bise_json_get(facts, "data"),
                                               "samples"), &n) && n == 5);
+    ck_assert(bise_json_integer(bise_json_get(bise_json_get(facts, "model"),
+                                              "product_flops_per_token"), &n));
+    ck_assert_int_eq(n, (int64_t)p->token_flops);
+    ck_assert(bise_json_integer(bise_json_get(bise_json_get(facts, "machine"),
+                                              "product_gflops"), &n));
+    ck_assert_int_eq(n, (int64_t)(p->product_speed * 1e-9));
     bise_json_free(facts);
     bise_finetune_close(&f);
     bise_settings_fini(&s);

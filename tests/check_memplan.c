@@ -215,16 +215,35 @@ START_TEST(time_grows_with_the_work)
     /* the speed is measured anew: only the order of size is sure */
     ck_assert_double_gt(b.seconds, 5 * a.seconds);
     ck_assert_double_gt(a.seconds, 0);
+    ck_assert_double_gt(a.product_speed, 1e8);
 }
 END_TEST
 
-START_TEST(speed_is_measured_in_both_precisions)
+/* Four operations for each weight of a layer and token, six where the forward
+ * pass is run again; four for each weight of the head, all tokens trained. */
+START_TEST(products_of_a_token_are_counted)
+{
+    const double layers = (double)(L * (LAYER / 2 - 2 * C));
+    const double head = (double)(HEAD / 2);
+    const bise_finetune_plan off = plan_of("checkpointing", "off");
+    const bise_finetune_plan on = plan_of("checkpointing", "on");
+    /* the first token of each row of about twenty is not trained */
+    ck_assert_double_lt(off.token_flops, 4 * (layers + 0.96 * head));
+    ck_assert_double_gt(off.token_flops, 4 * (layers + 0.94 * head));
+    ck_assert_double_eq_tol(on.token_flops - off.token_flops, 2 * layers,
+                            1e-6 * layers);
+}
+END_TEST
+
+START_TEST(speed_is_measured_in_each_precision)
 {
     bise_pool *pool = NULL;
     ck_ok(bise_pool_new(&pool, 2, &err));
     ck_assert_double_ge(bise_finetune_speed(pool, BISE_COMPUTE_F32), 1e8);
     ck_assert_double_ge(bise_finetune_speed(pool, BISE_COMPUTE_BF16), 1e8);
+    ck_assert_double_ge(bise_finetune_speed(pool, BISE_COMPUTE_INT8), 1e8);
     ck_assert_double_ge(bise_finetune_speed(NULL, BISE_COMPUTE_F32), 1e8);
+    ck_assert_double_ge(bise_finetune_speed(NULL, BISE_COMPUTE_INT8), 1e8);
     bise_pool_free(pool);
 }
 END_TEST
@@ -242,7 +261,8 @@ static Suite *suite(void)
     tcase_add_loop_test(t, a_type_that_is_none_is_named, 0, 4);
     tcase_add_loop_test(t, a_type_that_cannot_be_made_is_refused, 0, 4);
     tcase_add_test(t, time_grows_with_the_work);
-    tcase_add_test(t, speed_is_measured_in_both_precisions);
+    tcase_add_test(t, speed_is_measured_in_each_precision);
+    tcase_add_test(t, products_of_a_token_are_counted);
     suite_add_tcase(s, t);
     return s;
 }

@@ -46,6 +46,8 @@ for key in steps tokens supervised_tokens tokens_per_second loss_first \
     loss_last eval_loss_first eval_loss_last adapter seconds peak_rss_bytes; do
     has "$dir/out" "\"$key\":"
 done
+grep -q '"product_flops_per_token":[1-9]' "$dir/whole/log.jsonl" ||
+    fail "the log does not tell the work of a token"
 for file in adapter_model.safetensors adapter_config.json run.yaml log.jsonl \
     report.html loss.svg README.md checkpoints/8/trainer_state.json \
     checkpoints/6/optimizer.safetensors; do
@@ -96,6 +98,7 @@ for moment in 0.15 0.35 0.6; do
         echo "note: run $n was done before the kill"
     wait $pid 2>/dev/null
     status 0 "$bise" finetune "$model" $short --save-every 1 -o "$cut" --resume
+    has "$dir/out" "they reach alone"
     same "$dir/whole" "$cut"
     [ "$(wc -l <"$cut/log.jsonl")" -eq 9 ] || fail "log of a resumed run"
     [ -z "$(find "$cut" -name '*.part')" ] || fail "a .part is left"

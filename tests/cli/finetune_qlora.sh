@@ -57,6 +57,7 @@ for type in nf4 q8_0 q4_k q6_k iq4_xs; do
                  exit !(d < 0.02 && d > -0.02) }" ||
         fail "$type: evaluation loss $loss, plain $plain"
     has "$dir/$type/run.yaml" "quantize-base: $type"
+    has "$dir/$type/report.html" "Matrix products run at"
     grep -q '"layers_quantized_to": *"'"$(echo $type | tr a-z A-Z)"'"' \
         "$dir/$type/log.jsonl" || fail "$type is not in the log"
 done
