@@ -9,9 +9,13 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/record.h"
 #include "cli/table.h"
 #include "convert/adapter.h"
+#include "core/file.h"
+#include "core/mem.h"
 #include "core/str.h"
+#include "model/lineage.h"
 
 static const bise_option options[] = {
     { "o", BISE_OPT_STRING, "OUT", "file or directory to make", NULL, 'o' },
@@ -25,6 +29,8 @@ static const bise_option options[] = {
       "PEFT module names of the text class or the multimodal one", NULL, 0 },
     { "uniform", BISE_OPT_FLAG, NULL,
       "one rank and alpha for all modules, the rest folded into B", NULL, 0 },
+    { "require-licence", BISE_OPT_STRING, "ID",
+      "fail unless the adapter has this licence", NULL, 0 },
     { "for", BISE_OPT_STRING, "TARGET",
       "check for one tool: vllm, llama.cpp, ollama, transformers, mlx, "
       "fireworks, together", NULL, 0 },
@@ -229,9 +235,20 @@ static bise_status convert(bise_context *ctx, bise_error *err)
             x.lora = one;
         }
     }
+    const char *licence = s == BISE_OK
+        ? bise_lineage_licence(x.lora.lineage) : "";
+    if (s == BISE_OK)
+        s = bise_record_licence(ctx, bise_path_base(bise_arg(ctx->args, 1)),
+                                *licence || !x.has_base ? licence
+                                                        : x.base.licence,
+                                *licence || !x.has_base, err);
     if (s == BISE_OK) {
+        char *line = bise_record_command(ctx, NULL);
         o.base = x.has_base ? &x.base : NULL;
-        s = bise_adapter_write(&x.lora, out, &o, err);
+        o.command = line;
+        s = line ? bise_adapter_write(&x.lora, out, &o, err)
+                 : bise_fail_nomem(err);
+        bise_free(line);
     }
     if (s == BISE_OK) {
         describe(ctx, &x.lora);

@@ -8,7 +8,9 @@
 
 #include "cli/job.h"
 #include "cli/packed.h"
+#include "cli/record.h"
 #include "convert/convert.h"
+#include "core/mem.h"
 #include "core/str.h"
 
 static const bise_option options[] = {
@@ -71,6 +73,10 @@ static bise_status write_mmproj(bise_job *j, bise_context *ctx,
     if (!path || bise_opt_given(ctx->args, "plan"))
         return BISE_OK;
     bise_status s = bise_convert_plan_mmproj(&p, &j->model, dtype, err);
+    char *line = bise_record_command(ctx, j->model.base_name);
+    if (s == BISE_OK)
+        s = line ? bise_plan_record(&p, line, err) : bise_fail_nomem(err);
+    bise_free(line);
     const bise_run_options o = { .path = path, .stage = "mmproj",
                                  .force = ctx->force, .pool = ctx->pool,
                                  .progress = ctx->progress };
@@ -145,6 +151,8 @@ static bise_status run(bise_context *ctx, bise_error *err)
     if (s == BISE_OK) {
         s = bise_convert_plan(&j.plan, &j.model, &o, err);
     }
+    if (s == BISE_OK)
+        s = bise_job_record(&j, ctx, err);
     if (s == BISE_OK)
         s = edit_keys(&j.plan, ctx, err);
     if (s == BISE_OK)

@@ -8,9 +8,11 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/command.h"
 #include "cli/packed.h"
+#include "cli/record.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "finetune/finetune.h"
@@ -33,6 +35,8 @@ static const bise_option options[] = {
       "settings from a file; flags win over it", NULL, 0 },
     { "resume", BISE_OPT_FLAG, NULL,
       "go on from the newest checkpoint of the output directory", NULL, 0 },
+    { "require-licence", BISE_OPT_STRING, "ID",
+      "fail unless the model has this licence", NULL, 0 },
     { "plan", BISE_OPT_FLAG, NULL,
       "print settings, memory, disk and time, and stop", NULL, 0 },
 #define BISE_SETTINGS_FLAGS
@@ -229,6 +233,56 @@ static void give_result(bise_context *ctx, const char *output,
                report ? "/report.html" : "");
 }
 
+/* What decides the result, where it is not the default: the same command line
+ * whether settings came from a file or from flags, resumed or not. */
+static char *make_command(const bise_settings *s, bise_error *err)
+{
+    bise_settings plain = { 0 };
+    bise_str out = { 0 };
+    size_t n;
+    const bise_setting_row *row = bise_settings_table(&n);
+    bise_status st = bise_settings_resolve(&plain, err);
+    bise_str_puts(&out, "bise finetune");
+    if (s->model) {
+        bise_str_putc(&out, ' ');
+        bise_record_value(&out, s->model);
+    }
+    for (size_t i = 0; i < n && st == BISE_OK; i++) {
+        const bise_json *v = bise_json_get(s->values, row[i].name);
+        const bool list = row[i].kind == BISE_SET_LIST;
+        bise_str now = { 0 }, then = { 0 };
+        bise_json_dump(&now, v, 0, true);
+        bise_json_dump(&then, bise_json_get(plain.values, row[i].name), 0,
+                       true);
+        const bool usual = strcmp(bise_str_get(&now),
+                                  bise_str_get(&then)) == 0;
+        const bool used = list && strcmp(row[i].name, "data") == 0;
+        for (size_t k = 0; used && k < bise_json_size(v); k++) {
+            bise_str_printf(&out, " --%s ", row[i].name);
+            bise_record_value(&out, bise_json_string(bise_json_at(v, k),
+                                                     NULL));
+        }
+        if (row[i].fixed && !usual && !list) {
+            const char *text = bise_json_string(v, NULL);
+            bise_str_printf(&out, " --%s", row[i].name);
+            if (row[i].kind != BISE_SET_FLAG) {
+                bise_str_putc(&out, ' ');
+                bise_record_value(&out, text ? text : bise_str_get(&now));
+            }
+        }
+        bise_str_fini(&now);
+        bise_str_fini(&then);
+    }
+    bise_settings_fini(&plain);
+    bise_str_puts(&out, "  # bise " PACKAGE_VERSION);
+    if (st == BISE_OK && bise_str_ok(&out))
+        return bise_str_take(&out);
+    bise_str_fini(&out);
+    if (st == BISE_OK)
+        st = bise_fail_nomem(err);
+    return NULL;
+}
+
 /* Settings, then inputs and plan, then the run. Faults of usage show before
  * any file is read; --plan stops before the output directory is touched. */
 static bise_status run(bise_context *ctx, bise_error *err)
@@ -236,7 +290,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
     bise_settings s = { 0 };
     bise_finetune f = { 0 };
     bise_train_state state;
-    const bise_finetune_options o = {
+    bise_finetune_options o = {
         .resume = bise_opt_given(ctx->args, "resume"), .force = ctx->force,
         .pool = ctx->pool, .progress = ctx->progress };
     const bool plan = bise_opt_given(ctx->args, "plan");
@@ -248,8 +302,14 @@ static bise_status run(bise_context *ctx, bise_error *err)
                  ? bise_error_hint(err, "-o DIR") : BISE_OK;
     if (!st && archive && !plan)
         st = bise_packed_check(archive, ctx, err);
+    char *command = st ? NULL : make_command(&s, err);
+    o.command = command;
+    if (!st && !command)
+        st = err->status;
     if (!st)
         st = bise_finetune_open(&f, &s, &o, err);
+    if (!st)
+        st = bise_record_licence(ctx, s.model, f.base.licence, false, err);
     if (!st && plan)
         print_plan(ctx, &s, &f.plan);
     else if (!st)
@@ -260,6 +320,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
         give_result(ctx, archive ? archive : s.output,
                     archive ? NULL : s.output, &state, &f.plan);
     bise_finetune_close(&f);
+    bise_free(command);
     bise_settings_fini(&s);
     return st;
 }

@@ -102,6 +102,8 @@ static bise_status run(bise_context *ctx, bise_error *err)
         s = bise_convert_plan(&j.plan, &j.model, &o, err);
     }
     if (s == BISE_OK)
+        s = bise_job_record(&j, ctx, err);
+    if (s == BISE_OK)
         s = bise_job_run(&j, ctx, "merge", true, &r, err);
     if (s == BISE_OK) {
         bise_json *list = bise_json_new_array();

@@ -8,9 +8,13 @@
 #include <inttypes.h>
 
 #include "cli/command.h"
+#include "cli/record.h"
+#include "core/file.h"
 #include "core/mem.h"
 #include "core/str.h"
 #include "deploy/oci.h"
+#include "formats/store.h"
+#include "model/lineage.h"
 
 static const bise_option options[] = {
     { .name = "o", .type = BISE_OPT_STRING,
@@ -21,6 +25,8 @@ static const bise_option options[] = {
       .help = "keep 16-bit weights in their order, not as byte planes" },
     { .name = "oci", .type = BISE_OPT_FLAG,
       .help = "make a folder: an OCI image layout for registries" },
+    { .name = "require-licence", .type = BISE_OPT_STRING, .value = "ID",
+      .help = "fail unless every model packed has this licence" },
     { .name = NULL }
 };
 
@@ -37,6 +43,28 @@ static void show(const bise_context *ctx, const char *out,
                           "stored as byte planes: unpack with bise (or pack "
                           "with --plain for tar)", r->planes,
                           r->planes > 1 ? "s" : "");
+}
+
+/* Models among the paths: their licence is told, or required. What is no model
+ * has none. */
+static bise_status check_licences(bise_context *ctx, const char **paths,
+                                  size_t n, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < n && s == BISE_OK; i++) {
+        bise_error no_model;
+        bise_store *store = NULL;
+        bise_error_init(&no_model);
+        if (bise_store_open(&store, paths[i], &no_model) != BISE_OK)
+            continue;
+        bise_json *l = bise_lineage_read(store);
+        if (bise_store_count(store))
+            s = bise_record_licence(ctx, bise_path_base(paths[i]),
+                                    bise_lineage_licence(l), true, err);
+        bise_json_free(l);
+        bise_store_close(store);
+    }
+    return s;
 }
 
 /* Check the options, pack, and fill the result: the output first, so that a
@@ -66,9 +94,10 @@ static bise_status run(bise_context *ctx, bise_error *err)
         .force = ctx->force, .pool = ctx->pool, .progress = ctx->progress
     };
     bise_pack_result r = { 0 };
-    const bise_status s = bise_opt_given(a, "oci")
-        ? bise_oci_pack(paths, n, out, &o, &r, err)
-        : bise_pack(paths, n, out, &o, &r, err);
+    bise_status s = check_licences(ctx, paths, n, err);
+    if (s == BISE_OK)
+        s = bise_opt_given(a, "oci") ? bise_oci_pack(paths, n, out, &o, &r, err)
+                                     : bise_pack(paths, n, out, &o, &r, err);
     bise_free(paths);
     if (s != BISE_OK)
         return s;

@@ -190,6 +190,8 @@ static bise_status work(bise_job *j, bise_context *ctx,
         s = bise_quantize_plan(&j->plan, &j->model.config, q, &fallbacks, err);
     if (s == BISE_OK)
         s = fit_target(j, ctx, q, err);
+    if (s == BISE_OK)
+        s = bise_job_record(j, ctx, err);
     if (s != BISE_OK)
         return s;
     if (fallbacks)

@@ -9,30 +9,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "cli/packed.h"
+#include "cli/record.h"
 #include "cli/table.h"
 #include "core/clock.h"
+#include "core/file.h"
 #include "core/mem.h"
 #include "core/str.h"
 #include "kernels/codec.h"
-
-/* Compared without case: SPDX ids are lower case in cards, not always
- * elsewhere. */
-static bise_status check_licence(const bise_job *j, const bise_context *ctx,
-                                 bise_error *err)
-{
-    const char *want = bise_opt_str(ctx->args, "require-licence", NULL);
-    if (!want || strcasecmp(want, j->model.licence) == 0)
-        return BISE_OK;
-    bise_status s = bise_fail(err, BISE_EUNSUPPORTED, "the licence is '%s', "
-                              "'%s' is required",
-                              j->model.licence[0] ? j->model.licence
-                                                  : "unknown", want);
-    s = bise_error_in(err, bise_arg(ctx->args, 0), NULL);
-    return s;
-}
+#include "model/lineage.h"
 
 /* n_loras counts what was loaded, so that closing after a failure releases
  * exactly that. */
@@ -45,7 +31,8 @@ bise_status bise_job_open(bise_job *j, bise_context *ctx, bise_error *err)
     if (s != BISE_OK)
         return s;
     j->opened = true;
-    s = check_licence(j, ctx, err);
+    s = bise_record_licence(ctx, bise_arg(ctx->args, 0), j->model.licence,
+                            false, err);
     j->loras = bise_alloc_array((size_t)n + 1, sizeof *j->loras);
     j->list = bise_alloc_array((size_t)n + 1, sizeof *j->list);
     if (s == BISE_OK && (!j->loras || !j->list))
@@ -55,6 +42,9 @@ bise_status bise_job_open(bise_job *j, bise_context *ctx, bise_error *err)
         if (s == BISE_OK) {
             j->list[i] = &j->loras[i];
             j->n_loras++;
+            s = bise_record_licence(ctx, bise_path_base(adapters[i]),
+                                    bise_lineage_licence(j->loras[i].lineage),
+                                    true, err);
         }
     }
     return s;
@@ -70,6 +60,17 @@ void bise_job_close(bise_job *j)
     bise_free(j->list);
     if (j->opened)
         bise_checkpoint_close(&j->model);
+}
+
+/* The model by its own name: an archive of it gives the same history. */
+bise_status bise_job_record(bise_job *j, const bise_context *ctx,
+                            bise_error *err)
+{
+    char *line = bise_record_command(ctx, j->model.base_name);
+    const bise_status s = line ? bise_plan_record(&j->plan, line, err)
+                               : bise_fail_nomem(err);
+    bise_free(line);
+    return s;
 }
 
 /* Under --plan a name is optional; with one, its disk is reported. */

@@ -13,7 +13,8 @@
 #include "pipeline/run.h"
 
 /* The order of a command: bise_job_open, a plan maker of convert/ (and
- * quantize/) on job.model and job.list into job.plan, bise_job_run, the
+ * quantize/) on job.model and job.list into job.plan, bise_job_record,
+ * bise_job_run, the
  * command's own report, bise_job_close. After a failure only the last.
  */
 
@@ -50,6 +51,11 @@ BISE_NODISCARD bise_status bise_job_output(const char **out,
 /* Is this the name of a GGUF, packed or not (.gguf, .gguf.tar.zst)? NULL is
  * not. */
 bool bise_job_is_gguf(const char *path);
+/* Write the command into the history of the plan's output. Call between the
+ * plan maker and changes that the user asked for (keys removed). */
+BISE_NODISCARD bise_status bise_job_record(bise_job *j,
+                                           const bise_context *ctx,
+                                           bise_error *err);
 /* Run the job's plan into -o, or print it under --plan (tensors: with one row
  * for each tensor). Sets outputs, tensors, bytes_in, bytes_out; of a plan that
  * rounds to F16 also flushed, overflowed and f16 (each tensor that lost some).

@@ -4,6 +4,7 @@ noinst_LIBRARIES += libcli.a
 libcli_a_SOURCES = %D%/args.c %D%/args.h %D%/cmd_convert.c %D%/cmd_merge.c \
   %D%/cmd_quantize.c %D%/job.c %D%/job.h %D%/command.h %D%/commands.def \
   %D%/help.c %D%/help.h %D%/packed.c %D%/packed.h %D%/print.c \
+  %D%/record.c %D%/record.h \
   %D%/table.c %D%/table.h %D%/term.c %D%/term.h
 bise_SOURCES = %D%/main.c
 bise_LDADD = libcli.a libbise.a $(BISE_LIBS)

@@ -27,6 +27,7 @@
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/family.h"
+#include "model/lineage.h"
 #include "model/peft.h"
 
 /* Tensors in the making; names and changed values live in the arena. */
@@ -36,8 +37,44 @@ typedef struct output {
     bise_tensor *t;
     size_t n;
     bise_arena arena;
+    bise_json *lineage;    /* facts of the output */
     bool nomem;
 } output;
+
+/* The user's word, then the file's, then the base's folder: never a path. */
+static const char *base_name(const output *x)
+{
+    const bise_adapter_options *o = x->o;
+    return o->base_name ? o->base_name
+           : x->l->base_name[0] ? x->l->base_name
+           : o->base ? o->base->base_name : "";
+}
+
+/* The adapter's own facts, the base by the name in its settings, and this
+ * command. An adapter that does not say its licence has that of its base. */
+static bise_json *make_lineage(const output *x)
+{
+    const bise_json *l = x->l->lineage;
+    bise_json *v = bise_lineage_made(l, "", NULL, 0);
+    int bad = v ? 0 : -1;
+    if (base_name(x)[0]) {
+        bise_json_remove(v, "base_model");
+        bad |= bise_lineage_add(v, "base_model", base_name(x));
+    }
+    if (x->o->base && !*bise_lineage_licence(v) && x->o->base->licence[0]) {
+        bad |= bise_json_set(v, "license", bise_json_new_string(
+            x->o->base->licence));
+        bise_json *full = bise_lineage_made(v, "", NULL, 0);
+        bise_json_free(v);
+        v = full;
+    }
+    if (x->o->command)
+        bad |= bise_lineage_add(v, "history", x->o->command);
+    if (!bad)
+        return v;
+    bise_json_free(v);
+    return NULL;
+}
 
 /* Three tensors a module at most: A, B and the magnitude. */
 static bise_status output_init(output *x, const bise_lora *l,
@@ -45,7 +82,8 @@ static bise_status output_init(output *x, const bise_lora *l,
 {
     *x = (output){ .l = l, .o = o };
     x->t = bise_alloc_array(3 * l->n + 1, sizeof *x->t);
-    return x->t ? BISE_OK : bise_fail_nomem(err);
+    x->lineage = make_lineage(x);
+    return x->t && x->lineage ? BISE_OK : bise_fail_nomem(err);
 }
 
 /* The values in x->t are the adapter's or the arena's: nothing to free one by
@@ -53,6 +91,7 @@ static bise_status output_init(output *x, const bise_lora *l,
 static void output_fini(output *x)
 {
     bise_free(x->t);
+    bise_json_free(x->lineage);
     bise_arena_fini(&x->arena);
 }
 
@@ -144,15 +183,6 @@ static bise_status need_base(const output *x, const char *format,
     err->status = bise_fail(err, BISE_EINVAL, "a %s adapter depends on its "
                             "base", format);
     return bise_error_hint(err, "name it with --base MODEL");
-}
-
-/* The user's word, then the file's, then the base's folder: never a path. */
-static const char *base_name(const output *x)
-{
-    const bise_adapter_options *o = x->o;
-    return o->base_name ? o->base_name
-           : x->l->base_name[0] ? x->l->base_name
-           : o->base ? o->base->base_name : "";
 }
 
 /* Names follow the base's class, not the file's names (lora.md 2.2). */
@@ -279,10 +309,7 @@ static bise_status write_gguf(output *x, const char *path, bise_error *err)
     bise_gguf_set_f32(&m, "adapter.lora.alpha",
                       fold || !x->l->n ? 0
                                        : (float)gguf_alpha(x->l->modules));
-    if (base_name(x)[0]) {
-        bise_gguf_set_u32(&m, "general.base_model.count", 1);
-        bise_gguf_set_str(&m, "general.base_model.0.name", base_name(x));
-    }
+    bise_lineage_to_gguf(&m, x->lineage);
     bise_gguf_set_str(&m, "bise.lora.peft", bise_str_get(&text));
     s = x->nomem || m.failed || !bise_str_ok(&text)
             ? bise_fail_nomem(err)
@@ -314,8 +341,10 @@ static bise_status put_tensors(const output *x, const char *dir,
                                const char *name, bise_error *err)
 {
     char *path = bise_path_join(dir, name);
-    const bise_status s = path && !x->nomem
-        ? bise_st_save(path, NULL, x->t, x->n, err) : bise_fail_nomem(err);
+    bise_json *meta = bise_lineage_to_st(x->lineage);
+    const bise_status s = path && meta && !x->nomem
+        ? bise_st_save(path, meta, x->t, x->n, err) : bise_fail_nomem(err);
+    bise_json_free(meta);
     bise_free(path);
     return s;
 }
@@ -483,6 +512,15 @@ static bise_status write_mlx(output *x, const char *dir, bise_error *err)
 
 /* ---- all ---- */
 
+/* The adapter as it is, with the facts of the output. */
+static bise_status save_peft(const output *x, const char *dir, bise_error *err)
+{
+    bise_lora l = *x->l;
+    l.lineage = x->lineage;
+    return bise_lora_save_for(&l, x->o->base ? &x->o->base->config : NULL,
+                              wrapper_of(x), base_name(x), dir, err);
+}
+
 /* A directory appears under its name only when all of its files are there. */
 static bise_status write_dir(output *x, const char *out, bise_error *err)
 {
@@ -495,8 +533,7 @@ static bise_status write_dir(output *x, const char *out, bise_error *err)
     else if (x->o->to == BISE_ADAPTER_MLX)
         s = write_mlx(x, d.part_path, err);
     else
-        s = bise_lora_save_for(x->l, x->o->base ? &x->o->base->config : NULL,
-                               wrapper_of(x), base_name(x), d.part_path, err);
+        s = save_peft(x, d.part_path, err);
     if (s == BISE_OK)
         return bise_outdir_commit(&d, err);
     bise_outdir_drop(&d);
@@ -509,8 +546,10 @@ bise_status bise_adapter_write(const bise_lora *l, const char *out,
 {
     output x;
     bise_status s = output_init(&x, l, o, err);
-    if (s != BISE_OK)
+    if (s != BISE_OK) {
+        output_fini(&x);
         return s;
+    }
     if (o->to != BISE_ADAPTER_GGUF)
         s = write_dir(&x, out, err);
     else if (!o->force && bise_file_exists(out))

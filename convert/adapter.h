@@ -19,6 +19,7 @@ typedef struct bise_adapter_options {
     const bise_checkpoint *base; /* needed for GGUF and native, or NULL */
     int wrapper;                 /* PEFT names: 1 wrapper, 0 text, -1 as base */
     const char *base_name;       /* for the settings, NULL: as loaded */
+    const char *command;         /* for the history of the output, or NULL */
     bool force;                  /* replace an existing output */
 } bise_adapter_options;
 

@@ -53,9 +53,12 @@ bise_status bise_adapter_uniform(bise_lora *out, const bise_lora *in,
     *out = (bise_lora){ .dropout = in->dropout, .dora = in->dora,
                         .wrapper = in->wrapper, .format = in->format };
     memcpy(out->base_name, in->base_name, sizeof out->base_name);
+    out->lineage = bise_json_ref(in->lineage);
     bise_lora_module *m = bise_alloc_array(in->n + 1, sizeof *m);
-    if (!m)
+    if (!m) {
+        bise_lora_fini(out);
         return bise_fail_nomem(err);
+    }
     for (size_t i = 0; i < in->n; i++) {
         m[i] = in->modules[i];
         r = m[i].r > r ? m[i].r : r;

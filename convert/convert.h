@@ -61,6 +61,10 @@ BISE_NODISCARD bise_status bise_convert_gguf_meta(bise_gguf_meta *m,
                                                   const bise_convert_options *o,
                                                   int file_type,
                                                   bise_error *err);
+/* Facts of model/lineage.h of a checkpoint with n adapters merged. To free;
+ * NULL when out of memory. */
+bise_json *bise_convert_lineage(const bise_checkpoint *c,
+                                bise_lora *const *loras, int n);
 /* general.architecture of a checkpoint's GGUF. */
 const char *bise_convert_gguf_arch(const bise_checkpoint *c);
 BISE_NODISCARD bise_status bise_convert_plan_gguf(bise_plan *p,

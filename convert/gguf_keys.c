@@ -1,7 +1,7 @@
 /* gguf_keys.c - the key-values of a GGUF made from a checkpoint, in the order
  * of the reference converter (gguf.md 1.5): general.*, hyper-parameters of the
  * architecture (mistral3.md 6.2), then the tokenizer with its chat template.
- * Provenance comes from the model card's front matter (gguf.md 7).
+ * Provenance comes from model/lineage.h (gguf.md 7).
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -12,7 +12,8 @@
 #include <strings.h>
 
 #include "convert/convert.h"
-#include "formats/yaml.h"
+#include "core/mem.h"
+#include "model/lineage.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -30,15 +31,6 @@ const char *bise_convert_gguf_arch(const bise_checkpoint *c)
 }
 
 /* ---- general.* ---- */
-
-/* Empty strings are left out, as the reference writer does. */
-static void set_text(bise_gguf_meta *m, const char *key, const bise_json *v)
-{
-    size_t n = 0;
-    const char *s = bise_json_string(v, &n);
-    if (s && n)
-        bise_gguf_set_strn(m, key, s, n);
-}
 
 /* generation_config.json to general.sampling.*: what the makers recommend. */
 static void sampling_keys(bise_gguf_meta *m, const bise_json *g)
@@ -84,125 +76,41 @@ static void size_label(char out[32], const bise_config *g)
         snprintf(out, 32, "%.*f%s", digits, v, unit);
 }
 
-/* One or several Hub names "org/name" as PREFIX.count and PREFIX.i.*. */
-static void source_keys(bise_gguf_meta *m, const char *prefix,
-                        const char *site, const bise_json *v)
+/* Without adapters the output is the model again. */
+bise_json *bise_convert_lineage(const bise_checkpoint *c,
+                                bise_lora *const *loras, int n)
 {
-    char key[128];
-    const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
-    const size_t n = list ? bise_json_size(v) : 1;
-    if (!list && !bise_json_string(v, NULL))
-        return;
-    snprintf(key, sizeof key, "%s.count", prefix);
-    bise_gguf_set_u32(m, key, (uint32_t)n);
-    for (size_t i = 0; i < n; i++) {
-        const char *id =
-            bise_json_string(list ? bise_json_at(v, i) : v, NULL);
-        if (!id)
-            continue;
-        const char *slash = strchr(id, '/');
-        bise_str name = { 0 }, url = { 0 };
-        bise_str_puts(&name, slash ? slash + 1 : id);
-        for (size_t k = 0; k < name.len; k++)
-            if (name.data[k] == '-' || name.data[k] == '_')
-                name.data[k] = ' ';
-        snprintf(key, sizeof key, "%s.%zu.name", prefix, i);
-        bise_gguf_set_str(m, key, bise_str_get(&name));
-        if (slash) {
-            snprintf(key, sizeof key, "%s.%zu.organization", prefix, i);
-            bise_gguf_set_strn(m, key, id, (size_t)(slash - id));
-            bise_str_printf(&url, "https://huggingface.co/%s%s", site, id);
-            snprintf(key, sizeof key, "%s.%zu.repo_url", prefix, i);
-            bise_gguf_set_str(m, key, bise_str_get(&url));
-        }
-        bise_str_fini(&name);
-        bise_str_fini(&url);
-    }
+    const bise_json **list = bise_alloc_array((size_t)n + 1, sizeof *list);
+    bise_json *l = NULL;
+    for (int i = 0; list && i < n; i++)
+        list[i] = loras ? loras[i]->lineage : NULL;
+    if (list)
+        l = bise_lineage_made(c->lineage, c->base_name, list, n);
+    bise_free(list);
+    return l;
 }
 
-/* A card may give one string where a list is meant; both become an array.
- * Elements that are not strings are skipped. */
-static void list_keys(bise_gguf_meta *m, const char *key, const bise_json *v)
-{
-    bise_str buf = { 0 };
-    uint64_t n = 0;
-    bise_gguf_strings_begin(&buf);
-    const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
-    for (size_t i = 0; i < (list ? bise_json_size(v) : 1); i++) {
-        size_t len = 0;
-        const char *s = bise_json_string(list ? bise_json_at(v, i) : v, &len);
-        if (s && len) {
-            bise_gguf_strings_add(&buf, s, len);
-            n++;
-        }
-    }
-    if (n)
-        bise_gguf_set_strings(m, key, &buf, n);
-    bise_str_fini(&buf);
-}
-
-/* A licence that is not Apache-2.0, or unknown, is said in the file too. */
-static void licence_keys(bise_gguf_meta *m, const bise_checkpoint *c,
-                         const bise_json *card)
-{
-    if (c->licence[0])
-        bise_gguf_set_str(m, "general.license", c->licence);
-    set_text(m, "general.license.name", bise_json_get(card, "license_name"));
-    set_text(m, "general.license.link", bise_json_get(card, "license_link"));
-    if (strcasecmp(c->licence, "apache-2.0") != 0)
-        bise_gguf_set_str(m, "bise.license.warning",
-                          c->licence[0] ? "not Apache-2.0" : "unknown");
-}
-
-/* A merged model stands on the checkpoint it was made from. */
-static void base_keys(bise_gguf_meta *m, const bise_checkpoint *c,
-                      const bise_json *card, int n_loras)
-{
-    if (n_loras == 0) {
-        source_keys(m, "general.base_model", "",
-                    bise_json_get(card, "base_model"));
-        return;
-    }
-    bise_json *name = bise_json_new_string(c->base_name);
-    source_keys(m, "general.base_model", "", name);
-    bise_gguf_set_u32(m, "bise.adapters", (uint32_t)n_loras);
-    bise_json_free(name);
-}
-
-/* A card that cannot be read is not a reason to refuse a model; a
- * generation_config.json that is broken is, like any file of the model. */
+/* A generation_config.json that is broken is a reason to refuse a model, like
+ * any file of it; a card is not. */
 static bise_status general_keys(bise_gguf_meta *m, bise_checkpoint *c,
                                 const bise_convert_options *o,
                                 bise_error *err)
 {
-    bise_json *sampling = NULL, *card = NULL;
-    bise_str text = { 0 };
+    bise_json *sampling = NULL;
     char label[32];
-    bise_status s = bise_store_json(c->store, "generation_config.json",
-                                    &sampling, err);
-    if (s == BISE_OK && bise_store_has_file(c->store, "README.md")) {
-        bise_error ignored;     /* a card without front matter is no fault */
-        bise_error_init(&ignored);
-        if (bise_store_file(c->store, "README.md", &text, &ignored) ==
-            BISE_OK && bise_yaml_front_matter(&card, bise_str_get(&text),
-                                              text.len, &ignored) != BISE_OK)
-            card = NULL;
-    }
+    const bise_status s = bise_store_json(c->store, "generation_config.json",
+                                          &sampling, err);
+    bise_json *origin = bise_convert_lineage(c, o->loras, o->n_loras);
     bise_gguf_set_str(m, "general.architecture", bise_convert_gguf_arch(c));
     bise_gguf_set_str(m, "general.type", "model");
     sampling_keys(m, sampling);
     bise_gguf_set_str(m, "general.name", c->base_name);
     size_label(label, &c->config);
     bise_gguf_set_str(m, "general.size_label", label);
-    licence_keys(m, c, card);
-    base_keys(m, c, card, o->n_loras);
-    source_keys(m, "general.dataset", "datasets/",
-                bise_json_get(card, "datasets"));
-    list_keys(m, "general.tags", bise_json_get(card, "tags"));
-    list_keys(m, "general.languages", bise_json_get(card, "language"));
+    bise_lineage_to_gguf(m, origin);
+    m->failed = m->failed || !origin;
+    bise_json_free(origin);
     bise_json_free(sampling);
-    bise_json_free(card);
-    bise_str_fini(&text);
     return s;
 }
 

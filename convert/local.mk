@@ -36,10 +36,12 @@ tests_check_convert_SOURCES = tests/check_convert.c
 tests_check_convert_CPPFLAGS = $(test_cppflags)
 tests_check_convert_LDADD = $(test_ldadd)
 endif
-TESTS += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
+TESTS += tests/cli/convert.sh tests/cli/lineage.sh \
+  tests/cli/merge.sh tests/cli/engine.sh \
   tests/cli/wrapper.sh tests/cli/families.sh tests/cli/across.sh \
   tests/cli/adapters8.sh
-EXTRA_DIST += tests/cli/convert.sh tests/cli/merge.sh tests/cli/engine.sh \
+EXTRA_DIST += tests/cli/convert.sh tests/cli/lineage.sh \
+  tests/cli/merge.sh tests/cli/engine.sh \
   tests/cli/wrapper.sh tests/judge_outputs.py tests/judge_wrapper.py \
   tests/cli/families.sh tests/judge_families.py tests/exact_engine.py \
   tests/make_latent.py tests/cli/across.sh tests/judge_across.py \

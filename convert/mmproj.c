@@ -9,6 +9,7 @@
 
 #include "convert/convert.h"
 #include "convert/vision.h"
+#include "model/lineage.h"
 
 /* What the configuration says of the vision part, from either layout. */
 typedef struct vision {
@@ -90,8 +91,10 @@ static bise_status vision_keys(bise_plan *p, bise_checkpoint *c,
     bise_gguf_set_str(m, "general.architecture", "clip");
     bise_gguf_set_str(m, "general.type", "mmproj");
     bise_gguf_set_str(m, "general.name", c->base_name);
-    if (c->licence[0])
-        bise_gguf_set_str(m, "general.license", c->licence);
+    bise_json *origin = bise_convert_lineage(c, NULL, 0);
+    bise_lineage_to_gguf(m, origin);
+    m->failed = m->failed || !origin;
+    p->lineage = origin;
     bise_gguf_set_u32(m, "general.file_type", (uint32_t)file_type);
     bise_gguf_set_bool(m, "clip.has_vision_encoder", true);
     bise_gguf_set_u32(m, "clip.vision.projection_dim", (uint32_t)c->config.C);

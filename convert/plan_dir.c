@@ -379,7 +379,8 @@ bise_status bise_convert_plan_dir(bise_plan *p, bise_checkpoint *c,
     view.config.V = o->vocab > 0 ? o->vocab : c->config.V;
     if (s == BISE_OK)
         s = add_sides(p, &view, o, o->to, main_type(p), err);
-    return s;
+    return s != BISE_OK ? s : bise_plan_origin(
+        p, bise_convert_lineage(c, o->loras, o->n_loras), err);
 }
 
 /* SAME is resolved here, so that the plan makers see a layout. */

@@ -154,16 +154,15 @@ bise_status bise_convert_plan_gguf(bise_plan *p, bise_checkpoint *c,
         s = bise_vocabulary_resize(p, o->vocab, err);
     bise_checkpoint view = *c;                  /* as it will be */
     view.config.V = o->vocab > 0 ? o->vocab : c->config.V;
-    if (s != BISE_OK || !old)
-        return s != BISE_OK
-                   ? s
-                   : bise_convert_gguf_meta(&p->meta, &view, o,
-                                            file_type(p, o->dtype), err);
-    for (size_t i = 0; i < old->n; i++)         /* keys of the input */
+    if (s == BISE_OK && !old)
+        s = bise_convert_gguf_meta(&p->meta, &view, o, file_type(p, o->dtype),
+                                   err);
+    for (size_t i = 0; s == BISE_OK && old && i < old->n; i++)         /* keys of the input */
         if (!bise_starts_with(old->kv[i].key, "split."))
             bise_gguf_copy(&p->meta, &old->kv[i]);
-    if (o->dtype != BISE_DTYPE_NONE)
+    if (old && o->dtype != BISE_DTYPE_NONE)
         bise_gguf_set_u32(&p->meta, "general.file_type",
                           (uint32_t)file_type(p, o->dtype));
-    return p->meta.failed ? bise_fail_nomem(err) : BISE_OK;
+    return s != BISE_OK ? s : bise_plan_origin(
+        p, bise_convert_lineage(c, o->loras, o->n_loras), err);
 }

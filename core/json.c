@@ -378,6 +378,8 @@ static void dump(bise_str *out, const json_t *v, const dump_style *st,
 
 void bise_json_dump(bise_str *out, const bise_json *v, int indent, bool sorted)
 {
+    if (!v)
+        return;
     const dump_style st = { .comma = ",", .colon = indent ? ": " : ":",
                             .indent = indent, .sorted = sorted };
     dump(out, raw(v), &st, 0);
@@ -385,6 +387,8 @@ void bise_json_dump(bise_str *out, const bise_json *v, int indent, bool sorted)
 
 void bise_json_dump_python(bise_str *out, const bise_json *v)
 {
+    if (!v)
+        return;
     const dump_style st = { .comma = ", ", .colon = ": " };
     dump(out, raw(v), &st, 0);
 }

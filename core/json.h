@@ -73,7 +73,7 @@ bise_json *bise_json_copy(const bise_json *v);
 
 /* Write v to out: indent 0 is compact, else that many blanks a level. Reals
  * are written with the fewest digits that read back equal, and always with a
- * point or exponent. sorted orders keys bytewise. */
+ * point or exponent. sorted orders keys bytewise. NULL writes nothing. */
 void bise_json_dump(bise_str *out, const bise_json *v, int indent, bool sorted);
 /* As Python's json.dumps(v, ensure_ascii=False): ", " and ": ", input order. */
 void bise_json_dump_python(bise_str *out, const bise_json *v);

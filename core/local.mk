@@ -5,4 +5,4 @@ libbise_a_SOURCES += \
   %D%/file.c %D%/file.h %D%/json.c %D%/json.h %D%/mem.c %D%/mem.h \
   %D%/pool.c %D%/pool.h %D%/progress.c %D%/progress.h %D%/regex.c \
   %D%/regex.h %D%/rng.h %D%/str.c %D%/str.h %D%/strmap.c %D%/strmap.h \
-  %D%/tensor.h
+  %D%/tensor.h %D%/version.c %D%/version.h

@@ -408,6 +408,8 @@ static void release_fini(release *x)
     bise_free(x->v);
     bise_json_free(x->card);
     bise_json_free(x->evals);
+    bise_json_free(x->history);
+    bise_json_free(x->datasets);
     bise_json_free(x->run);
     bise_json_free(x->settings);
     bise_str_fini(&x->notice);
@@ -455,7 +457,10 @@ bise_status bise_release(const char *const *paths, size_t n, const char *out,
     result->files = bise_json_new_array();
     result->problems = bise_json_new_array();
     x.evals = bise_json_new_array();
-    if (!result->files || !result->problems || !x.evals)
+    x.history = bise_json_new_array();
+    x.datasets = bise_json_new_array();
+    if (!result->files || !result->problems || !x.evals || !x.history ||
+        !x.datasets)
         s = bise_fail_nomem(err);
     if (s == BISE_OK)
         s = prepare(&x, paths, n);

@@ -116,6 +116,7 @@ static void front_matter(bise_str *out, const release *x)
     for (int i = 0; i < x->o->n_datasets; i++)
         add_once(data, x->o->datasets[i]);
     add_from(data, bise_json_get(x->card, "datasets"));
+    add_from(data, x->datasets);
     set_list(o, "datasets", data);
     put_tags(o, x);
     if (x->quantized) {
@@ -473,6 +474,12 @@ static void put_changes(bise_str *out, const release *x)
     if (x->kinds[RELEASE_HF] || x->kinds[RELEASE_NATIVE])
         bise_str_puts(out, "- weights written anew as safetensors; "
                       "configuration and tokenizer belong to the base model\n");
+    for (size_t i = 0; i < bise_json_size(x->history); i++)
+        bise_str_printf(out, "%s%s\n", i ? "" : "\nMade by, in this order:\n\n"
+                        "```sh\n", bise_json_string(
+                            bise_json_at(x->history, i), NULL));
+    if (bise_json_size(x->history))
+        bise_str_puts(out, "```\n");
     bise_str_puts(out, "\n`provenance.json` lists every input and output with "
                   "its sha256, versions and settings (in-toto statement).\n");
 }

@@ -233,6 +233,8 @@ static bise_status model_facts(release *x, const char *path)
     if (s != BISE_OK)
         return s;
     s = bise_release_licence(x, bise_path_base(path), c.licence);
+    if (s == BISE_OK)
+        s = bise_release_lineage(x, c.lineage);
     if (!x->base_name)
         x->base_name = bise_release_keep(x, c.base_name);
     x->family = bise_family_name(c.config.family);
@@ -255,7 +257,7 @@ static bise_status directory(release *x, const char *path)
     for (size_t i = 0; i < n; i++)
         weights += bise_ends_with(names[i], ".safetensors");
     if (s == BISE_OK)
-        s = bise_release_read_card(x, path, adapter);
+        s = bise_release_read_card(x, path, adapter, weights && !adapter);
     if (s == BISE_OK && weights && !adapter)
         s = model_facts(x, path);
     const char *folder = x->used_top && weights ? bise_path_base(base) : NULL;

@@ -15,6 +15,7 @@
 #include "core/file.h"
 #include "formats/gguf.h"
 #include "formats/yaml.h"
+#include "model/lineage.h"
 
 /* ---- what is private ---- */
 
@@ -95,6 +96,36 @@ static void note_base(release *x, const char *id)
         x->base_name = bise_release_keep(x, base_of(id));
 }
 
+/* A text into a list unless it is there. */
+static int add_once(bise_json *list, const char *s)
+{
+    for (size_t i = 0; i < bise_json_size(list); i++)
+        if (strcmp(bise_json_string(bise_json_at(list, i), NULL), s) == 0)
+            return 0;
+    return bise_json_append(list, bise_json_new_string(s));
+}
+
+bise_status bise_release_lineage(release *x, const bise_json *lineage)
+{
+    const bise_json *history = bise_json_get(lineage, "history");
+    const bise_json *data = bise_json_get(lineage, "datasets");
+    int bad = 0;
+    note_base(x, bise_json_string(bise_json_at(
+        bise_json_get(lineage, "base_model"), 0), NULL));
+    for (size_t i = 0; i < bise_json_size(history); i++)
+        bad |= add_once(x->history, bise_json_string(bise_json_at(history, i),
+                                                     NULL));
+    for (size_t i = 0; i < bise_json_size(data); i++) {
+        const char *id = bise_json_string(bise_json_at(data, i), NULL);
+        if (bise_release_is_id(id))
+            bad |= add_once(x->datasets, id);
+    }
+    const double n = bise_json_number(bise_json_get(lineage, "adapters"), 0);
+    if (n > (double)x->adapters)
+        x->adapters = (int64_t)n;
+    return bad ? bise_fail_nomem(x->err) : BISE_OK;
+}
+
 /* Append DIR/name, when it is there. */
 static bise_status append(release *x, bise_str *out, const char *dir,
                           const char *name)
@@ -111,7 +142,8 @@ static bise_status append(release *x, bise_str *out, const char *dir,
 }
 
 /* Attribution is carried over whole (Apache-2.0, 4 c and d). */
-bise_status bise_release_read_card(release *x, const char *dir, bool adapter)
+bise_status bise_release_read_card(release *x, const char *dir, bool adapter,
+                                   bool model)
 {
     bise_str text = { 0 };
     bise_json *front = NULL;
@@ -129,8 +161,10 @@ bise_status bise_release_read_card(release *x, const char *dir, bool adapter)
     if (s == BISE_OK)
         s = append(x, &x->notice, dir, "NOTICE");
     const bise_json *base = bise_json_get(front, "base_model");
-    note_base(x, bise_json_string(bise_json_typeof(base) == BISE_JSON_ARRAY ?
-                                  bise_json_at(base, 0) : base, NULL));
+    if (!model)
+        note_base(x, bise_json_string(
+            bise_json_typeof(base) == BISE_JSON_ARRAY ?
+            bise_json_at(base, 0) : base, NULL));
     const char *licence = bise_json_string(bise_json_get(front, "license"),
                                            NULL);
     if (s == BISE_OK && adapter)
@@ -228,9 +262,9 @@ static bise_status model_keys(release *x, const release_item *f,
                               const bise_gguf_meta *m)
 {
     const char *licence = key_text(x, m, "general.license");
-    note_base(x, key_text(x, m, "general.base_model.0.repo_url"));
-    if (bise_gguf_int(m, "bise.adapters", 0) > x->adapters)
-        x->adapters = bise_gguf_int(m, "bise.adapters", 0);
+    bise_json *l = bise_lineage_of_gguf(m);
+    bise_status s = l ? bise_release_lineage(x, l) : bise_fail_nomem(x->err);
+    bise_json_free(l);
     if (f->kind == RELEASE_GGUF) {
         note_base(x, key_text(x, m, "general.name"));
         x->chat = x->chat || bise_gguf_get(m, "tokenizer.chat_template");
@@ -239,7 +273,8 @@ static bise_status model_keys(release *x, const release_item *f,
         x->top_p = bise_gguf_float(m, "general.sampling.top_p", x->top_p);
         x->top_k = bise_gguf_int(m, "general.sampling.top_k", x->top_k);
     }
-    return bise_release_licence(x, base_of(f->disk), licence ? licence : "");
+    return s != BISE_OK ? s :
+        bise_release_licence(x, base_of(f->disk), licence ? licence : "");
 }
 
 bise_status bise_release_gguf(release *x, release_item *f)
@@ -287,11 +322,11 @@ bise_status bise_release_st_meta(release *x, const release_item *f,
                                   "path of a machine ('%s...')", mark);
         return s = bise_error_in(x->err, f->disk, NULL);
     }
-    note_base(x, bise_json_string(bise_json_get(meta, "base_model"), NULL));
-    const double n = bise_json_number(bise_json_get(meta, "adapters"), 0);
-    if (n > (double)x->adapters && n < 1e6)
-        x->adapters = (int64_t)n;
-    return BISE_OK;
+    bise_json *l = bise_lineage_of_st(meta);
+    const bise_status s = l ? bise_release_lineage(x, l)
+                            : bise_fail_nomem(x->err);
+    bise_json_free(l);
+    return s;
 }
 
 /* ---- a training run ---- */

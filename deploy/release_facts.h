@@ -12,9 +12,13 @@
 /* One input's licence ("" unknown); inputs that differ are a problem. */
 BISE_NODISCARD bise_status bise_release_licence(release *x, const char *who,
                                                 const char *licence);
-/* README.md, LICENSE and NOTICE of a directory. */
+/* README.md, LICENSE and NOTICE of a directory. A model's own facts name its
+ * base (bise_release_lineage), a card alone for everything else. */
 BISE_NODISCARD bise_status bise_release_read_card(release *x, const char *dir,
-                                                  bool adapter);
+                                                  bool adapter, bool model);
+/* Base, data, adapters and commands of facts (model/lineage.h). */
+BISE_NODISCARD bise_status bise_release_lineage(release *x,
+                                                const bise_json *lineage);
 /* Type, weights and facts of f->disk; sets f->kind. */
 BISE_NODISCARD bise_status bise_release_gguf(release *x, release_item *f);
 /* Is the type part of the file name, as the Hub looks for it? */

@@ -54,6 +54,8 @@ typedef struct release {
     char licence[64];
     bool licence_seen;
     bise_json *card;       /* front matter of the first input's card */
+    bise_json *history;    /* [command, ...] that made the inputs */
+    bise_json *datasets;   /* Hub ids that the inputs name */
     bise_json *evals;      /* [{model, ppl, ...}] */
     bise_json *run;        /* facts of the training run */
     bise_json *settings;   /* run.yaml without paths */

@@ -84,12 +84,19 @@ static bise_json *dependencies(release *x)
     return list;
 }
 
-/* The commands, with base names for paths. */
+/* The commands that made the inputs, as these tell it, and this one, with base
+ * names for paths. */
 static bise_json *commands(release *x)
 {
     bise_json *list = bise_json_new_array();
     bise_str c = { 0 };
-    if (x->settings)
+    bool trained = false;
+    for (size_t i = 0; i < bise_json_size(x->history); i++) {
+        const char *line = bise_json_string(bise_json_at(x->history, i), NULL);
+        trained = trained || bise_starts_with(line, "bise finetune ");
+        (void)bise_json_append(list, bise_json_new_string(line));
+    }
+    if (x->settings && !trained)
         (void)bise_json_append(list, bise_json_new_string(
             "bise finetune --config run.yaml"));
     bise_str_puts(&c, "bise release");

@@ -13,7 +13,9 @@
 
 #include "core/clock.h"
 #include "core/cpu.h"
+#include "core/file.h"
 #include "core/mem.h"
+#include "model/lineage.h"
 
 /* Position of text in "a|b|c". */
 static int choice(const char *text, const char *choices)
@@ -116,6 +118,39 @@ static bise_status open_inputs(bise_finetune *f, bise_error *err)
     return BISE_OK;
 }
 
+/* Files by their names, a share ":0.5" cut off. */
+static int add_files(bise_json *l, const bise_json *files)
+{
+    int bad = 0;
+    for (size_t i = 0; i < bise_json_size(files); i++) {
+        char name[256];
+        snprintf(name, sizeof name, "%s", bise_path_base(bise_json_string(
+                     bise_json_at(files, i), NULL)));
+        name[strcspn(name, ":")] = 0;
+        bad |= bise_lineage_add(l, "datasets", name);
+    }
+    return bad;
+}
+
+/* The adapter is under the terms of its base, and made from it, from the data
+ * and by this command. */
+static bise_status make_lineage(bise_finetune *f, bise_error *err)
+{
+    static const char *const own[] = { "base_model", "datasets", "history",
+                                       "adapters", "tags", "metadata" };
+    bise_json *l = bise_lineage_made(f->base.lineage, "", NULL, 0);
+    int bad = l ? 0 : -1;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        bise_json_remove(l, own[i]);
+    bad |= bise_lineage_add(l, "base_model", f->base.base_name);
+    bad |= add_files(l, f->s->data);
+    if (f->o.command)
+        bad |= bise_lineage_add(l, "history", f->o.command);
+    bise_json_free(f->lora.lineage);
+    f->lora.lineage = l;
+    return bad ? bise_fail_nomem(err) : BISE_OK;
+}
+
 /* The adapter is made before the plan because its size and the modules it sits
  * on are part of it. */
 static bise_status make_adapter(bise_finetune *f, bise_error *err)
@@ -127,7 +162,9 @@ static bise_status make_adapter(bise_finetune *f, bise_error *err)
         .rank_pattern = s->rank_pattern, .alpha_pattern = s->alpha_pattern,
         .seed = (uint64_t)s->seed,
     };
-    return bise_lora_new(&f->lora, &f->base.config, &o, true, err);
+    const bise_status st = bise_lora_new(&f->lora, &f->base.config, &o, true,
+                                         err);
+    return st == BISE_OK ? make_lineage(f, err) : st;
 }
 
 /* "none" is no type's name. */

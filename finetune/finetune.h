@@ -25,6 +25,8 @@ typedef struct bise_finetune_options {
     bool resume;              /* go on from the newest checkpoint, if any */
     bool force;               /* replace an earlier run in the directory */
     bise_pool *pool;          /* borrowed */
+    const char *command;      /* for the history of the adapter, or NULL;
+                                 borrowed */
     uint64_t program_bytes;   /* code, tokenizer, data; 0: as resident now */
     const bise_progress *progress;
 } bise_finetune_options;

@@ -516,6 +516,11 @@ const char *bise_store_meta(const bise_store *s, const char *key)
     return bise_json_string(bise_json_get(s->shards[0].st.meta, key), NULL);
 }
 
+const bise_json *bise_store_metadata(const bise_store *s)
+{
+    return s->n_shards ? s->shards[0].st.meta : NULL;
+}
+
 /* Of the first split, which carries all keys. */
 const struct bise_gguf_meta *bise_store_gguf(const bise_store *s)
 {

@@ -87,6 +87,8 @@ BISE_NODISCARD bise_status bise_store_json(bise_store *s, const char *name,
 
 /* Value of a key in safetensors __metadata__ (first file), or NULL. */
 const char *bise_store_meta(const bise_store *s, const char *key);
+/* The whole __metadata__ object (first file), or NULL. Borrowed. */
+const bise_json *bise_store_metadata(const bise_store *s);
 /* Key-values of a GGUF, NULL for other kinds. */
 const struct bise_gguf_meta *bise_store_gguf(const bise_store *s);
 

@@ -1,9 +1,9 @@
 /* card.c - what a checkpoint says about itself outside of its weights, read from
  * its model card or its GGUF keys when it is opened.
  *
- * The licence is the line of the
- * card's YAML front matter ("other" is replaced by license_name), or GGUF's
- * general.license; it is never inferred from a name (mistral3.md 1.6).
+ * The licence is the line of the card's YAML front matter ("other" is replaced
+ * by license_name), GGUF's general.license, or what a LICENSE file is; it is
+ * never inferred from a name (mistral3.md 1.6).
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -17,33 +17,7 @@
 
 #include "core/mem.h"
 #include "formats/gguf.h"
-#include "formats/yaml.h"
-
-/* The license line of README.md; what cannot be read leaves it unknown. */
-static void licence_of_card(bise_checkpoint *c)
-{
-    bise_error err;
-    bise_error_init(&err);
-    bise_str text = { 0 };
-    bise_json *front = NULL;
-    if (!bise_store_has_file(c->store, "README.md") ||
-        bise_store_file(c->store, "README.md", &text, &err) != BISE_OK ||
-        bise_yaml_front_matter(&front, bise_str_get(&text), text.len, &err) !=
-            BISE_OK)
-        goto done;
-    const bise_json *v = bise_json_get(front, "license");
-    if (bise_json_typeof(v) == BISE_JSON_ARRAY)
-        v = bise_json_at(v, 0);
-    const char *id = bise_json_string(v, NULL);
-    const char *name = bise_json_string(bise_json_get(front, "license_name"),
-                                        NULL);
-    if (id && name && strcmp(id, "other") == 0)
-        id = name;
-    snprintf(c->licence, sizeof c->licence, "%s", id ? id : "");
-done:
-    bise_json_free(front);
-    bise_str_fini(&text);
-}
+#include "model/lineage.h"
 
 /* Copy a GGUF string, cut to the field. */
 static void gguf_text(char *out, size_t size, const bise_gguf_meta *m,
@@ -75,9 +49,9 @@ void bise_card_read(bise_checkpoint *c, const bise_progress *progress)
     const bise_gguf_meta *m = bise_store_gguf(c->store);
     name_of_path(c);
     gguf_text(c->base_name, sizeof c->base_name, m, "general.name");
-    gguf_text(c->licence, sizeof c->licence, m, "general.license");
-    if (!c->licence[0])
-        licence_of_card(c);
+    c->lineage = bise_lineage_read(c->store);
+    snprintf(c->licence, sizeof c->licence, "%s",
+             bise_lineage_licence(c->lineage));
     if (!c->licence[0])
         bise_progress_say(progress, "warning: the licence of %s is unknown (no "
                           "license line in a model card)", c->base_name);

@@ -621,6 +621,7 @@ void bise_checkpoint_close(bise_checkpoint *c)
     bise_free(c->weights);
     bise_free(c->index);
     bise_config_fini(&c->config);
+    bise_json_free(c->lineage);
     bise_store_close(c->store);
     memset(c, 0, sizeof *c);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/progress.h"
 #include "formats/store.h"
 #include "kernels/nf4.h"
@@ -65,6 +66,7 @@ typedef struct bise_checkpoint {
     char prefix[64];
     bise_names names;          /* naming of the file */
     char licence[64];          /* "apache-2.0", ... or "" when unknown */
+    bise_json *lineage;        /* facts of lineage.h, owned; NULL: no memory */
     char base_name[192];       /* name for outputs, from card or folder */
     void *index;               /* role -> weight, private */
 } bise_checkpoint;

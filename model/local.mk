@@ -5,6 +5,7 @@ libbise_a_SOURCES += %D%/checkpoint.h %D%/config.h %D%/dims.h %D%/graph.h \
 libbise_a_SOURCES += %D%/families.def %D%/roles.def %D%/family.h %D%/family.c \
   %D%/resolve.h %D%/resolve.c %D%/config.c %D%/config_native.c \
   %D%/config_gguf.c %D%/rope.c %D%/role.c %D%/role_shape.c %D%/card.h %D%/card.c \
+  %D%/lineage.h %D%/lineage.c \
   %D%/checkpoint.c
 libbise_a_SOURCES += %D%/basequant.c %D%/basequant.h
 # the graph: linear layers, attention, forward, backward, loss, cache
@@ -88,6 +89,11 @@ TESTS += tests/check_rows16_linear
 tests_check_rows16_linear_SOURCES = tests/check_rows16_linear.c
 tests_check_rows16_linear_CPPFLAGS = $(test_cppflags)
 tests_check_rows16_linear_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_lineage
+TESTS += tests/check_lineage
+tests_check_lineage_SOURCES = tests/check_lineage.c
+tests_check_lineage_CPPFLAGS = $(test_cppflags)
+tests_check_lineage_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_graph
 TESTS += tests/check_graph
 tests_check_graph_SOURCES = tests/check_graph.c
@@ -97,7 +103,7 @@ endif
 # adapters
 libbise_a_SOURCES += %D%/peft.h %D%/peft.c %D%/lora.c %D%/lora_file.c %D%/lora_file.h %D%/lora_load.c \
   %D%/lora_save.c
-EXTRA_DIST += tests/tiny_model.h
+EXTRA_DIST += tests/tiny_model.h tests/cli/same.inc tests/same_weights.h
 if HAVE_CHECK
 check_PROGRAMS += tests/check_config tests/check_role tests/check_checkpoint \
   tests/check_lora tests/check_lora_load tests/check_checkpoint_all \

@@ -99,6 +99,7 @@ void bise_lora_fini(bise_lora *l)
     bise_free(l->modules);
     bise_free_aligned(l->values);
     bise_free_aligned(l->grads);
+    bise_json_free(l->lineage);
     memset(l, 0, sizeof *l);
 }
 

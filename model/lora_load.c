@@ -23,6 +23,7 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "model/family.h"
+#include "model/lineage.h"
 #include "model/lora_file.h"
 #include "model/peft.h"
 
@@ -513,6 +514,48 @@ static bise_status split_scale(const char *path, char **file, double *scale,
     return *file ? BISE_OK : bise_fail_nomem(err);
 }
 
+/* The card beside the tensors, empty when there is none. */
+static void read_card(const bise_lora_file *s, bise_str *out)
+{
+    bise_error ignored;
+    bise_error_init(&ignored);
+    const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
+    char *head = bise_strndup(s->file, dir);
+    char *path = head ? bise_path_join(dir ? head : ".", "README.md") : NULL;
+    bise_status st = BISE_OK;
+    if (s->packed && bise_source_has(s->packed, "README.md"))
+        st = bise_source_read(s->packed, "README.md", out, &ignored);
+    else if (!s->packed && path && !s->is_gguf && bise_file_exists(path))
+        st = bise_file_read(out, path, &ignored);
+    if (st != BISE_OK)
+        bise_str_clear(out);
+    bise_free(head);
+    bise_free(path);
+}
+
+/* What the file and its card tell of its origin; the settings name the base
+ * better than either, unless by a path. */
+static bise_status read_lineage(const bise_lora_file *s, bise_lora *l,
+                                bise_error *err)
+{
+    bise_str text = { 0 };
+    l->lineage = s->is_gguf ? bise_lineage_of_gguf(&s->gguf.meta)
+                            : bise_lineage_of_st(s->st.meta);
+    if (!l->lineage)
+        return bise_fail_nomem(err);
+    read_card(s, &text);
+    bise_lineage_card(l->lineage, bise_str_get(&text), text.len);
+    bise_str_fini(&text);
+    const char *name = l->base_name;
+    if (*name == '/' || *name == '.' || bise_file_exists(name))
+        name = bise_path_base(name);
+    if (!*name)
+        return BISE_OK;
+    bise_json_remove(l->lineage, "base_model");
+    return bise_lineage_add(l->lineage, "base_model", name) == 0
+               ? BISE_OK : bise_fail_nomem(err);
+}
+
 /* Source, settings, names, then modules; on failure nothing is left. */
 bise_status bise_lora_load_for(bise_lora *l, const char *path,
                                const bise_config *base, bise_error *err)
@@ -530,6 +573,8 @@ bise_status bise_lora_load_for(bise_lora *l, const char *path,
         st = bise_lora_file_parts(&s, l, err);
     if (st == BISE_OK)
         st = assemble(&s, l, err);
+    if (st == BISE_OK)
+        st = read_lineage(&s, l, err);
     for (size_t i = 0; st == BISE_OK && scale != 1 && i < l->n; i++) {
         bise_lora_module *m = &l->modules[i];
         m->alpha *= scale;

@@ -16,6 +16,7 @@
 #include "core/mem.h"
 #include "core/str.h"
 #include "formats/safetensors.h"
+#include "model/lineage.h"
 #include "model/peft.h"
 
 /* Everything the writer knows. */
@@ -103,7 +104,9 @@ static bise_status save_tensors(const writer *w, const char *dir,
             s = bise_fail_nomem(err);
     if (s == BISE_OK) {
         qsort(t, n, sizeof *t, by_name);
-        s = bise_st_save(path, NULL, t, n, err);
+        bise_json *meta = bise_lineage_to_st(l->lineage);
+        s = meta ? bise_st_save(path, meta, t, n, err) : bise_fail_nomem(err);
+        bise_json_free(meta);
     }
     bise_free(t);
     bise_free(path);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "formats/safetensors.h"
+#include "model/lineage.h"
 
 /* An empty plan owns nothing, so a caller may release it at once. */
 void bise_plan_init(bise_plan *p, bise_plan_kind kind)
@@ -43,6 +44,7 @@ void bise_plan_fini(bise_plan *p)
     bise_free(p->sides);
     bise_gguf_meta_fini(&p->meta);
     bise_json_free(p->st_meta);
+    bise_json_free(p->lineage);
     bise_arena_fini(&p->arena);
     memset(p, 0, sizeof *p);
 }
@@ -119,6 +121,36 @@ bise_status bise_plan_add_copy(bise_plan *p, bise_store *s, const char *name,
         return bise_fail_nomem(err);
     f->store = s;
     return BISE_OK;
+}
+
+/* Facts into the metadata of the kind. */
+static bise_status write_origin(bise_plan *p, bise_error *err)
+{
+    if (p->kind == BISE_PLAN_GGUF) {
+        bise_lineage_to_gguf(&p->meta, p->lineage);
+        return p->meta.failed ? bise_fail_nomem(err) : BISE_OK;
+    }
+    bise_json_free(p->st_meta);
+    p->st_meta = bise_lineage_to_st(p->lineage);
+    return p->st_meta ? BISE_OK : bise_fail_nomem(err);
+}
+
+bise_status bise_plan_origin(bise_plan *p, bise_json *lineage, bise_error *err)
+{
+    bise_json_free(p->lineage);
+    p->lineage = lineage;
+    return lineage ? write_origin(p, err) : bise_fail_nomem(err);
+}
+
+/* Plans made without an origin get one here. */
+bise_status bise_plan_record(bise_plan *p, const char *command,
+                             bise_error *err)
+{
+    if (!p->lineage)
+        p->lineage = bise_json_new_object();
+    if (!p->lineage || bise_lineage_add(p->lineage, "history", command) != 0)
+        return bise_fail_nomem(err);
+    return write_origin(p, err);
 }
 
 /* Linear: plans have some hundred tensors and few look-ups. */

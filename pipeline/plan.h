@@ -73,6 +73,7 @@ typedef struct bise_plan {
     size_t n, cap;
     bise_gguf_meta meta;           /* GGUF key-values */
     bise_json *st_meta;            /* safetensors __metadata__, or NULL */
+    bise_json *lineage;            /* facts of model/lineage.h, or NULL */
     const char *weights_name;      /* "model" or "consolidated" */
     bise_plan_side *sides;
     size_t n_sides, cap_sides;
@@ -97,6 +98,13 @@ BISE_NODISCARD bise_status bise_plan_add_text(bise_plan *p, const char *name,
 BISE_NODISCARD bise_status bise_plan_add_copy(bise_plan *p, bise_store *s,
                                               const char *name,
                                               bise_error *err);
+/* Say where the weights come from: facts of model/lineage.h (taken, also on
+ * failure; NULL counts as out of memory), written into the metadata. */
+BISE_NODISCARD bise_status bise_plan_origin(bise_plan *p, bise_json *lineage,
+                                            bise_error *err);
+/* Add the command that makes the output to the history. */
+BISE_NODISCARD bise_status bise_plan_record(bise_plan *p, const char *command,
+                                            bise_error *err);
 const bise_plan_tensor *bise_plan_find(const bise_plan *p, const char *name);
 
 /* Distribute the tensors over files and make their headers. Call once all

@@ -243,6 +243,7 @@ static void label(bise_plan *p, const bise_quantize_options *o)
     bise_gguf_set_u32(m, "general.file_type",
                       (uint32_t)o->mixture->file_type);
     bise_gguf_to_end(m, "general.file_type");
+    bise_gguf_set_str(m, "general.quantized_by", "bise " PACKAGE_VERSION);
     if (!o->imatrix)
         return;
     if (o->imatrix_path)

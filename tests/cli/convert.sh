@@ -10,6 +10,7 @@ model=$top_srcdir/examples/tiny-mistral3
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; cat "$dir/err" 2>/dev/null; exit 1; }
+. "$top_srcdir/tests/cli/same.inc"
 ok() { "$bise" -q "$@" >"$dir/out" 2>"$dir/err" || fail "bise $*"; }
 no() { # exit status, words of the message, arguments
     want=$1 words=$2; shift 2
@@ -21,35 +22,35 @@ no() { # exit status, words of the message, arguments
 # HF -> native -> HF and HF -> GGUF -> HF: the same weights file
 ok convert "$model" -o "$dir/native" --to native
 ok convert "$dir/native" -o "$dir/hf" --to hf
-cmp "$model/model.safetensors" "$dir/hf/model.safetensors" || fail native
+same_st "$model/model.safetensors" "$dir/hf/model.safetensors" native
 ok convert "$model" -o "$dir/bf16.gguf" --dtype bf16
 ok convert "$dir/bf16.gguf" -o "$dir/hf2" --dtype bf16
-cmp "$model/model.safetensors" "$dir/hf2/model.safetensors" || fail gguf
+same_st "$model/model.safetensors" "$dir/hf2/model.safetensors" gguf
 ok convert "$model" -o "$dir/f32.gguf" --dtype f32
 ok convert "$dir/f32.gguf" -o "$dir/hf3" --dtype bf16
-cmp "$model/model.safetensors" "$dir/hf3/model.safetensors" || fail f32
+same_st "$model/model.safetensors" "$dir/hf3/model.safetensors" f32
 ok convert "$model" -o "$dir/half" --dtype f16
 ok convert "$dir/half" -o "$dir/half.gguf"
 ok convert "$dir/half.gguf" -o "$dir/hf4" --dtype f16
-cmp "$dir/half/model.safetensors" "$dir/hf4/model.safetensors" || fail f16
+same_st "$dir/half/model.safetensors" "$dir/hf4/model.safetensors" f16
 # HF -> HF keeps the file and its side files
 ok convert "$model" -o "$dir/copy"
-cmp "$model/model.safetensors" "$dir/copy/model.safetensors" || fail copy
+same_st "$model/model.safetensors" "$dir/copy/model.safetensors" copy
 for f in tekken.json tokenizer.json chat_template.jinja generation_config.json
 do cmp "$model/$f" "$dir/copy/$f" || fail "$f"; done
 # sharded, then one file again
 ok convert "$model" -o "$dir/shards" --split-max-size 4M
 [ -f "$dir/shards/model.safetensors.index.json" ] || fail index
 ok convert "$dir/shards" -o "$dir/joined"
-cmp "$model/model.safetensors" "$dir/joined/model.safetensors" || fail shards
+same_st "$model/model.safetensors" "$dir/joined/model.safetensors" shards
 # split GGUF and back
 ok convert "$dir/bf16.gguf" -o "$dir/parts.gguf" --split-max-size 4M
 ok convert "$dir"/parts-00001-of-*.gguf -o "$dir/again.gguf"
-cmp "$dir/bf16.gguf" "$dir/again.gguf" || fail split
+same_gguf "$dir/bf16.gguf" "$dir/again.gguf" split
 # a vocabulary padded and cut again
 ok convert "$model" -o "$dir/padded" --vocab-size 4160
 ok convert "$dir/padded" -o "$dir/cut" --vocab-size tokenizer
-cmp "$model/model.safetensors" "$dir/cut/model.safetensors" || fail vocab
+same_st "$model/model.safetensors" "$dir/cut/model.safetensors" vocab
 no 2 "would cut off ids" convert "$model" -o "$dir/no" --vocab-size 4000
 no 1 "of a GGUF is not resized" convert "$dir/bf16.gguf" -o "$dir/no" \
     --vocab-size 4160
@@ -60,7 +61,7 @@ ok convert "$dir/bf16.gguf" -o "$dir/named.gguf" \
 grep -q Tuned "$dir/named.gguf" || fail "no new name"
 ok convert "$dir/named.gguf" -o "$dir/back.gguf" --remove-kv x.y \
     --override-kv "general.name=str:$(basename "$model")"
-cmp "$dir/bf16.gguf" "$dir/back.gguf" || fail "edited and back"
+same_gguf "$dir/bf16.gguf" "$dir/back.gguf" "edited and back"
 no 2 "does not start with a type" convert "$dir/bf16.gguf" \
     -o "$dir/no.gguf" --override-kv general.name=Tuned
 no 2 "the output is a directory" convert "$model" -o "$dir/no" --remove-kv x

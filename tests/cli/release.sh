@@ -114,7 +114,7 @@ for r in r1 r2 r3 r4 r6; do
 done
 
 # no licence: told, no LICENSE file claims one; refused when one is required
-cp -r "$dir/merged" "$dir/bare"; rm "$dir/bare/README.md"
+cp -r "$model" "$dir/bare"; rm "$dir/bare/README.md" "$dir/bare"/*.txt
 "$bise" --json -q release "$dir/bare" -o "$dir/r7" --repo acme/b --base \
     acme/tiny >"$dir/out" 2>"$dir/err" || fail bare
 has "$dir/out" 'no licence is known'
