@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli/packed.h"
 #include "cli/record.h"
@@ -17,6 +18,7 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/str.h"
+#include "deploy/release.h"
 #include "kernels/codec.h"
 #include "model/lineage.h"
 
@@ -299,21 +301,68 @@ static char *inner_name(const char *path)
     return bise_str_take(&s);
 }
 
-/* Of a GGUF that is packed: the card, the licence and notices of its model.
+/* The type that most bytes of the plan have. */
+static const char *main_type(const bise_plan *p)
+{
+    uint64_t of[BISE_DTYPE_COUNT] = { 0 };
+    int best = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const int t = (int)p->tensors[i].dtype;
+        of[t] += bise_plan_tensor_bytes(&p->tensors[i]);
+        best = of[t] > of[best] ? t : best;
+    }
+    return bise_dtype_get((bise_dtype)best)->name;
+}
+
+/* The card is made for these weights; that of the model is kept beside it,
+ * since its attributions are (Apache-2.0, section 4 c). */
+static bise_status add_cards(bise_job *j, const char *file, bise_error *err)
+{
+    bise_str text = { 0 };
+    bise_status s = BISE_OK;
+    const bool had = bise_store_has_file(j->model.store, "README.md");
+    const bise_packed_card c = {
+        .lineage = j->plan.lineage, .name = j->model.base_name, .file = file,
+        .type = main_type(&j->plan),
+        .bits = bise_plan_bits(&j->plan), .base_card = had,
+        .quantized = bise_plan_bits(&j->plan) < 16,
+    };
+    if (had)
+        s = bise_store_file(j->model.store, "README.md", &text, err);
+    if (s == BISE_OK && had)
+        s = bise_plan_add_text(&j->plan, "BASE_README.md", bise_str_get(&text),
+                               text.len, err);
+    bise_str_clear(&text);
+    bise_release_packed_card(&text, &c);
+    if (s == BISE_OK)
+        s = bise_str_ok(&text) ? bise_plan_add_text(&j->plan, "README.md",
+                                                    bise_str_get(&text),
+                                                    text.len, err)
+                               : bise_fail_nomem(err);
+    bise_str_fini(&text);
+    return s;
+}
+
+/* Of a GGUF that is packed: cards, the licence and notices of its model.
  * Layouts that are directories have them already. */
-static bise_status add_notices(bise_job *j, bise_error *err)
+static bise_status add_notices(bise_job *j, const char *file, bise_error *err)
 {
     bise_store *store = j->model.store;
-    bise_status s = BISE_OK;
+    bool licence = false;
     if (j->plan.kind != BISE_PLAN_GGUF)
         return BISE_OK;
+    bise_status s = add_cards(j, file, err);
     for (size_t i = 0; i < bise_store_file_count(store) && s == BISE_OK; i++) {
         const char *name = bise_store_file_at(store, i);
-        if (strcmp(name, "README.md") == 0 ||
-            strncmp(name, "LICENSE", 7) == 0 ||
+        if (strncmp(name, "LICENSE", 7) == 0 ||
             strncmp(name, "NOTICE", 6) == 0)
             s = bise_plan_add_copy(&j->plan, store, name, err);
+        licence = licence || strncmp(name, "LICENSE", 7) == 0;
     }
+    const char *text = bise_apache_licence();
+    if (s == BISE_OK && !licence &&
+        strcasecmp(bise_lineage_licence(j->plan.lineage), "apache-2.0") == 0)
+        s = bise_plan_add_text(&j->plan, "LICENSE", text, strlen(text), err);
     return s;
 }
 
@@ -325,7 +374,7 @@ static bise_status execute(bise_job *j, bise_context *ctx, bise_run_options *o,
     bise_status s = BISE_OK;
     if (bise_packed_is(o->path)) {
         inner = inner_name(o->path);
-        s = inner ? add_notices(j, err) : bise_fail_nomem(err);
+        s = inner ? add_notices(j, inner, err) : bise_fail_nomem(err);
         o->archive = inner;
     }
     if (s == BISE_OK)

@@ -18,8 +18,8 @@ tests_check_shipping_CPPFLAGS = $(test_cppflags)
 tests_check_shipping_LDADD = $(test_ldadd)
 endif
 EXTRA_DIST += bench/bench_pack.sh
-TESTS += tests/cli/pack.sh tests/cli/pack_direct.sh tests/cli/pack_oci.sh
-EXTRA_DIST += tests/cli/pack.sh tests/cli/pack_direct.sh \
+TESTS += tests/cli/pack.sh tests/cli/verify.sh tests/cli/pack_direct.sh tests/cli/pack_oci.sh
+EXTRA_DIST += tests/cli/pack.sh tests/cli/verify.sh tests/cli/pack_direct.sh \
   tests/cli/pack_oci.sh
 TESTS += tests/cli/formats_judges.sh
 EXTRA_DIST += tests/cli/formats_judges.sh tests/judge_formats.py

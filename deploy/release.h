@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "core/pool.h"
 #include "core/progress.h"
+#include "core/str.h"
 
 typedef struct bise_release_options {
     const char *repo;             /* "org/name" on the Hub; required */
@@ -48,6 +49,20 @@ BISE_NODISCARD bise_status bise_release(const char *const *paths, size_t n,
                                         bise_release_result *result,
                                         bise_error *err);
 void bise_release_fini(bise_release_result *result);
+
+/* What a card of a GGUF says when it is packed as it is made, before it has a
+ * place on the Hub. */
+typedef struct bise_packed_card {
+    const bise_json *lineage;    /* facts of model/lineage.h of the output */
+    const char *name;            /* of the model */
+    const char *file, *type;     /* "m.gguf", "Q4_K_M" */
+    double bits;                 /* per weight */
+    bool quantized, base_card;   /* base_card: BASE_README.md is beside it */
+} bise_packed_card;
+
+/* README.md of such an archive: front matter, what it is, how to run it, that
+ * it was changed and by which commands (Apache-2.0, section 4 b). */
+void bise_release_packed_card(bise_str *out, const bise_packed_card *c);
 
 /* The text of the Apache License 2.0, as its makers publish it. */
 const char *bise_apache_licence(void);

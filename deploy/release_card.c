@@ -498,3 +498,68 @@ void bise_release_card(bise_str *out, const release *x)
     put_terms(out, x);
     put_changes(out, x);
 }
+
+/* ---- of an archive ---- */
+
+/* YAML between its marks. A relation needs a base; one the Hub does not know
+ * is told in the text only. */
+static void packed_front(bise_str *out, const bise_packed_card *c,
+                         const char *base)
+{
+    bise_json *o = bise_json_new_object(), *tags = bise_json_new_array();
+    bise_json *data = bise_json_new_array();
+    const bise_json *sets = bise_json_get(c->lineage, "datasets");
+    const double n = bise_json_number(bise_json_get(c->lineage, "adapters"),
+                                      0);
+    const char *licence = bise_json_string(bise_json_get(c->lineage,
+                                                         "license"), NULL);
+    if (licence)
+        (void)bise_json_set(o, "license", bise_json_new_string(licence));
+    if (bise_release_is_id(base)) {
+        (void)bise_json_set(o, "base_model", bise_json_new_string(base));
+        if (n > 0 || c->quantized)
+            (void)bise_json_set(o, "base_model_relation", bise_json_new_string(
+                n > 1 ? "merge" : n > 0 ? "finetune" : "quantized"));
+    }
+    (void)bise_json_set(o, "library_name", bise_json_new_string("gguf"));
+    add_from(tags, bise_json_get(c->lineage, "tags"));
+    add_once(tags, "gguf");
+    set_list(o, "tags", tags);
+    for (size_t i = 0; i < bise_json_size(sets); i++) {
+        const char *id = bise_json_string(bise_json_at(sets, i), NULL);
+        if (bise_release_is_id(id))
+            add_once(data, id);
+    }
+    set_list(o, "datasets", data);
+    bise_str_puts(out, "---\n");
+    bise_yaml_dump(out, o);
+    bise_str_puts(out, "---\n\n");
+    bise_json_free(o);
+}
+
+void bise_release_packed_card(bise_str *out, const bise_packed_card *c)
+{
+    const bise_json *history = bise_json_get(c->lineage, "history");
+    const char *base = bise_json_string(bise_json_at(bise_json_get(
+        c->lineage, "base_model"), 0), NULL);
+    const char *licence = bise_json_string(bise_json_get(c->lineage,
+                                                         "license"), NULL);
+    packed_front(out, c, base);
+    bise_str_printf(out, "# %s\n\n`%s`: weights of %s as GGUF, type %s, %.2f "
+                    "bits per weight.\n\n", c->name, c->file, c->name, c->type,
+                    c->bits);
+    bise_str_printf(out, "## How to run\n\n```sh\nllama-server -m %s\n"
+                    "bise generate %s -p TEXT\n```\n\n", c->file, c->file);
+    bise_str_printf(out, "## Modifications\n\nThese weights are derived from "
+                    "%s and **were changed** (Apache License 2.0, section 4 b)"
+                    ", by:\n\n```sh\n", base ? base : c->name);
+    for (size_t i = 0; i < bise_json_size(history); i++)
+        bise_str_printf(out, "%s\n", bise_json_string(
+            bise_json_at(history, i), NULL));
+    bise_str_printf(out, "```\n\n## Licence\n\n%s%s.%s\n",
+                    licence ? "The model is under " :
+                    "The licence of the model is not known",
+                    licence ? licence : "",
+                    c->base_card ? " The card of the model that these weights "
+                    "were made from is `BASE_README.md`." : "");
+}

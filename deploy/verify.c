@@ -12,6 +12,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -21,6 +22,7 @@
 #include "formats/safetensors.h"
 #include "formats/store.h"
 #include "model/checkpoint.h"
+#include "model/lineage.h"
 #include "model/lora.h"
 #include "text/tokenizer.h"
 
@@ -31,7 +33,22 @@ typedef struct verify {
     bise_verify_result *r;
     const char *path;
     bise_error *err;
+    bool scanned;            /* weights were seen while the archive passed */
 } verify;
+
+/* The same words about the same place: found on two ways. */
+static bool is_known(const verify *v, const char *path, const bise_error *e)
+{
+    for (size_t i = 0; i < bise_json_size(v->r->problems); i++) {
+        const bise_json *p = bise_json_at(v->r->problems, i);
+        if (strcmp(bise_json_string(bise_json_get(p, "path"), NULL), path) ==
+                0 &&
+            strcmp(bise_json_string(bise_json_get(p, "message"), NULL),
+                   e->text) == 0)
+            return true;
+    }
+    return false;
+}
 
 /* Add a problem; the status tells whether to go on. */
 static bise_status problem(verify *v, const bise_error *e, const char *path)
@@ -40,9 +57,11 @@ static bise_status problem(verify *v, const bise_error *e, const char *path)
         *v->err = *e;
         return e->status;
     }
+    path = e->path[0] ? e->path : path;
+    if (is_known(v, path, e))
+        return BISE_OK;
     bise_json *p = bise_json_new_object();
-    int bad = bise_json_set(p, "path", bise_json_new_string(
-                                e->path[0] ? e->path : path));
+    int bad = bise_json_set(p, "path", bise_json_new_string(path));
     bad |= bise_json_set(p, "message", bise_json_new_string(e->text));
     if (e->tensor[0])
         bad |= bise_json_set(p, "tensor", bise_json_new_string(e->tensor));
@@ -61,6 +80,20 @@ static bise_status say(verify *v, const char *path, const char *text)
     return s == BISE_OK ? s : problem(v, &e, path);
 }
 
+/* The first weight of a tensor that is not finite. */
+static bise_status tell_bad(verify *v, const bise_store *store,
+                            const bise_tensor *t, uint64_t weight)
+{
+    const char *file = bise_store_tensor_file(store, t);
+    bise_error e;
+    bise_error_init(&e);
+    bise_status s = bise_fail(&e, BISE_EFORMAT, "weight %" PRIu64 " of %s is "
+                              "not finite", weight,
+                              bise_dtype_get(t->dtype)->name);
+    s = bise_error_in(&e, file, t->name);
+    return s == BISE_OK ? s : problem(v, &e, file);
+}
+
 /* A file whose sha256 is as the manifest says goes into the list. */
 static bise_status list_file(verify *v, const char *path, uint64_t bytes,
                              const uint8_t digest[32])
@@ -77,17 +110,195 @@ static bise_status list_file(verify *v, const char *path, uint64_t bytes,
 }
 
 /* ------------------------------------------------------------- archives */
+/* Weights are scanned while their file passes, so that an archive is unpacked
+ * once. The pieces come in order and cut blocks where they end. */
+typedef struct spot {
+    const bise_tensor *t;
+    const char *file;        /* of the archive */
+    uint64_t bad;            /* the first weight, UINT64_MAX: none */
+} spot;
+
+typedef struct passing {
+    verify *v;
+    bise_store *store;       /* NULL: nothing to scan */
+    spot *spots;             /* by file, then offset */
+    size_t n, next;          /* the spot that the next bytes belong to */
+    uint64_t at;             /* in the file */
+    uint8_t *piece;          /* aligned copy of a run of blocks */
+    uint8_t block[512];      /* one that two pieces share */
+    size_t have;
+} passing;
+
+static int by_place(const void *pa, const void *pb)
+{
+    const spot *a = pa, *b = pb;
+    const int order = strcmp(a->file, b->file);
+    return order ? order : (a->t->offset > b->t->offset) -
+                           (a->t->offset < b->t->offset);
+}
+
+/* n whole blocks of the spot from byte `first` of its tensor. */
+static void scan_blocks(passing *w, spot *s, uint64_t first, const void *data,
+                        size_t n)
+{
+    const bise_dtype_info *d = bise_dtype_get(s->t->dtype);
+    if (s->bad != UINT64_MAX || !n)
+        return;
+    const uint64_t at = w->v->o->find_bad(s->t->dtype, data,
+                                          (uint64_t)n / d->block_bytes *
+                                          d->block_len);
+    if (at != UINT64_MAX)
+        s->bad = first / d->block_bytes * d->block_len + at;
+}
+
+/* n bytes of the spot, of which `first` have passed before: a block left open,
+ * whole blocks, the beginning of another. */
+static void scan_bytes(passing *w, spot *s, uint64_t first,
+                       const uint8_t *data, size_t n)
+{
+    const size_t block = bise_dtype_get(s->t->dtype)->block_bytes;
+    if (block > sizeof w->block)
+        return;
+    if (w->have) {
+        const size_t need = block - w->have, k = n < need ? n : need;
+        memcpy(w->block + w->have, data, k);
+        w->have += k;
+        if (w->have == block) {
+            scan_blocks(w, s, first + k - block, w->block, block);
+            w->have = 0;
+        }
+        data += k;
+        n -= k;
+        first += k;
+    }
+    while (n >= block) {
+        size_t k = n < SLAB ? n : SLAB;
+        k -= k % block;
+        memcpy(w->piece, data, k);
+        scan_blocks(w, s, first, w->piece, k);
+        data += k;
+        n -= k;
+        first += k;
+    }
+    if (n)
+        memcpy(w->block, data, n);
+    w->have += n;
+}
+
+/* Bytes of a file: the parts that are weights to their spots. */
+static bise_status pass_data(void *ctx, const bise_member *m, const void *data,
+                             size_t n, bool first, bool last, bise_error *err)
+{
+    passing *w = ctx;
+    (void)last;
+    (void)err;
+    if (first) {
+        w->at = w->have = 0;
+        for (w->next = 0; w->next < w->n; w->next++)
+            if (strcmp(w->spots[w->next].file, m->path) == 0)
+                break;
+    }
+    const uint64_t end = w->at + n;
+    while (w->next < w->n && strcmp(w->spots[w->next].file, m->path) == 0) {
+        spot *s = &w->spots[w->next];
+        const uint64_t begin = s->t->offset, stop = begin + s->t->bytes;
+        const uint64_t from = begin > w->at ? begin : w->at;
+        const uint64_t to = stop < end ? stop : end;
+        if (from < to)
+            scan_bytes(w, s, from - begin,
+                       (const uint8_t *)data + (from - w->at),
+                       (size_t)(to - from));
+        if (stop > end)
+            break;
+        w->have = 0;
+        w->next++;
+    }
+    w->at = end;
+    return BISE_OK;
+}
+
+/* An archive that holds weights is a model, otherwise only files. */
+static bool archive_has_weights(const bise_archive *a)
+{
+    bool found = false;
+    for (size_t i = 0; i < a->n; i++)
+        found = found || bise_ends_with(a->members[i].path, ".safetensors") ||
+                bise_ends_with(a->members[i].path, ".gguf");
+    return found;
+}
+
+/* What was found in a file that is whole; in a damaged one it says nothing. */
+static bise_status tell_spots(const passing *w, const char *path)
+{
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i < w->n && s == BISE_OK; i++) {
+        const spot *p = &w->spots[i];
+        if (p->bad != UINT64_MAX && strcmp(p->file, path) == 0)
+            s = tell_bad(w->v, w->store, p->t, p->bad);
+    }
+    return s;
+}
+
+/* The member of a weight file: stores call it ARCHIVE/NAME, and look into the
+ * folder of the first weights. "" when there is none. */
+static const char *member_of(const verify *v, const bise_archive *a,
+                             const char *file)
+{
+    const char *name = file + strlen(v->path) + 1, *folder = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < a->n; i++) {
+        const char *path = a->members[i].path;
+        if (!folder && (bise_ends_with(path, ".safetensors") ||
+                        bise_ends_with(path, ".gguf"))) {
+            folder = path;
+            n = (size_t)(bise_path_base(path) - path);
+            i = (size_t)-1;                     /* again, from the first */
+        } else if (folder && strncmp(path, folder, n) == 0 &&
+                   strcmp(path + n, name) == 0)
+            return path;
+    }
+    return "";
+}
+
+/* The tensors of the model in the archive. What cannot be opened is told
+ * later, by check_store. */
+static bise_status find_spots(passing *w, const bise_archive *a)
+{
+    bise_error ignored;
+    bise_error_init(&ignored);
+    if (!w->v->o->find_bad || !archive_has_weights(a) ||
+        bise_store_open(&w->store, w->v->path, &ignored) != BISE_OK)
+        return BISE_OK;
+    const size_t n = bise_store_count(w->store);
+    w->spots = bise_alloc_array(n + 1, sizeof *w->spots);
+    w->piece = bise_alloc_aligned(SLAB);
+    if (!w->spots || !w->piece)
+        return bise_fail_nomem(w->v->err);
+    for (size_t i = 0; i < n; i++) {
+        const bise_tensor *t = bise_store_at(w->store, i);
+        if (t->bytes)
+            w->spots[w->n++] = (spot){ t, member_of(w->v, a,
+                bise_store_tensor_file(w->store, t)), UINT64_MAX };
+    }
+    qsort(w->spots, w->n, sizeof *w->spots, by_place);
+    w->v->scanned = true;
+    return BISE_OK;
+}
+
 /* A whole file is listed; a damaged one becomes a problem under its name in
  * the archive, and the walk goes on with the next. */
 static bise_status sink_end(void *ctx, const bise_member *m,
                             const bise_error *what, bise_error *err)
 {
-    verify *v = ctx;
+    const passing *w = ctx;
+    verify *v = w->v;
     (void)err;
     if (!what && bise_ends_with(m->path, "/"))
         return BISE_OK;
-    if (!what)
-        return list_file(v, m->path, m->bytes, m->sha256);
+    if (!what) {
+        const bise_status s = tell_spots(w, m->path);
+        return s == BISE_OK ? list_file(v, m->path, m->bytes, m->sha256) : s;
+    }
     bise_error e = *what;
     e.path[0] = 0;
     return problem(v, &e, m->path);
@@ -111,10 +322,16 @@ static bise_status check_archive(verify *v)
             s = problem(v, &e, a.members[i].path);
     }
     bise_unpacker_free(u);
-    const bise_walk_sink walk = { .end = sink_end, .ctx = v };
+    passing w = { .v = v };
+    if (s == BISE_OK)
+        s = find_spots(&w, &a);
+    const bise_walk_sink walk = { w.n ? pass_data : NULL, sink_end, &w };
     if (s == BISE_OK)
         s = bise_archive_walk(&a, &walk, "verify", v->o->pool, v->o->progress,
                               v->err);
+    bise_store_close(w.store);
+    bise_free(w.spots);
+    bise_free_aligned(w.piece);
     bise_archive_close(&a);
     return s;
 }
@@ -289,12 +506,8 @@ static bise_status scan_tensor(verify *v, scan *c)
         bise_error e = c->errs[i];
         if (e.status == BISE_OK && c->bad[i] == UINT64_MAX)
             continue;
-        if (e.status == BISE_OK) {
-            s = bise_fail(&e, BISE_EFORMAT, "weight %" PRIu64 " of %s is not "
-                          "finite", c->bad[i], d->name);
-            s = bise_error_in(&e, file, c->t->name);
-        }
-        s = problem(v, &e, file);
+        s = e.status == BISE_OK ? tell_bad(v, c->store, c->t, c->bad[i])
+                                : problem(v, &e, file);
         break;
     }
     bise_free(c->bad);
@@ -320,7 +533,6 @@ static bise_status scan_weights(verify *v, bise_store *store)
         c.t = bise_store_at(store, i);
         if (v->o->find_bad && c.t->bytes)
             s = scan_tensor(v, &c);
-        v->r->tensors++;
         if (s == BISE_OK)
             s = bise_progress_step(v->o->progress, "weights", i + 1, n,
                                    "tensors", NULL, v->err);
@@ -393,18 +605,34 @@ static bise_status check_licence(verify *v, const char *licence)
         BISE_OK : bise_fail_nomem(v->err);
 }
 
-/* Configuration against tensors, tokenizer, licence. */
+/* A fault of one tensor, and on with the next. */
+static bise_status take_fault(void *ctx, const bise_error *what)
+{
+    verify *v = ctx;
+    return problem(v, what, v->path);
+}
+
+/* Configuration against tensors, tokenizer against the embedding. */
 static bise_status check_model(verify *v)
 {
+    const bise_fault_sink sink = { take_fault, v };
     bise_checkpoint c;
     bise_error e;
     bise_error_init(&e);
-    if (bise_checkpoint_open(&c, v->path, NULL, &e) != BISE_OK)
+    if (bise_checkpoint_inspect(&c, v->path, NULL, &sink, &e) != BISE_OK)
         return problem(v, &e, v->path);
-    bise_status s = check_tokenizer(v, &c);
-    if (s == BISE_OK)
-        s = check_licence(v, c.licence);
+    const bise_status s = check_tokenizer(v, &c);
     bise_checkpoint_close(&c);
+    return s;
+}
+
+/* The terms are looked for whatever else is wrong. */
+static bise_status check_terms(verify *v, bise_store *store)
+{
+    bise_json *l = bise_lineage_read(store);
+    const bise_status s = l ? check_licence(v, bise_lineage_licence(l))
+                            : bise_fail_nomem(v->err);
+    bise_json_free(l);
     return s;
 }
 
@@ -477,7 +705,10 @@ static bise_status check_store(verify *v)
     if (!v->r->format)
         v->r->format = bise_store_format(store);
     const kind k = kind_of(store);
-    bise_status s = scan_weights(v, store);
+    bise_status s = v->scanned ? BISE_OK : scan_weights(v, store);
+    v->r->tensors = bise_store_count(store);
+    if (s == BISE_OK && k != KIND_TENSORS)
+        s = check_terms(v, store);
     bise_store_close(store);
     if (s == BISE_OK && k == KIND_MODEL)
         s = check_model(v);
@@ -486,26 +717,38 @@ static bise_status check_store(verify *v)
     return s;
 }
 
-/* An archive that holds weights is a model, otherwise only files. */
-static bool archive_has_weights(const char *path)
+/* The same of a path; one that cannot be opened was told of. */
+static bool path_has_weights(const char *path)
 {
     bise_archive a;
     bise_error e;
-    bool found = false;
     bise_error_init(&e);
     if (bise_archive_open(&a, path, &e) != BISE_OK)
-        return false;                           /* reported already */
-    for (size_t i = 0; i < a.n; i++)
-        found = found || bise_ends_with(a.members[i].path, ".safetensors") ||
-                bise_ends_with(a.members[i].path, ".gguf");
+        return false;
+    const bool found = archive_has_weights(&a);
     bise_archive_close(&a);
     return found;
 }
 
+/* Of a damaged archive only the terms are looked for: opening what is damaged
+ * would repeat its problems in other words. */
+static bise_status check_damaged(verify *v)
+{
+    bise_store *store = NULL;
+    bise_error ignored;
+    bise_error_init(&ignored);
+    if (!path_has_weights(v->path) ||
+        bise_store_open(&store, v->path, &ignored) != BISE_OK)
+        return BISE_OK;
+    const bise_status s = kind_of(store) == KIND_TENSORS ? BISE_OK
+                                                         : check_terms(v,
+                                                                       store);
+    bise_store_close(store);
+    return s;
+}
+
 /* By kind of path: an archive by its manifest, a folder by the manifest in
- * it if there is one; then, when nothing is wrong so far, as a store. A
- * damaged file is not opened as a model on top, which would only repeat the
- * problem. */
+ * it if there is one; then as a store. */
 bise_status bise_verify(const char *path, const bise_verify_options *o,
                         bise_verify_result *result, bise_error *err)
 {
@@ -523,15 +766,15 @@ bise_status bise_verify(const char *path, const bise_verify_options *o,
     if (bise_archive_probe(path)) {
         result->format = "archive";
         s = check_archive(&v);
-        /* a damaged archive is not opened as a model on top */
-        model = s == BISE_OK && !bise_json_size(result->problems) &&
-                archive_has_weights(path);
+        const bool damaged = bise_json_size(result->problems) > 0;
+        model = s == BISE_OK && !damaged && path_has_weights(path);
+        if (s == BISE_OK && damaged)
+            s = check_damaged(&v);
     } else if (bise_is_dir(path)) {
         s = check_manifest(&v);
         if (s == BISE_OK)
             s = check_others(&v);
-        model = s == BISE_OK && !bise_json_size(result->problems) &&
-                has_weights(path, err);
+        model = s == BISE_OK && has_weights(path, err);
         if (!model)
             result->format = "folder";
     } else

@@ -408,6 +408,18 @@ static bise_status take_tensor(bise_checkpoint *c, const bise_tensor *t,
     return add_weight(c, role, t, err);
 }
 
+/* Hand a fault to the sink and go on; without one it ends the opening, as does
+ * what is no fault of the file. */
+static bise_status tell(const bise_fault_sink *sink, bise_status s,
+                        bise_error *err)
+{
+    if (s == BISE_OK || !sink || s == BISE_ENOMEM || s == BISE_ECANCEL)
+        return s;
+    const bise_error what = *err;
+    bise_error_init(err);
+    return sink->fault(sink->ctx, &what);
+}
+
 /* Sort the roles, and refuse two tensors for one. */
 static bise_status build_index(bise_checkpoint *c, bise_error *err)
 {
@@ -476,7 +488,8 @@ static bool is_there(const bise_checkpoint *c, bise_role r, bise_role *missing)
 }
 
 /* Every role of the configuration, stored in one of its forms. */
-static bise_status check_complete(const bise_checkpoint *c, bise_error *err)
+static bise_status check_complete(const bise_checkpoint *c,
+                                  const bise_fault_sink *sink, bise_error *err)
 {
     const size_t n = bise_config_roles(&c->config, NULL, 0);
     bise_role *roles = bise_alloc_array(n, sizeof *roles), missing;
@@ -497,7 +510,8 @@ static bise_status check_complete(const bise_checkpoint *c, bise_error *err)
         err->status =
             bise_error_hint(err, "is a shard absent, or the config of "
                               "another model?");
-        s = bise_error_in(err, bise_store_path(c->store), name);
+        s = tell(sink, bise_error_in(err, bise_store_path(c->store), name),
+                 err);
     }
     bise_free(roles);
     return s;
@@ -570,7 +584,7 @@ static bise_status settle_head(bise_checkpoint *c,
 
 /* Every tensor of the store in file order; the first unknown one is named. */
 static bise_status take_all(bise_checkpoint *c, const bise_progress *progress,
-                            bise_error *err)
+                            const bise_fault_sink *sink, bise_error *err)
 {
     const size_t n = bise_store_count(c->store);
     size_t extra = 0;
@@ -579,17 +593,27 @@ static bise_status take_all(bise_checkpoint *c, const bise_progress *progress,
         return bise_fail_nomem(err);
     bise_status s = settle_head(c, progress, err);
     for (size_t i = 0; i < n && s == BISE_OK; i++)
-        s = take_tensor(c, bise_store_at(c->store, i), &extra, progress, err);
+        s = tell(sink, take_tensor(c, bise_store_at(c->store, i), &extra,
+                                   progress, err), err);
     if (s == BISE_OK && extra > 1)
         bise_progress_say(progress, "warning: and %zu more tensors are left "
                           "out", extra - 1);
     return s;
 }
 
-/* Everything is checked here once, so that no user of a checkpoint has to. */
+/* Faults of single tensors are for those who inspect. */
 bise_status bise_checkpoint_open(bise_checkpoint *c, const char *path,
                                  const bise_progress *progress,
                                  bise_error *err)
+{
+    return bise_checkpoint_inspect(c, path, progress, NULL, err);
+}
+
+/* Everything is checked here once, so that no user of a checkpoint has to. */
+bise_status bise_checkpoint_inspect(bise_checkpoint *c, const char *path,
+                                    const bise_progress *progress,
+                                    const bise_fault_sink *sink,
+                                    bise_error *err)
 {
     memset(c, 0, sizeof *c);
     bise_status s = bise_store_open(&c->store, path, err);
@@ -601,11 +625,11 @@ bise_status bise_checkpoint_open(bise_checkpoint *c, const char *path,
                                            : BISE_NAMES_HF;
     s = bise_config_resolve(&c->config, c->store, err);
     if (s == BISE_OK)
-        s = take_all(c, progress, err);
+        s = take_all(c, progress, sink, err);
     if (s == BISE_OK)
-        s = build_index(c, err);
+        s = tell(sink, build_index(c, err), err);
     if (s == BISE_OK)
-        s = check_complete(c, err);
+        s = check_complete(c, sink, err);
     if (s == BISE_OK)
         bise_card_read(c, progress);
     else

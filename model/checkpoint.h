@@ -76,6 +76,19 @@ BISE_NODISCARD bise_status bise_checkpoint_open(bise_checkpoint *c,
                                                 const char *path,
                                                 const bise_progress *progress,
                                                 bise_error *err);
+/* Who is told of a fault that belongs to one tensor (its shape, type, scale, its
+ * absence). Returning BISE_OK goes on with the next. */
+typedef struct bise_fault_sink {
+    bise_status (*fault)(void *ctx, const bise_error *what);
+    void *ctx;
+} bise_fault_sink;
+
+/* The same for checking a model: faults of tensors are told one by one instead
+ * of ending it (sink NULL: the first ends it, as above). With faults told the
+ * checkpoint is not fit to compute with. */
+BISE_NODISCARD bise_status bise_checkpoint_inspect(
+    bise_checkpoint *c, const char *path, const bise_progress *progress,
+    const bise_fault_sink *sink, bise_error *err);
 /* Release everything, the store included; a zeroed one is fine. */
 void bise_checkpoint_close(bise_checkpoint *c);
 /* Weight of a role, NULL when the model has none (tied head: NULL). */

@@ -11,6 +11,7 @@ tiny=$top_srcdir/examples/tiny-mistral3
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; tail -5 "$dir/err" 2>/dev/null; exit 1; }
+. "${top_srcdir:-.}/tests/cli/same.inc"
 ok() { "$bise" -q -f "$@" >"$dir/out" 2>"$dir/err" || fail "bise $*"; }
 
 python3 - "$top_srcdir/tests" "$dir" <<'PY' || fail make
@@ -55,9 +56,9 @@ print(json.load(open(sys.argv[1]))["loss"])' "$dir/out")
                 --steps 2 --lora-r 2 --max-len 64 --batch 2 --lr 1e-3 $how
         done
         for m in "$s" native; do
-            cmp "$dir/run-bf16/adapter_model.safetensors" \
-                "$dir/run-$m/adapter_model.safetensors" ||
-                fail "$s $how: another adapter from $m"
+            same_st "$dir/run-bf16/adapter_model.safetensors" \
+                "$dir/run-$m/adapter_model.safetensors" \
+                "$s $how: another adapter from $m"
         done
     done
     # the adapter merged into FP8 is the one merged into bf16
@@ -65,8 +66,8 @@ print(json.load(open(sys.argv[1]))["loss"])' "$dir/out")
         ok merge "$dir/$m" --adapter "$dir/run-$m" -o "$dir/out-$m" \
             --dtype bf16
     done
-    cmp "$dir/out-bf16/model.safetensors" "$dir/out-$s/model.safetensors" ||
-        fail "$s: merged"
+    same_st "$dir/out-bf16/model.safetensors" "$dir/out-$s/model.safetensors" \
+        "$s: merged"
     rm -rf "$dir"/run-* "$dir"/out-* "$dir/bf16" "$dir/native"
 done
 exit 0
