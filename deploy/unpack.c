@@ -20,6 +20,7 @@
 
 #define FREE_BYTES (UINT64_C(1) << 30) /* always allowed */
 #define RATIO 1000                     /* and this many times the archive */
+#define MANY_FILES 256
 #define SETTLE (UINT64_C(4) << 20)     /* bytes given to the disk at once */
 
 typedef struct writer {
@@ -164,8 +165,64 @@ static bise_status check_headers(const bise_archive *a, bise_error *err)
     return s;
 }
 
-/* Let the walk write all files below the partial folder, then have the
- * system put them on disk with one call instead of one for each file. */
+/* Files and folders that must be on disk before the folder gets its name. */
+typedef struct syncing {
+    const bise_archive *a;
+    const char *root;
+    bise_error *errs;        /* one for each member */
+} syncing;
+
+/* Put one file or folder on disk. */
+static void sync_task(void *ctx, size_t index, int worker)
+{
+    const syncing *y = ctx;
+    bise_error *err = &y->errs[index];
+    (void)worker;
+    bise_error_init(err);
+    char *path = bise_path_join(y->root, y->a->members[index].path);
+    const int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (!path)
+        err->status = bise_fail_nomem(err);
+    else if (fd >= 0 && fsync(fd) != 0)
+        err->status = bise_fail_errno(err, path, "cannot sync");
+    if (fd >= 0)
+        close(fd);
+    bise_free(path);
+}
+
+/* A model's files each by itself: syncfs would also wait for what other
+ * programs write to the same disk. What was written has been on its way since
+ * settle(), so that little is left to wait for. Thousands of small files are
+ * synced by one call for all, which is ten times as fast. */
+static bise_status sync_files(const bise_archive *a, const char *root,
+                              bise_pool *pool, bise_error *err)
+{
+#ifdef __linux__
+    if (a->n > MANY_FILES) {
+        const int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const bool bad = fd < 0 || syncfs(fd) != 0;
+        bise_status all = bad ? bise_fail_errno(err, root, "cannot sync")
+                              : BISE_OK;
+        if (fd >= 0)
+            close(fd);
+        return all;
+    }
+#endif
+    syncing y = { a, root, bise_alloc_array(a->n + 1, sizeof *y.errs) };
+    bise_status s = y.errs ? BISE_OK : bise_fail_nomem(err);
+    if (s == BISE_OK)
+        bise_pool_run(pool, a->n, sync_task, &y);
+    for (size_t i = 0; s == BISE_OK && i < a->n; i++)
+        if (y.errs[i].status != BISE_OK) {
+            *err = y.errs[i];
+            s = err->status;
+        }
+    bise_free(y.errs);
+    return s;
+}
+
+/* Let the walk write all files below the partial folder, then wait until they
+ * are on disk. */
 static bise_status unpack_into(const bise_archive *a, bise_outdir *d,
                                const bise_unpack_options *o,
                                bise_pack_result *result, bise_error *err)
@@ -182,14 +239,11 @@ static bise_status unpack_into(const bise_archive *a, bise_outdir *d,
         bise_json_free(w.files);
         return s;
     }
-#ifdef __linux__
-    const int fd = open(d->part_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        if (syncfs(fd) != 0)                    /* all files at once */
-            s = bise_fail_errno(err, d->part_path, "cannot sync");
-        close(fd);
+    s = sync_files(a, d->part_path, o->pool, err);
+    if (s != BISE_OK) {
+        bise_json_free(w.files);
+        return s;
     }
-#endif
     for (size_t i = 0; i < a->n; i++) {
         result->bytes += a->members[i].bytes;
         result->planes += a->members[i].planes;

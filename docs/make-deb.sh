@@ -2,7 +2,8 @@
 # make-deb.sh - Debian packages of a build: bise (program, man page,
 # completions) and libbise-dev (library, headers, bise.pc). Run by `make deb`
 # in the build folder; the packages appear there. Equal builds give equal
-# packages: times are those of SOURCE_DATE_EPOCH, or of NEWS.
+# packages: times are those of SOURCE_DATE_EPOCH, or of NEWS. Whoever publishes
+# them signs with DEBFULLNAME and DEBEMAIL, as for Debian's own tools.
 #   make-deb.sh SRCDIR VERSION
 set -eu
 srcdir=$1 version=$2
@@ -60,12 +61,11 @@ finish() {
 Package: $name
 Version: $version
 Architecture: $arch
-Maintainer: the bise authors <bise@localhost>
+Maintainer: ${DEBFULLNAME:-the bise authors} <${DEBEMAIL:-bise@localhost}>
 Installed-Size: $size
 Depends: $3
 Section: $4
 Priority: optional
-Homepage: https://bise.invalid/
 Description: $5
 $6
 END

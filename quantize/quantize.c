@@ -238,12 +238,12 @@ static bise_status retype(bise_plan *p, const bise_mixture_model *m,
 static void label(bise_plan *p, const bise_quantize_options *o)
 {
     bise_gguf_meta *m = &p->meta;
+    bise_gguf_set_str(m, "general.quantized_by", "bise " PACKAGE_VERSION);
     bise_gguf_set_u32(m, "general.quantization_version", 2);
     bise_gguf_to_end(m, "general.quantization_version");
     bise_gguf_set_u32(m, "general.file_type",
                       (uint32_t)o->mixture->file_type);
     bise_gguf_to_end(m, "general.file_type");
-    bise_gguf_set_str(m, "general.quantized_by", "bise " PACKAGE_VERSION);
     if (!o->imatrix)
         return;
     if (o->imatrix_path)

@@ -19,6 +19,7 @@
 #include "formats/safetensors.h"
 #include "pipeline/run.h"
 #include "tests/check_main.h"
+#include "tests/same_weights.h"
 
 #define GOLDEN BISE_SRCDIR "/tests/golden/"
 #define MOST 64
@@ -320,18 +321,12 @@ END_TEST
 
 START_TEST(float8_is_kept_on_request)
 {
-    bise_str a = { 0 }, b = { 0 };
     convert(GOLDEN "fp8", "kept", BISE_TO_SAME, BISE_DTYPE_NONE, true);
-    ck_ok(bise_file_read(&a, GOLDEN "fp8/model.safetensors", &err));
-    ck_ok(bise_file_read(&b, at("kept/model.safetensors"), &err));
-    ck_assert_uint_eq(a.len, b.len);
-    ck_assert_mem_eq(a.data, b.data, a.len);
+    same_tensors(GOLDEN "fp8/model.safetensors", at("kept/model.safetensors"));
     bise_json *config = NULL;
     ck_ok(bise_json_load(&config, at("kept/config.json"), &err));
     ck_assert_ptr_nonnull(bise_json_get(config, "quantization_config"));
     bise_json_free(config);
-    bise_str_fini(&a);
-    bise_str_fini(&b);
 }
 END_TEST
 
@@ -349,17 +344,6 @@ START_TEST(float8_goes_through_native_and_gguf)
 END_TEST
 
 /* Blocks of 2 x 2 scales over a 3 x 5 matrix of ones. */
-/* Two files with the same bytes. */
-static void same_file(const char *x, const char *y)
-{
-    bise_str a = { 0 }, b = { 0 };
-    ck_ok(bise_file_read(&a, x, &err));
-    ck_ok(bise_file_read(&b, y, &err));
-    ck_assert_uint_eq(a.len, b.len);
-    ck_assert_mem_eq(a.data, b.data, a.len);
-    bise_str_fini(&a);
-    bise_str_fini(&b);
-}
 
 START_TEST(float8_codes_go_through_native_unchanged)
 {
@@ -492,14 +476,9 @@ END_TEST
 
 START_TEST(a_wrapper_keeps_every_tensor)
 {
-    bise_str a = { 0 }, b = { 0 };
     convert(GOLDEN "multimodal", "same", BISE_TO_SAME, BISE_DTYPE_NONE, false);
-    ck_ok(bise_file_read(&a, GOLDEN "multimodal/model.safetensors", &err));
-    ck_ok(bise_file_read(&b, at("same/model.safetensors"), &err));
-    ck_assert_uint_eq(a.len, b.len);
-    ck_assert_mem_eq(a.data, b.data, a.len);
-    bise_str_fini(&a);
-    bise_str_fini(&b);
+    same_tensors(GOLDEN "multimodal/model.safetensors",
+                 at("same/model.safetensors"));
 }
 END_TEST
 
@@ -530,7 +509,7 @@ START_TEST(vision_goes_through_native_unchanged)
     silu_wrapper("silu");
     convert(at("silu"), "native", BISE_TO_NATIVE, BISE_DTYPE_NONE, false);
     convert(at("native"), "hf", BISE_TO_HF, BISE_DTYPE_NONE, false);
-    same_file(GOLDEN "multimodal/model.safetensors",
+    same_tensors(GOLDEN "multimodal/model.safetensors",
               at("hf/model.safetensors"));
     ck_ok(bise_json_load(&config, at("hf/config.json"), &err));
     ck_assert_str_eq(bise_json_string(bise_json_get(config, "model_type"),

@@ -10,7 +10,7 @@
 #include "formats/safetensors.h"
 #include "tests/check_main.h"
 
-static inline void same_weights(const char *one, const char *two)
+static inline void same_tensors(const char *one, const char *two)
 {
     bise_st a = { 0 }, b = { 0 };
     bise_error err;
