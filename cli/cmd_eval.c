@@ -189,6 +189,66 @@ static void set_num(bise_json *o, const char *key, double v)
     (void)bise_json_set(o, key, bise_json_new_real(v));
 }
 
+/* How the perplexities compare, as in llama-perplexity's report. */
+static void show_ratio(bise_context *ctx, const bise_score_result *r)
+{
+    bise_json *o = ctx->result;
+    const double ppl = exp(r->nll), base = exp(r->base_nll);
+    const double ln = r->nll - r->base_nll, error = r->ln_ratio_error;
+    set_num(o, "base_ppl", base);
+    set_num(o, "base_ppl_error", base * r->base_nll_error);
+    set_num(o, "ln_ppl_correlation", r->nll_correlation);
+    set_num(o, "ln_ppl_ratio", ln);
+    set_num(o, "ln_ppl_ratio_error", error);
+    set_num(o, "ppl_ratio", exp(ln));
+    set_num(o, "ppl_ratio_error", exp(ln) * error);
+    set_num(o, "ppl_diff", ppl - base);
+    set_num(o, "ppl_diff_error", r->ppl_diff_error);
+    bise_print(ctx, "base ppl  %.6f +- %.6f\n"
+               "corr      %.4f %% of ln ppl and ln base ppl, by token\n"
+               "ln ratio  %.6f +- %.6f of ppl to base ppl\n"
+               "ratio     %.6f +- %.6f\ndiff      %.6f +- %.6f\n",
+               base, base * r->base_nll_error, 100 * r->nll_correlation,
+               ln, error, exp(ln), exp(ln) * error, ppl - base,
+               r->ppl_diff_error);
+}
+
+/* Divergence and the change of the right token's probability, side by side;
+ * probabilities are percent in the text. */
+static void show_divergence(bise_context *ctx, const bise_score_result *r)
+{
+    static const char *const keys[BISE_Q_COUNT] = {
+        "min", "p0_1", "p1", "p5", "p10", "p25", "median", "p75", "p90",
+        "p95", "p99", "p999", "max" };
+    static const char *const labels[BISE_Q_COUNT] = {
+        "min", "0.1 %", "1 %", "5 %", "10 %", "25 %", "median", "75 %",
+        "90 %", "95 %", "99 %", "99.9 %", "max" };
+    bise_json *kld = bise_json_new_object(), *dp = bise_json_new_object();
+    set_num(kld, "mean", r->kld_mean);
+    set_num(kld, "error", r->kld_error);
+    set_num(ctx->result, "dp_error", r->dp_error);
+    set_num(ctx->result, "dp_rms_error", r->dp_rms_error);
+    bise_print(ctx, "same top  %.4f %% +- %.4f\n%-10s%13s%25s\n"
+               "%-10s%13.6g +- %-9.2g%12.4f +- %.4f\n"
+               "%-10s%38.4f +- %.4f\n", 100 * r->same_top,
+               100 * r->same_top_error, "", "kld", "dp %", "mean",
+               r->kld_mean, r->kld_error, 100 * r->dp_mean,
+               100 * r->dp_error, "rms", 100 * r->dp_rms,
+               100 * r->dp_rms_error);
+    for (int i = BISE_Q_COUNT - 1; i >= 0; i--) {
+        set_num(kld, keys[i], r->kld_q[i]);
+        set_num(dp, keys[i], r->dp_q[i]);
+        bise_print(ctx, "%-10s%13.6g%25.4f\n", labels[i], r->kld_q[i],
+                   100 * r->dp_q[i]);
+    }
+    bise_result_set(ctx, "kld", kld);
+    set_num(ctx->result, "same_top", r->same_top);
+    set_num(ctx->result, "same_top_error", r->same_top_error);
+    set_num(ctx->result, "dp_mean", r->dp_mean);
+    set_num(ctx->result, "dp_rms", r->dp_rms);
+    bise_result_set(ctx, "dp", dp);
+}
+
 /* The result for people and for --json; divergence only with a base. */
 static void show(bise_context *ctx, const bise_score_result *r, bool base)
 {
@@ -200,28 +260,8 @@ static void show(bise_context *ctx, const bise_score_result *r, bool base)
                exp(r->nll));
     if (!base)
         return;
-    /* The quantities of llama-perplexity's report. */
-    bise_json *kld = bise_json_new_object();
-    set_num(kld, "mean", r->kld_mean);
-    set_num(kld, "error", r->kld_error);
-    set_num(kld, "median", r->kld_median);
-    set_num(kld, "p99", r->kld_p99);
-    set_num(kld, "p999", r->kld_p999);
-    set_num(kld, "max", r->kld_max);
-    set_num(ctx->result, "base_ppl", exp(r->base_nll));
-    bise_result_set(ctx, "kld", kld);
-    set_num(ctx->result, "same_top", r->same_top);
-    set_num(ctx->result, "dp_mean", r->dp_mean);
-    set_num(ctx->result, "dp_rms", r->dp_rms);
-    bise_print(ctx, "base ppl  %.6f  ln(ppl/base ppl) %.6f\n"
-               "kld       mean %.6g +- %.2g  median %.6g  99%% %.6g  "
-               "99.9%% %.6g  max %.6g\n"
-               "same top  %.4f %% +- %.4f\n"
-               "dp        mean %.4f %%  rms %.4f %%\n",
-               exp(r->base_nll), r->nll - r->base_nll, r->kld_mean,
-               r->kld_error, r->kld_median, r->kld_p99, r->kld_p999,
-               r->kld_max, 100 * r->same_top, 100 * r->same_top_error,
-               100 * r->dp_mean, 100 * r->dp_rms);
+    show_ratio(ctx, r);
+    show_divergence(ctx, r);
 }
 
 /* One size of the plan, as a line and as a key. */
@@ -319,7 +359,11 @@ const bise_command bise_cmd_eval = {
                "llama-perplexity does. JSONL rows are scored on their trained "
                "tokens. llama.cpp rounds the inputs of quantized weights to "
                "8 bits, so its divergences hold that loss too: compare them "
-               "with --activations q8.",
+               "with --activations q8. With --base the report has the figures "
+               "of llama-perplexity: ratio and difference of the perplexities "
+               "with errors that take the models' covariance into account, "
+               "and quantiles of kld and of dp, the change of the right "
+               "token's probability.",
     .options = options,
     .min_args = 1,
     .max_args = 1,

@@ -29,9 +29,10 @@ struct bise_score {
     int32_t row[ROWS], target[ROWS];
     row_score out[ROWS];
     uint64_t n, windows, same;
-    double nll, nll2, base_nll, kld, kld2, dp, dp2;
-    float *klds;            /* [n] */
-    size_t kld_cap;
+    double nll, nll2, base_nll, base_nll2, nll_base; /* nll_base: products */
+    double kld, kld2, dp, dp2, dp4;
+    float *klds, *dps;      /* [n] */
+    size_t kld_cap, dp_cap;
     int32_t *ids, *targets; /* a window */
     size_t ids_cap, targets_cap;
 };
@@ -68,6 +69,7 @@ void bise_score_free(bise_score *s)
     bise_free(s->z);
     bise_free(s->zb);
     bise_free(s->klds);
+    bise_free(s->dps);
     bise_free(s->ids);
     bise_free(s->targets);
     bise_free(s);
@@ -126,28 +128,40 @@ static void score_row(void *ctx, size_t i, int worker)
         score_against(s, s->z + at, s->zb + at, lse, y, &s->out[i]);
 }
 
+/* Room for n more values of what the quantiles are of. */
+static bise_status grow_values(bise_score *s, int32_t n, bise_error *err)
+{
+    const size_t need = (size_t)s->n + (size_t)n;
+    void *a = s->klds, *b = s->dps;
+    const int grown = bise_grow(&a, &s->kld_cap, need, sizeof *s->klds) |
+                      bise_grow(&b, &s->dp_cap, need, sizeof *s->dps);
+    s->klds = a;
+    s->dps = b;
+    return grown < 0 ? bise_fail_nomem(err) : BISE_OK;
+}
+
 /* Add rows [0, n) in order. */
 static bise_status add_rows(bise_score *s, int32_t n, bise_error *err)
 {
-    if (s->base) {
-        void *p = s->klds;
-        if (bise_grow(&p, &s->kld_cap, (size_t)s->n + (size_t)n,
-                      sizeof *s->klds) < 0)
-            return bise_fail_nomem(err);
-        s->klds = p;
-    }
+    if (s->base && grow_values(s, n, err) != BISE_OK)
+        return BISE_ENOMEM;
     for (int32_t i = 0; i < n; i++) {
         const row_score *r = &s->out[i];
         s->nll += r->nll;
         s->nll2 += r->nll * r->nll;
         s->base_nll += r->base_nll;
+        s->base_nll2 += r->base_nll * r->base_nll;
+        s->nll_base += r->nll * r->base_nll;
         s->kld += r->kld;
         s->kld2 += r->kld * r->kld;
         s->dp += r->dp;
         s->dp2 += r->dp * r->dp;
+        s->dp4 += r->dp * r->dp * r->dp * r->dp;
         s->same += r->same_top;
-        if (s->base)
+        if (s->base) {
             s->klds[s->n] = (float)r->kld;
+            s->dps[s->n] = (float)r->dp;
+        }
         s->n++;
     }
     return BISE_OK;
@@ -316,14 +330,54 @@ static double quantile(const float *v, uint64_t n, double q)
                        (double)v[i];
 }
 
+const double bise_score_quantiles[BISE_Q_COUNT] = {
+    0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1,
+};
+
+/* Sort n values and take all quantiles of them. */
+static void quantiles(double q[BISE_Q_COUNT], float *v, uint64_t n)
+{
+    qsort(v, (size_t)n, sizeof *v, ascending);
+    for (int i = 0; i < BISE_Q_COUNT; i++)
+        q[i] = quantile(v, n, bise_score_quantiles[i]);
+}
+
+/* Covariance of two means from the sums of x, y and their products. */
+static double mean_cov(double x, double y, double products, double n)
+{
+    return n > 1 ? (products / n - x / n * (y / n)) / (n - 1) : 0;
+}
+
+/* Root of what is not negative but for rounding. */
+static double root(double v)
+{
+    return v > 0 ? sqrt(v) : 0;
+}
+
 /* Standard error of a mean from sums of values and squares. */
 static double mean_error(double sum, double squares, double n)
 {
-    const double mean = sum / n, var = squares / n - mean * mean;
-    return n > 1 && var > 0 ? sqrt(var / (n - 1)) : 0;
+    return root(mean_cov(sum, sum, squares, n));
 }
 
-/* Means and quantiles. Sorting the divergences does not disturb later
+/* Both models saw the same tokens, so the error of what lies between their
+ * perplexities is far smaller than that of either. */
+static void compare_nll(const bise_score *s, bise_score_result *r)
+{
+    const double n = (double)s->n;
+    const double a = mean_cov(s->nll, s->nll, s->nll2, n);
+    const double b = mean_cov(s->base_nll, s->base_nll, s->base_nll2, n);
+    const double ab = mean_cov(s->nll, s->base_nll, s->nll_base, n);
+    r->base_nll = s->base_nll / n;
+    r->base_nll_error = root(b);
+    r->nll_correlation = a > 0 && b > 0 ? ab / (sqrt(a) * sqrt(b)) : 0;
+    r->ln_ratio_error = root(a + b - 2 * ab);
+    /* Errors of exp(nll) to first order. */
+    const double p = exp(r->nll), pb = exp(r->base_nll);
+    r->ppl_diff_error = root(p * p * a + pb * pb * b - 2 * p * pb * ab);
+}
+
+/* Means and quantiles. Sorting the values does not disturb later
  * additions. */
 void bise_score_get(bise_score *s, bise_score_result *r)
 {
@@ -335,16 +389,17 @@ void bise_score_get(bise_score *s, bise_score_result *r)
     r->nll_error = mean_error(s->nll, s->nll2, n);
     if (!s->base)
         return;
-    qsort(s->klds, (size_t)s->n, sizeof *s->klds, ascending);
-    r->base_nll = s->base_nll / n;
+    compare_nll(s, r);
     r->kld_mean = s->kld / n;
     r->kld_error = mean_error(s->kld, s->kld2, n);
-    r->kld_median = quantile(s->klds, s->n, 0.5);
-    r->kld_p99 = quantile(s->klds, s->n, 0.99);
-    r->kld_p999 = quantile(s->klds, s->n, 0.999);
-    r->kld_max = (double)s->klds[s->n - 1];
+    quantiles(r->kld_q, s->klds, s->n);
     r->same_top = (double)s->same / n;
-    r->same_top_error = sqrt(r->same_top * (1 - r->same_top) / n);
+    r->same_top_error = n > 1 ?
+        sqrt(r->same_top * (1 - r->same_top) / (n - 1)) : 0;
     r->dp_mean = s->dp / n;
+    r->dp_error = mean_error(s->dp, s->dp2, n);
     r->dp_rms = sqrt(s->dp2 / n);
+    r->dp_rms_error = r->dp_rms > 0 ?
+        mean_error(s->dp2, s->dp4, n) / (2 * r->dp_rms) : 0;
+    quantiles(r->dp_q, s->dps, s->n);
 }

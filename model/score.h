@@ -33,14 +33,26 @@ typedef struct bise_window_options {
     const bise_progress *progress;
 } bise_window_options;
 
-/* Means over the scored tokens; kld and what follows only with a base. */
+/* Quantiles in the result, ascending: minimum, 0.1, 1, 5, 10, 25, 50, 75, 90,
+ * 95, 99, 99.9 %, maximum. */
+enum { BISE_Q_MIN, BISE_Q_MEDIAN = 6, BISE_Q_P99 = 10, BISE_Q_MAX = 12,
+       BISE_Q_COUNT };
+extern const double bise_score_quantiles[BISE_Q_COUNT]; /* in [0, 1] */
+
+/* Means over the scored tokens; base_nll and what follows only with a base.
+ * Errors are standard errors as llama-perplexity (llama.cpp,
+ * tools/perplexity) estimates them, from a variance over n (n - 1). */
 typedef struct bise_score_result {
     uint64_t tokens, windows;
     double nll, nll_error;          /* mean, its standard error */
-    double base_nll;
-    double kld_mean, kld_error, kld_median, kld_p99, kld_p999, kld_max;
+    double base_nll, base_nll_error;
+    double nll_correlation; /* of both nlls by token; 0 if one is constant */
+    double ln_ratio_error;  /* of nll - base_nll, with their covariance */
+    double ppl_diff_error;  /* of exp(nll) - exp(base_nll), likewise */
+    double kld_mean, kld_error, kld_q[BISE_Q_COUNT];
     double same_top, same_top_error; /* share of equal argmax */
-    double dp_mean, dp_rms;         /* p(model) - p(base) of the right token */
+    /* p(model) - p(base) of the right token */
+    double dp_mean, dp_error, dp_rms, dp_rms_error, dp_q[BISE_Q_COUNT];
 } bise_score_result;
 
 /* base may be NULL. Graphs are borrowed and must take the batches' lengths;

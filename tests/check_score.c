@@ -169,11 +169,129 @@ START_TEST(divergence_is_the_formula)
     }
     const bise_score_result r = score(g2, o, N);
     ck_assert_double_eq_tol(r.kld_mean, kld / N, 1e-5);
-    ck_assert_double_eq_tol(r.kld_max, most, 1e-5);
+    ck_assert_double_eq_tol(r.kld_q[BISE_Q_MAX], most, 1e-5);
     ck_assert_double_eq_tol(r.base_nll, base_nll / N, 1e-5);
     ck_assert_double_eq_tol(r.dp_mean, dp / N, 1e-6);
     ck_assert_double_eq_tol(r.same_top, (double)same / N, 1e-9);
-    ck_assert(r.kld_median <= r.kld_p99 && r.kld_p99 <= r.kld_max);
+    for (int i = 1; i < BISE_Q_COUNT; i++)
+        ck_assert(r.kld_q[i - 1] <= r.kld_q[i]);
+    close_models();
+}
+END_TEST
+
+/* Value by value over the N ids in one window from BOS. */
+typedef struct by_token {
+    double q[N], p[N], kld[N], dp[N]; /* q, p: negative log-likelihoods */
+    int same;
+} by_token;
+
+static void score_by_token(by_token *b)
+{
+    *b = (by_token){ 0 };
+    for (int i = 0; i < N; i++) {
+        double p[160];
+        int top_p = 0, top_q = 0;
+        memcpy(p, log_probs(g2, 1, ids, i), sizeof p);
+        const double *q = log_probs(g1, 1, ids, i);
+        for (int v = 0; v < 160; v++) {
+            b->kld[i] += exp(p[v]) * (p[v] - q[v]);
+            top_p = p[v] > p[top_p] ? v : top_p;
+            top_q = q[v] > q[top_q] ? v : top_q;
+        }
+        b->q[i] = -q[ids[i]];
+        b->p[i] = -p[ids[i]];
+        b->dp[i] = exp(q[ids[i]]) - exp(p[ids[i]]);
+        b->same += top_p == top_q;
+    }
+}
+
+static double mean_of(const double *x)
+{
+    double sum = 0;
+    for (int i = 0; i < N; i++)
+        sum += x[i];
+    return sum / N;
+}
+
+/* Covariance of the means of x and y: deviations, not sums of products. */
+static double cov_of(const double *x, const double *y)
+{
+    const double mx = mean_of(x), my = mean_of(y);
+    double sum = 0;
+    for (int i = 0; i < N; i++)
+        sum += (x[i] - mx) * (y[i] - my);
+    return sum / N / (N - 1);
+}
+
+/* The share f of the way through the values in ascending order: the value
+ * that has exactly k smaller ones (or equal ones before it) stands at k. */
+static double quantile_of(const double *x, double f)
+{
+    double at[N] = { 0 };
+    for (int i = 0; i < N; i++) {
+        int k = 0;
+        for (int j = 0; j < N; j++)
+            k += x[j] < x[i] || (j < i && !(x[i] < x[j]));
+        at[k] = x[i];
+    }
+    const double place = f * (N - 1);
+    const int low = (int)floor(place), high = (int)ceil(place);
+    return at[low] + (place - low) * (at[high] - at[low]);
+}
+
+START_TEST(ratio_of_perplexities_has_an_error_with_covariance)
+{
+    static by_token b;
+    double diff[N], shift[N];
+    open_models();
+    score_by_token(&b);
+    const bise_window_options o = { .ctx = 64, .bos = 1 };
+    const bise_score_result r = score(g2, o, N);
+    const double ppl = exp(mean_of(b.q)), base = exp(mean_of(b.p));
+    for (int i = 0; i < N; i++) {
+        diff[i] = b.q[i] - b.p[i];
+        shift[i] = ppl * b.q[i] - base * b.p[i];
+    }
+    /* var(x - y) is what var x + var y - 2 cov is */
+    ck_assert_double_eq_tol(r.ln_ratio_error, sqrt(cov_of(diff, diff)), 1e-5);
+    ck_assert_double_eq_tol(r.ppl_diff_error / sqrt(cov_of(shift, shift)), 1,
+                            1e-4);
+    ck_assert_double_eq_tol(r.nll_error, sqrt(cov_of(b.q, b.q)), 1e-5);
+    ck_assert_double_eq_tol(r.base_nll_error, sqrt(cov_of(b.p, b.p)), 1e-5);
+    ck_assert_double_eq_tol(r.nll_correlation, cov_of(b.q, b.p) /
+                            sqrt(cov_of(b.q, b.q) * cov_of(b.p, b.p)), 1e-5);
+    ck_assert(fabs(r.nll_correlation) < 0.999 && r.ln_ratio_error > 0);
+    close_models();
+}
+END_TEST
+
+START_TEST(quantiles_are_between_ordered_values)
+{
+    static const double shares[] = { 0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5,
+                                     0.75, 0.9, 0.95, 0.99, 0.999, 1 };
+    static by_token b;
+    double squares[N];
+    open_models();
+    score_by_token(&b);
+    const bise_window_options o = { .ctx = 64, .bos = 1 };
+    const bise_score_result r = score(g2, o, N);
+    for (int i = 0; i < BISE_Q_COUNT; i++) {
+        ck_assert_double_eq(bise_score_quantiles[i], shares[i]);
+        ck_assert_double_eq_tol(r.kld_q[i], quantile_of(b.kld, shares[i]),
+                                1e-5);
+        ck_assert_double_eq_tol(r.dp_q[i], quantile_of(b.dp, shares[i]),
+                                1e-6);
+    }
+    for (int i = 0; i < N; i++)
+        squares[i] = b.dp[i] * b.dp[i];
+    const double rms = sqrt(mean_of(squares)), same = (double)b.same / N;
+    ck_assert_double_eq_tol(r.kld_error, sqrt(cov_of(b.kld, b.kld)), 1e-5);
+    ck_assert_double_eq_tol(r.dp_error, sqrt(cov_of(b.dp, b.dp)), 1e-6);
+    ck_assert_double_eq_tol(r.dp_rms, rms, 1e-6);
+    ck_assert_double_eq_tol(r.dp_rms_error, sqrt(cov_of(squares, squares)) /
+                            (2 * rms), 1e-6);
+    ck_assert_double_eq_tol(r.same_top_error,
+                            sqrt(same * (1 - same) / (N - 1)), 1e-12);
     close_models();
 }
 END_TEST
@@ -183,9 +301,15 @@ START_TEST(a_model_does_not_differ_from_itself)
     open_models();
     const bise_window_options o = { .ctx = 32, .bos = 1 };
     const bise_score_result r = score(g1, o, N);
-    ck_assert_double_eq_tol(r.kld_max, 0, 1e-9);
+    ck_assert_double_eq_tol(r.kld_q[BISE_Q_MAX], 0, 1e-9);
     ck_assert_double_eq(r.same_top, 1);
     ck_assert_double_eq(r.nll, r.base_nll);
+    ck_assert_double_eq_tol(r.nll_correlation, 1, 1e-12);
+    ck_assert_double_eq(r.ln_ratio_error, 0);
+    ck_assert_double_eq_tol(r.ppl_diff_error, 0, 1e-9);
+    ck_assert_double_eq(r.dp_q[BISE_Q_MIN], 0);
+    ck_assert_double_eq(r.dp_q[BISE_Q_MAX], 0);
+    ck_assert(r.dp_rms == 0 && r.dp_rms_error == 0);
     close_models();
 }
 END_TEST
@@ -212,7 +336,8 @@ START_TEST(texts_add_up)
                             1e-9);
     ck_assert_double_eq_tol(both.kld_mean * (na + nb),
                             a.kld_mean * na + b.kld_mean * nb, 1e-9);
-    ck_assert(both.kld_max == fmax(a.kld_max, b.kld_max));
+    ck_assert(both.kld_q[BISE_Q_MAX] ==
+              fmax(a.kld_q[BISE_Q_MAX], b.kld_q[BISE_Q_MAX]));
     ck_assert(both.nll_error > 0 && both.nll_error < both.nll);
     close_models();
 }
@@ -259,7 +384,10 @@ START_TEST(threads_do_not_change_a_score)
         ck_ok(bise_score_text(s, ids, N, &o, &err));
         bise_score_get(s, &r);
         ck_assert(r.nll == one.nll && r.kld_mean == one.kld_mean);
-        ck_assert(r.kld_p99 == one.kld_p99 && r.dp_rms == one.dp_rms);
+        ck_assert(memcmp(r.kld_q, one.kld_q, sizeof r.kld_q) == 0);
+        ck_assert(memcmp(r.dp_q, one.dp_q, sizeof r.dp_q) == 0);
+        ck_assert(r.ln_ratio_error == one.ln_ratio_error);
+        ck_assert(r.dp_rms == one.dp_rms);
         bise_score_free(s);
         bise_pool_free(pool);
     }
@@ -306,6 +434,8 @@ static Suite *suite(void)
     tcase_add_test(t, halves_score_the_second_half_after_bos);
     tcase_add_test(t, stride_gives_every_id_context);
     tcase_add_test(t, divergence_is_the_formula);
+    tcase_add_test(t, ratio_of_perplexities_has_an_error_with_covariance);
+    tcase_add_test(t, quantiles_are_between_ordered_values);
     tcase_add_test(t, a_model_does_not_differ_from_itself);
     tcase_add_test(t, texts_add_up);
     tcase_add_test(t, batches_score_their_targets_only);

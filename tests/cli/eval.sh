@@ -55,6 +55,28 @@ echo "$text" | grep -q '^peak  *[0-9]' || fail "plan as text: $text"
 out=$(run --data "$model/valid.txt" --chunks 1 --base "$model")
 near "$(echo "$out" | key mean)" 0 1e-9 || fail "kld: $out"
 test "$(echo "$out" | key same_top)" = 1.0 || fail "same top: $out"
+near "$(echo "$out" | key ppl_ratio)" 1 1e-9 || fail "ratio: $out"
+near "$(echo "$out" | key ln_ppl_correlation)" 1 1e-9 || fail "corr: $out"
+
+# All of llama-perplexity's report is there, as keys and as lines.
+for key in base_ppl base_ppl_error ln_ppl_correlation ln_ppl_ratio \
+    ln_ppl_ratio_error ppl_ratio ppl_ratio_error ppl_diff ppl_diff_error \
+    same_top same_top_error dp_mean dp_error dp_rms dp_rms_error; do
+    test -n "$(echo "$out" | key $key)" || fail "no $key: $out"
+done
+for key in min p0_1 p1 p5 p10 p25 median p75 p90 p95 p99 p999 max; do
+    for of in kld dp; do
+        echo "$out" | grep -q "\"$of\":{[^}]*\"$key\":" ||
+            fail "no $key of $of: $out"
+    done
+done
+text=$("$bise" eval "$model" --data "$model/valid.txt" --chunks 1 --quiet \
+    --base "$model") || fail "text: $text"
+for line in 'base ppl' corr 'ln ratio' ratio diff 'same top' mean rms max \
+    '99\.9 %' '99 %' '95 %' '90 %' median '10 %' '5 %' '1 %' min; do
+    echo "$text" | grep -q "^$line  *-*[0-9]" || fail "no $line: $text"
+done
+echo "$text" | awk 'length > 80 { exit 1 }' || fail "too wide: $text"
 
 # A row is scored as the same text is: a window from BOS (and EOS after it).
 text="The old man went to the sea and did not come back for many years."
