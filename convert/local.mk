@@ -44,7 +44,7 @@ EXTRA_DIST += tests/cli/convert.sh tests/cli/lineage.sh \
   tests/cli/merge.sh tests/cli/engine.sh \
   tests/cli/wrapper.sh tests/judge_outputs.py tests/judge_wrapper.py \
   tests/cli/families.sh tests/judge_families.py tests/exact_engine.py \
-  tests/make_latent.py tests/cli/across.sh tests/judge_across.py \
+  tests/make_latent.py tests/cli/across.sh tests/judge_across.py tests/st_bytes.py \
   tests/cli/adapters8.sh tests/judge_adapters.py
 check_PROGRAMS += tests/logits_tool
 tests_logits_tool_SOURCES = tests/logits_tool.c

@@ -245,6 +245,12 @@ static void advise(const void *data, uint64_t n, int advice, bool grow)
         madvise((void *)a, b - a, advice);
 }
 
+void bise_map_random(const bise_map *m, bool random)
+{
+    if (m->data)
+        advise(m->data, m->size, random ? MADV_RANDOM : MADV_NORMAL, true);
+}
+
 void bise_map_ahead(const void *data, uint64_t n)
 {
     advise(data, n, MADV_WILLNEED, true);

@@ -211,6 +211,7 @@ bise_status bise_archive_walk(const bise_archive *a, const bise_walk_sink *sink,
         total += a->members[i].bytes;
     bise_error_init(&w.sink_error);
     bise_error_init(&w.damage);
+    bise_map_random(&a->map, false);
     bise_status s = alloc_walk(&w, workers, err);
     while (s == BISE_OK) {
         const bool more = next_batch(&w, &member, &k);

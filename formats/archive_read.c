@@ -117,6 +117,10 @@ static bise_status get_bytes(const bise_archive *a, uint64_t pos, uint64_t n,
                          "stream");
     size_t i = frame_at(a, pos);
     const uint8_t *start = a->map.data + a->frames[i].at;
+    if (n) {
+        const bise_frame *end = &a->frames[frame_at(a, pos + n - 1)];
+        bise_map_ahead(start, end->at + end->packed - a->frames[i].at);
+    }
     for (; n; i++) {
         const bise_frame *f = &a->frames[i];
         const uint64_t skip = pos - f->pos;
@@ -349,6 +353,7 @@ bise_status bise_archive_open(bise_archive *a, const char *path,
 {
     memset(a, 0, sizeof *a);
     bise_status s = bise_map_open(&a->map, path, err);
+    bise_map_random(&a->map, true);
     bise_unpacker *u = s == BISE_OK ? bise_unpacker_new() : NULL;
     if (s == BISE_OK && !u)
         s = bise_fail_nomem(err);

@@ -18,6 +18,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from st_bytes import tensor_bytes
+
 BISE, SRC, WORK = sys.argv[1:4]
 GOLDEN = os.path.join(SRC, "tests/golden")
 failures = 0
@@ -48,11 +50,6 @@ def claim(ok, what):
 
 def path(*name):
     return os.path.join(WORK, *name)
-
-
-def read(*name):
-    with open(path(*name), "rb") as f:
-        return f.read()
 
 
 def config(folder, name="config.json"):
@@ -122,17 +119,17 @@ def check_vision():
     wq = native["vision_encoder.transformer.layers.0.attention.wq.weight"]
     claim(torch.equal(wq, q.view(2, 2, 8, 32).transpose(1, 2).reshape(32, 32)), "vision: rows of q are interleaved")
     bise("convert", path("vnat"), "-o", path("vback"), "--to", "hf")
-    claim(read("vback", "model.safetensors") == read("vision", "model.safetensors"),
+    claim(tensor_bytes(path("vback", "model.safetensors")) == tensor_bytes(path("vision", "model.safetensors")),
           "vision: HF -> native -> HF is equal byte for byte")
     got = see(path("vback"))
     claim(np.abs(got - want).max() <= 1e-5, "vision: logits with an image within %.2g" % np.abs(got - want).max())
     bise("convert", path("vback"), "-o", path("vnat2"), "--to", "native")
-    claim(read("vnat2", "consolidated.safetensors") == read("vnat", "consolidated.safetensors"),
+    claim(tensor_bytes(path("vnat2", "consolidated.safetensors")) == tensor_bytes(path("vnat", "consolidated.safetensors")),
           "vision: native -> HF -> native is equal byte for byte")
     claim(config(path("vnat2"), "params.json") == params, "vision: and so is params.json")
     # the newer names give the same native file
     bise("convert", variant(hf, "vnew", tensors=newer), "-o", path("vnat3"), "--to", "native")
-    claim(read("vnat3", "consolidated.safetensors") == read("vnat", "consolidated.safetensors"),
+    claim(tensor_bytes(path("vnat3", "consolidated.safetensors")) == tensor_bytes(path("vnat", "consolidated.safetensors")),
           "vision: both prefix schemes give one native file")
     # the vision file is the same from either layout
     for name in "vision", "vnat":
@@ -204,7 +201,7 @@ def float8_trip(name, hf, ends, loads=True):
     claim(len(codes) == sum(v.dtype == torch.float8_e4m3fn for v in given.values()) and all(
         k.replace(".weight", e) in native for k in codes for e in ends), "%s: native names end in %s" % (name, " ".join(ends)))
     bise("convert", path(name + "-n"), "-o", path(name + "-n2"), "--dtype", "keep")
-    claim(read(name + "-n2", "consolidated.safetensors") == read(name + "-n", "consolidated.safetensors"),
+    claim(tensor_bytes(path(name + "-n2", "consolidated.safetensors")) == tensor_bytes(path(name + "-n", "consolidated.safetensors")),
           "%s: native -> native keeps every byte" % name)
     bise("convert", path(name + "-n"), "-o", path(name + "-x"), "--to", "hf")
     bise("convert", hf, "-o", path(name + "-y"))
@@ -311,9 +308,9 @@ def check_wrapper8():
     make_real.make(path("w8"), c)
     bise("convert", path("w8"), "-o", path("w8-n"), "--to", "native", "--dtype", "keep")
     bise("convert", path("w8-n"), "-o", path("w8-b"), "--to", "hf", "--dtype", "keep")
-    claim(read("w8-b", "model.safetensors") == read("w8", "model.safetensors"), "wrapper in float8: HF -> native -> HF")
+    claim(tensor_bytes(path("w8-b", "model.safetensors")) == tensor_bytes(path("w8", "model.safetensors")), "wrapper in float8: HF -> native -> HF")
     bise("convert", path("w8"), "-o", path("w8-s"), "--dtype", "keep")
-    claim(read("w8-s", "model.safetensors") == read("w8", "model.safetensors"), "wrapper in float8: wrapper -> wrapper")
+    claim(tensor_bytes(path("w8-s", "model.safetensors")) == tensor_bytes(path("w8", "model.safetensors")), "wrapper in float8: wrapper -> wrapper")
     claim(config(path("w8-s")) == config(path("w8")), "wrapper in float8: its configuration stays")
 
     def text(folder):
