@@ -20,6 +20,7 @@ ROWS = {
     "bf16-512": (["--compute", "bf16", "--checkpointing", "off"], {}, 512, 4, 2, 1.3, 1.4, 3.0),
     "bf16-2048": (["--compute", "bf16", "--checkpointing", "auto", "--memory", "4.3G"], {"checkpointing": True}, 2048, 2, 1, 2.0, 2.0, 4.3),
     "gsm8k": (["--compute", "bf16"], {}, 0, 4, 1, 2.7, 3.0, 3.6),
+    "gsm8k-int8": (["--compute", "int8"], {}, 0, 4, 1, 2.7, 3.0, 3.6),
     "f32-512": (["--compute", "f32", "--checkpointing", "off"], {"dtype": "float32"}, 512, 2, 2, 1.3, 1.3, None),
     "nf4-512": (["--compute", "bf16", "--checkpointing", "auto", "--quantize-base", "nf4", "--memory", "1.5G"], {"nf4": True}, 512, 3, 2,
                 1.4, 1.6, 1.5),
