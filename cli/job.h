@@ -59,8 +59,8 @@ BISE_NODISCARD bise_status bise_job_record(bise_job *j,
 /* Run the job's plan into -o, or print it under --plan (tensors: with one row
  * for each tensor). Sets outputs, tensors, bytes_in, bytes_out; of a plan that
  * rounds to F16 also flushed, overflowed and f16 (each tensor that lost some).
- * measure asks for rmse and for what adapters changed; *result is the caller's to release,
- * empty when only planned. */
+ * measure asks for rmse and for what adapters changed; *result is the caller's
+ * to release, empty when only planned. */
 BISE_NODISCARD bise_status bise_job_run(bise_job *j, bise_context *ctx,
                                         const char *stage, bool measure,
                                         bise_run_result *result,

@@ -157,7 +157,8 @@ bise_status bise_convert_plan_gguf(bise_plan *p, bise_checkpoint *c,
     if (s == BISE_OK && !old)
         s = bise_convert_gguf_meta(&p->meta, &view, o, file_type(p, o->dtype),
                                    err);
-    for (size_t i = 0; s == BISE_OK && old && i < old->n; i++)         /* keys of the input */
+    /* keys of the input */
+    for (size_t i = 0; s == BISE_OK && old && i < old->n; i++)
         if (!bise_starts_with(old->kv[i].key, "split."))
             bise_gguf_copy(&p->meta, &old->kv[i]);
     if (old && o->dtype != BISE_DTYPE_NONE)

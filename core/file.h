@@ -47,7 +47,7 @@ BISE_NODISCARD bise_status bise_map_open(bise_map *m, const char *path,
                                          bise_error *err);
 void bise_map_close(bise_map *m);
 /* With random nothing is read ahead of what is touched or asked for with
- * bise_map_ahead; without, as the kernel likes, which suits reading in order. */
+ * bise_map_ahead; without, as the kernel likes: that suits reading in order. */
 void bise_map_random(const bise_map *m, bool random);
 /* Tell the kernel that [data, data+n) will be read soon. */
 void bise_map_ahead(const void *data, uint64_t n);

@@ -220,6 +220,7 @@ bise_status bise_finetune_plan_time(bise_finetune *f, bise_error *err)
 }
 
 enum { TRIAL = 512, TRIALS = 8 };
+#define TRIAL_SECONDS 0.1 /* no new trial after this long */
 
 /* One product of the size of a layer's, for the speed of this machine. */
 typedef struct trial {
@@ -227,7 +228,7 @@ typedef struct trial {
     bise_panel8_ops ops8;
     float *x, *w, *y;       /* [TRIAL, TRIAL]; y one for each worker */
     uint16_t *x16, *w16;    /* bf16 */
-    float *scales;          /* of 8-bit rows, [TRIAL] ones */
+    float *scales;          /* of 8-bit rows, [TRIAL] */
     uint8_t *scratch;
     size_t scratch_bytes;
     bise_compute compute;
@@ -287,14 +288,15 @@ double bise_finetune_speed(bise_pool *pool, bise_compute compute)
     t.scratch = bise_alloc_aligned(t.scratch_bytes * threads);
     t.x16 = (uint16_t *)(void *)t.x;
     t.w16 = (uint16_t *)(void *)t.w;
-    double best = 1e9;
-    for (int i = 0; i < TRIALS && t.x && t.w && t.y && t.scales && t.scratch;
-         i++) {
+    double best = 1e9, spent = 0;
+    const bool room = t.x && t.w && t.y && t.scales && t.scratch;
+    for (int i = 0; room && i < TRIALS && spent < TRIAL_SECONDS; i++) {
         const uint64_t start = bise_clock_ns();
         bise_pool_run(pool, threads, trial_task, &t);
         const double s = (double)(bise_clock_ns() - start) * 1e-9;
         const double rate = 2.0 * TRIAL * TRIAL * TRIAL * (double)threads / s;
         best = rate > best ? rate : best;
+        spent += s;
     }
     bise_free_aligned(t.x);
     bise_free_aligned(t.w);

@@ -18,7 +18,8 @@
 #define ROW_BLOCK (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
 
 /* Scratch of a worker: packed panels of a group, and a decoded tile of at most
- * DEPTH x GROUP weights, or half as deep and twice as wide, wide enough for whole blocks on both sides. */
+ * DEPTH x GROUP weights, or half as deep and twice as wide (in float32 half as
+ * deep in either form), wide enough for whole blocks on both sides. */
 typedef struct scratch {
     float line[2 * DEPTH];                 /* decoded weights of one row */
     union {
@@ -78,9 +79,16 @@ static size_t cut_groups(const bise_panel_split *s)
     return cut < s->groups ? cut : s->groups;
 }
 
+/* Columns of a part of a group that is cut. */
+static int32_t part_width(const bise_panel_split *s)
+{
+    return s->width > GROUP ? s->width : COLS;
+}
+
 size_t bise_panel_tasks(const bise_panel_split *s)
 {
-    return s->groups + cut_groups(s) * (size_t)(s->width / s->least - 1);
+    return s->groups + cut_groups(s) *
+                       (size_t)(s->width / part_width(s) - 1);
 }
 
 bise_panel_task bise_panel_task_at(const bise_panel_split *s, size_t index)
@@ -88,10 +96,10 @@ bise_panel_task bise_panel_task_at(const bise_panel_split *s, size_t index)
     const size_t whole = s->groups - cut_groups(s);
     if (index < whole)
         return (bise_panel_task){ .group = index, .n = s->width };
-    const size_t parts = (size_t)(s->width / s->least), i = index - whole;
+    const int32_t n = part_width(s);
+    const size_t parts = (size_t)(s->width / n), i = index - whole;
     return (bise_panel_task){ .group = whole + i / parts,
-                              .first = (int32_t)(i % parts) * s->least,
-                              .n = s->least };
+                              .first = (int32_t)(i % parts) * n, .n = n };
 }
 
 /* Scale of an FP8 weight's tile position. */

@@ -133,11 +133,11 @@ void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
                          int32_t c0, int32_t n, void *scratch);
 
 /* Groups of columns, of one product or of several in a row, as tasks: the last
- * ones are cut into parts, so that no thread waits long for another. */
+ * ones are cut into panels, so that no thread waits long for another. Groups
+ * wider than BISE_PANEL_GROUP hold blocks and stay whole. */
 typedef struct bise_panel_split {
     size_t groups;
-    int32_t width;  /* columns of a group */
-    int32_t least;  /* columns of a part; divides width */
+    int32_t width;  /* columns of a group: see bise_panel_width */
     int threads;
 } bise_panel_split;
 

@@ -179,15 +179,16 @@ static bool ffn_bwd(bise_graph *g, int32_t l)
 }
 
 /* dq, dk, dv through the attention, rounded. */
-static void scores_bwd(bise_graph *g, const graph_acts16 *a)
+static void scores_bwd(bise_graph *g, int32_t l)
 {
     const bise_config *f = g->f;
+    const graph_acts16 *a = &g->acts16[l];
     const int32_t T = g->T;
     row_job d = { .g = g, .dn = g->fq, .in = a->o, .out = g->dq16, .T = T,
                   .heads = f->H };
     graph_rows(&g->e, T, delta_task, &d);
     graph_lap(g, BISE_STEP_ROWS);
-    const bise_attn16 at = graph_attn16(g, a);
+    const bise_attn16 at = graph_attn16(g, l);
     bise_attn16_backward(&g->e, &at, g->dq16, g->delta, g->kt, g->fq, g->fk,
                          g->fv);
     graph_lap(g, BISE_STEP_ATTENTION);
@@ -206,7 +207,7 @@ static bool attention_bwd(bise_graph *g, int32_t l)
     graph_acts16 *a = &g->acts16[l];
     if (group_bwd(g, l, STAGE_O, &w->o, 1, g->fq, &g->dx16, a->o))
         return true;
-    scores_bwd(g, a);
+    scores_bwd(g, l);
     graph_norm16(g, NULL, a->x, w->attn_norm, g->r, g->normed16);
     graph_lap(g, BISE_STEP_ROWS);
     if (group_bwd(g, l, STAGE_QKV, w->qkv, 3, g->dn,

@@ -10,8 +10,8 @@
 
 #include "model/checkpoint.h"
 
-/* Fill c->licence, c->base_name, c->lineage; warn through progress when the licence is
- * not Apache-2.0 or not known. A card that cannot be read is no error. */
+/* Fill c->licence, c->base_name, c->lineage; warn through progress when the
+ * licence is not Apache-2.0 or not known. A card that cannot be read is no error. */
 void bise_card_read(bise_checkpoint *c, const bise_progress *progress);
 
 #endif

@@ -208,7 +208,7 @@ void graph_norm16(bise_graph *g, const float *x, bise_rows16 kept,
 /* out = x [T, n] rounded. */
 void graph_round16(bise_graph *g, bise_rows16 out, const float *x, int32_t n);
 uint16_t *graph_row16(bise_rows16 r, int32_t t);
-bise_attn16 graph_attn16(const bise_graph *g, const graph_acts16 *a);
+bise_attn16 graph_attn16(const bise_graph *g, int32_t l);
 /* Add the time since the last lap to a part of the step. */
 void graph_lap(bise_graph *g, bise_step_part part);
 /* The auxiliary loss: clear, count the rows routed last, value and gradients

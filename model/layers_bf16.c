@@ -155,18 +155,19 @@ static void attention_part(bise_graph *g, int32_t l)
     graph_rows(&g->e, T, rope_task, &k);
     graph_round16(g, a->v, g->fv, f->K * f->D);
     graph_lap(g, BISE_STEP_ROWS);
-    const bise_attn16 at = graph_attn16(g, a);
+    const bise_attn16 at = graph_attn16(g, l);
     bise_attn16_forward(&g->e, &at);
     graph_lap(g, BISE_STEP_ATTENTION);
 }
 
-bise_attn16 graph_attn16(const bise_graph *g, const graph_acts16 *a)
+bise_attn16 graph_attn16(const bise_graph *g, int32_t l)
 {
     const bise_config *f = g->f;
+    const graph_acts16 *a = &g->acts16[l];
     return (bise_attn16){
-        .H = f->H, .K = f->K, .D = f->D, .q = a->q,
-        .window = bise_config_window(f, (int32_t)(a - g->acts16)), .k = a->k, .v = a->v, .o = a->o, .lse = a->lse, .tiles = g->tiles,
-        .n_tiles = g->n_tiles, .seg = g->seg, .n_seg = g->n_seg,
+        .H = f->H, .K = f->K, .D = f->D, .window = bise_config_window(f, l),
+        .q = a->q, .k = a->k, .v = a->v, .o = a->o, .lse = a->lse,
+        .tiles = g->tiles, .n_tiles = g->n_tiles, .seg = g->seg, .n_seg = g->n_seg,
     };
 }
 

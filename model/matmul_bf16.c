@@ -280,7 +280,7 @@ static bise_panel_split split_dx(const job *g)
     }
     return (bise_panel_split){
         .groups = ((size_t)g->l->in + (size_t)width - 1) / (size_t)width,
-        .width = width, .least = width > WIDE ? width : COLS };
+        .width = width };
 }
 
 /* Column groups of a linear in one direction. */
@@ -378,12 +378,11 @@ void bise_rows16_forward(const bise_exec *e, const bise_adapters16 *w,
                          const bise_linear *l, int n, float *const *y,
                          bise_rows16 x, int32_t T, const float *h, bool add)
 {
-    job g = { .e = e, .w = w, .l = l, .n = n, .y = y, .x = x, .h_saved = h, .T = T,
-              .add = add, .blocks = (T + TOKEN_BLOCK - 1) / TOKEN_BLOCK };
+    job g = { .e = e, .w = w, .l = l, .n = n, .y = y, .x = x, .h_saved = h,
+              .T = T, .add = add, .blocks = (T + TOKEN_BLOCK - 1) / TOKEN_BLOCK };
     for (int i = 0; i < n; i++)
         g.split.groups += groups_of(&l[i], false);
     g.split.width = WIDE;
-    g.split.least = COLS;
     if (in_int8(&g, l))
         bise_int8_input(e, w->rows8, l, x, T);
     run_tasks(&g, forward_task);

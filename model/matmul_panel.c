@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "model/linear_int.h"
+#include "model/rows16.h"
 
 #define THIN_TOKENS 3     /* up to here rows of W are used directly */
 #define TOKEN_BLOCK 2048  /* tokens of a task; fixed, so sums do not change */
@@ -32,19 +33,13 @@ bool bise_panels_used(const bise_exec *e, int32_t T)
     return e->panel && T > THIN_TOKENS;
 }
 
-/* Row stride of x16: never a multiple of the cache's set span. */
-static size_t stride16(int32_t width)
-{
-    return (size_t)(width + 31) / 32 * 32 + 32;
-}
-
 static void round_task(void *ctx, size_t block, int worker)
 {
     const panel_run *r = ctx;
     const int32_t t0 = (int32_t)block * ROUND_ROWS;
     (void)worker;
     for (int32_t t = t0; t < r->T && t < t0 + ROUND_ROWS; t++) {
-        uint16_t *to = r->e->x16 + (size_t)t * stride16(r->width);
+        uint16_t *to = r->e->x16 + (size_t)t * bise_stride16(r->width);
         r->e->panel->round_bf16(to, r->x + (size_t)t * (size_t)r->width,
                                 (size_t)r->width);
         if (r->width % 2)
@@ -70,7 +65,7 @@ static void set_input(panel_run *r, bise_panel_job *j, const float *x,
                       round_task, r);
     }
     j->x_bf16 = r->e->x16;
-    j->ldx = stride16(width);
+    j->ldx = bise_stride16(width);
 }
 
 /* The part of a job for tokens from t0 on. */
@@ -126,9 +121,7 @@ static void run_all(panel_run *r)
         width = own > width ? own : width;
     }
     r->split = (bise_panel_split){
-        .width = width,
-        .least = width > BISE_PANEL_GROUP ? width : BISE_PANEL_COLS,
-        .threads = bise_pool_threads(r->e->pool) };
+        .width = width, .threads = bise_pool_threads(r->e->pool) };
     for (int i = 0; i < r->n; i++) {
         r->groups[i] = (bise_panel_columns(&r->jobs[i]) + width - 1) / width;
         r->split.groups += (size_t)r->groups[i];

@@ -158,9 +158,9 @@ static bise_status check_rows(const bise_run_job *j, const bise_plan_tensor *t,
 
 /* The message gives the first weight of the block: with a block type no
  * single weight is to blame for its scale. */
-static bise_status check_encoded(const bise_run_job *j, const bise_plan_tensor *t,
-                                 const void *bytes, uint64_t first,
-                                 uint64_t n, bise_error *err)
+static bise_status check_encoded(const bise_run_job *j,
+                                 const bise_plan_tensor *t, const void *bytes,
+                                 uint64_t first, uint64_t n, bise_error *err)
 {
     const uint64_t cols = bise_stream_cols(t->stream);
     if (may_be_bad(j, t->dtype))
@@ -180,9 +180,9 @@ static bise_status check_encoded(const bise_run_job *j, const bise_plan_tensor *
 }
 
 /* Measure what was lost, and what the adapters changed. */
-static bise_status measure(const bise_run_job *j, bise_run_lane *l, const bise_plan_tensor *t,
-                           uint64_t first, uint64_t n, bise_run_stats *st,
-                           bise_error *err)
+static bise_status measure(const bise_run_job *j, bise_run_lane *l,
+                           const bise_plan_tensor *t, uint64_t first,
+                           uint64_t n, bise_run_stats *st, bise_error *err)
 {
     const uint64_t count = n * bise_stream_cols(t->stream);
     const bise_codec *codec = bise_codec_get(t->dtype);
@@ -219,9 +219,10 @@ static bise_status measure(const bise_run_job *j, bise_run_lane *l, const bise_p
 }
 
 /* Make the bytes of rows [first, first + n): *data, in l or in the mapping. */
-static bise_status make_rows(const bise_run_job *j, bise_run_lane *l, const bise_plan_tensor *t,
-                             uint64_t first, uint64_t n, const void **data,
-                             bise_run_stats *st, bise_error *err)
+static bise_status make_rows(const bise_run_job *j, bise_run_lane *l,
+                             const bise_plan_tensor *t, uint64_t first,
+                             uint64_t n, const void **data, bise_run_stats *st,
+                             bise_error *err)
 {
     const uint64_t cols = bise_stream_cols(t->stream);
     bise_status s;
@@ -438,7 +439,8 @@ static bise_status make_job(bise_run_job *j, bise_error *err)
 }
 
 /* Add the slabs' figures in index order. */
-static bise_status collect(const bise_run_job *j, bise_run_result *r, bise_error *err)
+static bise_status collect(const bise_run_job *j, bise_run_result *r,
+                           bise_error *err)
 {
     const bise_plan *p = j->plan;
     r->stats = bise_alloc_array(p->n + 1, sizeof *r->stats);
