@@ -24,10 +24,11 @@ static const bise_option options[] = {
     { "vocab-size", BISE_OPT_STRING, "N|tokenizer",
       "cut embedding and head to N rows, or pad them with zeros", NULL, 0 },
     { "override-kv", BISE_OPT_LIST, "KEY=TYPE:VALUE",
-      "set a key of the .gguf (TYPE int, float, bool, str); may be repeated",
+      "set a key of the .gguf (TYPE int, float, bool, str)",
       NULL, 0 },
     { "remove-kv", BISE_OPT_LIST, "KEY",
-      "leave out a key of the .gguf; may be repeated", NULL, 0 },
+      "leave out a key of the .gguf; bise.history holds the commands that made "
+      "it", NULL, 0 },
     { "mmproj", BISE_OPT_STRING, "FILE",
       "write the vision part as a GGUF of its own", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },

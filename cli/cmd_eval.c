@@ -303,11 +303,10 @@ static bise_status show_plan(eval *e, bool rows, bise_error *err)
  * names, since results are published. */
 static void name_inputs(bise_context *ctx, const char *model, const char *data)
 {
-    char *real = realpath(model, NULL);
-    bise_result_set(ctx, "model", bise_json_new_string(
-        bise_path_base(real ? real : model)));
+    char *name = bise_path_name(model);
+    bise_result_set(ctx, "model", bise_json_new_string(name ? name : ""));
     bise_result_set(ctx, "data", bise_json_new_string(bise_path_base(data)));
-    free(real);
+    bise_free(name);
 }
 
 /* Open what is asked for, score, show; everything is closed on the way out

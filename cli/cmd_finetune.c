@@ -233,6 +233,20 @@ static void give_result(bise_context *ctx, const char *output,
                report ? "/report.html" : "");
 }
 
+/* --NAME KEY=VALUE for each entry, as the option takes them. */
+static void put_map(bise_str *out, const char *name, const bise_json *map)
+{
+    for (void *it = bise_json_iter(map, NULL); it;
+         it = bise_json_iter(map, it)) {
+        bise_str entry = { 0 };
+        bise_str_printf(&entry, "%s=", bise_json_iter_key(it));
+        bise_json_dump(&entry, bise_json_iter_value(it), 0, true);
+        bise_str_printf(out, " --%s ", name);
+        bise_record_value(out, bise_str_get(&entry));
+        bise_str_fini(&entry);
+    }
+}
+
 /* What decides the result, where it is not the default: the same command line
  * whether settings came from a file or from flags, resumed or not. */
 static char *make_command(const bise_settings *s, bise_error *err)
@@ -262,7 +276,9 @@ static char *make_command(const bise_settings *s, bise_error *err)
             bise_record_value(&out, bise_json_string(bise_json_at(v, k),
                                                      NULL));
         }
-        if (row[i].fixed && !usual && !list) {
+        if (row[i].fixed && !usual && row[i].kind == BISE_SET_MAP)
+            put_map(&out, row[i].name, v);
+        else if (row[i].fixed && !usual && !list) {
             const char *text = bise_json_string(v, NULL);
             bise_str_printf(&out, " --%s", row[i].name);
             if (row[i].kind != BISE_SET_FLAG) {

@@ -46,7 +46,8 @@ static void show(const bise_context *ctx, const char *out,
 }
 
 /* Models among the paths: their licence is told, or required. What is no model
- * has none. */
+ * has none; with --require-licence it must be a model, since weights that
+ * cannot be read as one have terms as well. */
 static bise_status check_licences(bise_context *ctx, const char **paths,
                                   size_t n, bise_error *err)
 {
@@ -55,9 +56,16 @@ static bise_status check_licences(bise_context *ctx, const char **paths,
         bise_error no_model;
         bise_store *store = NULL;
         bise_error_init(&no_model);
-        if (bise_store_open(&store, paths[i], &no_model) != BISE_OK)
+        if (bise_store_open(&store, paths[i], &no_model) != BISE_OK) {
+            if (bise_opt_given(ctx->args, "require-licence"))
+                s = bise_record_licence(ctx, bise_path_base(paths[i]), "",
+                                        false, err);
             continue;
+        }
         bise_json *l = bise_lineage_read(store);
+        if (!l)
+            s = bise_fail_nomem(err);
+        else
         if (bise_store_count(store))
             s = bise_record_licence(ctx, bise_path_base(paths[i]),
                                     bise_lineage_licence(l), true, err);

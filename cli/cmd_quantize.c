@@ -20,7 +20,7 @@ static const bise_option options[] = {
     { "imatrix", BISE_OPT_STRING, "FILE",
       "importance of the columns, from calibrate", NULL, 0 },
     { "tensor-type", BISE_OPT_LIST, "REGEX=T",
-      "type of tensors whose name matches; may be repeated", NULL, 0 },
+      "type of tensors whose name matches", NULL, 0 },
     { "output-tensor-type", BISE_OPT_STRING, "T",
       "type of output.weight", NULL, 0 },
     { "token-embedding-type", BISE_OPT_STRING, "T",

@@ -19,7 +19,7 @@ static const bise_option options[] = {
       .help = "to the base: finetune, adapter, quantized or merge; default: "
               "as the inputs show" },
     { .name = "dataset", .type = BISE_OPT_LIST, .value = "ORG/NAME",
-      .help = "training data on the Hub; may be repeated" },
+      .help = "training data on the Hub" },
     { .name = "require-licence", .type = BISE_OPT_STRING, .value = "ID",
       .help = "fail unless every input has this licence" },
     { .name = NULL }
@@ -87,6 +87,10 @@ const bise_command bise_cmd_release = {
     .details = "PATH is a model directory, an adapter directory of finetune, a "
         ".gguf file (model, adapter, mmproj, imatrix), a .dat imatrix, or a "
         "result of eval --json, whose figures go into the card beside the "
-        "file that they are of.",
+        "file that they are of; unpack archives first. The folder gets these "
+        "files under the names that the Hub knows, README.md (the card), "
+        "LICENSE, NOTICE, provenance.json and .gitattributes, with a .gguf "
+        "also a Modelfile. What a repository does not need is left out and "
+        "told. Then: bise sign DIR --key KEY, hf upload ORG/NAME DIR.",
     .options = options, .min_args = 1, .max_args = -1, .run = run
 };

@@ -91,7 +91,10 @@ const bise_command bise_cmd_verify = {
     .name = "verify", .args = "PATH",
     .help = "check hashes, structure and weights; list every problem",
     .details = "PATH is an archive, a model in any layout, an adapter, or a "
-        "folder with\nthe manifest of an archive. Exit status 1 when "
-        "something is wrong.",
+        "folder with\nthe manifest of an archive. Checked are hashes, "
+        "structure, shapes against the\nconfiguration, weights that are not "
+        "finite, the tokenizer against the embedding,\nthe licence, and with "
+        "--key the signature of DIR/model.sig. All problems are\nlisted; exit "
+        "status 1 when something is wrong.",
     .options = options, .min_args = 1, .max_args = 1, .run = run
 };

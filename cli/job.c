@@ -354,10 +354,10 @@ static bise_status add_notices(bise_job *j, const char *file, bise_error *err)
     bise_status s = add_cards(j, file, err);
     for (size_t i = 0; i < bise_store_file_count(store) && s == BISE_OK; i++) {
         const char *name = bise_store_file_at(store, i);
-        if (strncmp(name, "LICENSE", 7) == 0 ||
-            strncmp(name, "NOTICE", 6) == 0)
+        const bool is_licence = bise_lineage_is_licence(name);
+        if (is_licence || bise_lineage_is_notice(name))
             s = bise_plan_add_copy(&j->plan, store, name, err);
-        licence = licence || strncmp(name, "LICENSE", 7) == 0;
+        licence = licence || is_licence;
     }
     const char *text = bise_apache_licence();
     if (s == BISE_OK && !licence &&

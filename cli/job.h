@@ -32,7 +32,7 @@ typedef struct bise_job {
 #define BISE_JOB_OPTIONS \
     { "o", BISE_OPT_STRING, "OUT", "file or directory to make", NULL, 'o' }, \
     { "adapter", BISE_OPT_LIST, "A[:SCALE]", \
-      "add a LoRA adapter; may be repeated", NULL, 0 }, \
+      "add a LoRA adapter", NULL, 0 }, \
     { "allow-nonfinite", BISE_OPT_FLAG, NULL, \
       "keep NaN and infinity in float types", NULL, 0 }, \
     { "require-licence", BISE_OPT_STRING, "ID", \

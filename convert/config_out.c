@@ -314,6 +314,21 @@ static bise_json *updated(const bise_checkpoint *c, bise_layout to,
     return o;
 }
 
+/* Only the class "ministral" has windows for some layers, and one width. */
+static bise_status check_windows(const bise_config *g, bise_error *err)
+{
+    if (g->n_windows && g->family != BISE_FAMILY_MISTRAL)
+        return bise_fail(err, BISE_EUNSUPPORTED, "a config.json of %s cannot "
+                         "hold windows that differ between layers",
+                         bise_family_name(g->family));
+    for (int32_t l = 0; l < g->n_windows; l++)
+        if (g->windows[l] && g->windows[l] != g->window)
+            return bise_fail(err, BISE_EUNSUPPORTED, "a config.json cannot "
+                             "hold layers with a window of %d and others of "
+                             "%d", (int)g->window, (int)g->windows[l]);
+    return BISE_OK;
+}
+
 /* The checkpoint's own file wins where the layout stays: it holds keys that
  * bise does not know. */
 bise_status bise_convert_config(bise_str *out, const bise_checkpoint *c,
@@ -322,6 +337,8 @@ bise_status bise_convert_config(bise_str *out, const bise_checkpoint *c,
 {
     bise_json *o;
     const bool other = to != bise_convert_layout_of(c) || !c->config.json;
+    if (other && to == BISE_TO_HF && check_windows(&c->config, err))
+        return err->status;
     if (!other)
         o = updated(c, to, dtype, keep_fp8);
     else

@@ -17,6 +17,7 @@
 #include "convert/tokenizer_files.h"
 #include "convert/vision.h"
 #include "convert/weights.h"
+#include "model/lineage.h"
 #include "text/template.h"
 
 /* Names tell the layout: a directory and an archive of it are the same. */
@@ -271,8 +272,7 @@ static bool is_model_file(const char *name)
         if (bise_ends_with(name, ends[i]))
             return true;
     return bise_starts_with(name, "tokenizer.model") ||
-           bise_starts_with(name, "LICENSE") ||
-           bise_starts_with(name, "NOTICE") ||
+           bise_lineage_is_licence(name) || bise_lineage_is_notice(name) ||
            strcmp(name, "merges.txt") == 0 || strcmp(name, "vocab.txt") == 0;
 }
 

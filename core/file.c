@@ -156,6 +156,22 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+char *bise_path_name(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    char *name = bise_strndup(path, n);
+    const char *base = name ? bise_path_base(name) : "";
+    char *real = NULL;
+    if (!*base || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
+        real = realpath(path, NULL);
+    char *out = bise_strdup(bise_path_base(real ? real : base));
+    free(real);
+    bise_free(name);
+    return out;
+}
+
 /* Two passes over one buffer: names are gathered back to back, then pointed
  * at from an array in the same allocation. */
 bise_status bise_dir_list(char ***names, size_t *n, const char *path,

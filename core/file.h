@@ -30,6 +30,10 @@ BISE_NODISCARD bise_status bise_mkdir(const char *path, bise_error *err);
 void bise_remove_tree(const char *path);
 /* Bytes free for this user on the file system of path (or its parent). */
 uint64_t bise_disk_free(const char *path);
+/* The name by which a file or folder is known: the last part of path as it is
+ * given, also of a link; of "." and the like that of the folder they stand for.
+ * To free; NULL when out of memory. */
+char *bise_path_name(const char *path);
 /* Names in a directory, sorted bytewise, without . and ..; the array and its
  * strings are one allocation, release with bise_free(*names). */
 BISE_NODISCARD bise_status bise_dir_list(char ***names, size_t *n,

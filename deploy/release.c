@@ -168,9 +168,6 @@ static bise_status place_evals(release *x)
             continue;
         }
         f->ppl = bise_json_number(bise_json_get(v, "ppl"), f->ppl);
-        f->base_ppl = bise_json_number(bise_json_get(v, "base_ppl"),
-                                       f->base_ppl);
-        f->loss = bise_json_number(bise_json_get(v, "loss"), f->loss);
         f->kld = bise_json_number(bise_json_get(bise_json_get(v, "kld"),
                                                 "mean"), f->kld);
     }

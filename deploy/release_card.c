@@ -248,15 +248,19 @@ static void put_data(bise_str *out, const char *what, const bise_json *d)
     if (!d)
         return;
     bise_str_printf(out, "- %s:", what);
-    for (size_t i = 0; i < bise_json_size(files); i++)
-        bise_str_printf(out, " `%s`", bise_path_base(
-            bise_json_string(bise_json_at(files, i), NULL)));
-    bise_str_printf(out, ", %.0f samples, %.0f tokens, %.0f of them trained; "
-                    "digest of the prepared set `%.16s`\n",
+    for (size_t i = 0; i < bise_json_size(files); i++) {
+        const char *name = bise_json_string(bise_json_at(files, i), NULL);
+        if (name)
+            bise_str_printf(out, " `%s`", bise_path_base(name));
+    }
+    const char *digest = bise_json_string(bise_json_get(d, "digest"), NULL);
+    bise_str_printf(out, ", %.0f samples, %.0f tokens, %.0f of them trained",
                     bise_json_number(bise_json_get(d, "samples"), 0),
                     bise_json_number(bise_json_get(d, "tokens"), 0),
-                    bise_json_number(bise_json_get(d, "trained_tokens"), 0),
-                    bise_json_string(bise_json_get(d, "digest"), NULL));
+                    bise_json_number(bise_json_get(d, "trained_tokens"), 0));
+    if (digest)
+        bise_str_printf(out, "; digest of the prepared set `%.16s`", digest);
+    bise_str_putc(out, '\n');
 }
 
 /* One setting of run.yaml as "key value". */

@@ -17,6 +17,7 @@
 #include "formats/safetensors.h"
 #include "formats/yaml.h"
 #include "model/checkpoint.h"
+#include "model/lineage.h"
 
 /* Problems are told, not fatal: the folder is right as far as it can be. */
 bise_status bise_release_problem(release *x, const char *path, const char *fmt,
@@ -66,7 +67,7 @@ static release_item *add(release *x, release_kind kind, const char *name,
     f->name = bise_arena_strdup(&x->arena, name);
     f->disk = disk ? bise_arena_strdup(&x->arena, disk) : NULL;
     f->given = bise_arena_strdup(&x->arena, bise_path_base(disk ? disk : name));
-    f->ppl = f->base_ppl = f->kld = f->loss = NAN;
+    f->ppl = f->kld = NAN;
     f->bytes = disk ? bise_file_size(disk) : 0;
     if (!f->name || !f->given || (disk && !f->disk)) {
         if (bise_fail_nomem(x->err) == BISE_OK)
@@ -108,7 +109,7 @@ bool bise_release_is_id(const char *s)
 /* ---- weights ---- */
 
 /* Which type holds most bytes, and how many weights there are. */
-bise_status bise_release_count(release_item *f, const bise_tensor *t, size_t n)
+void bise_release_count(release_item *f, const bise_tensor *t, size_t n)
 {
     uint64_t of[BISE_DTYPE_COUNT] = { 0 };
     int best = -1;
@@ -121,7 +122,6 @@ bise_status bise_release_count(release_item *f, const bise_tensor *t, size_t n)
     }
     if (best >= 0 && !f->type)
         f->type = bise_dtype_get((bise_dtype)best)->name;
-    return BISE_OK;
 }
 
 /* Opening checks the structure; its metadata tells of a merge. */
@@ -129,10 +129,10 @@ static bise_status read_safetensors(release *x, release_item *f)
 {
     bise_st st = { 0 };
     bise_status s = bise_st_open(&st, f->disk, x->err);
-    if (s == BISE_OK)
-        s = bise_release_count(f, st.tensors, st.n_tensors);
-    if (s == BISE_OK)
+    if (s == BISE_OK) {
+        bise_release_count(f, st.tensors, st.n_tensors);
         s = bise_release_st_meta(x, f, st.meta);
+    }
     bise_st_close(&st);
     return s;
 }
@@ -142,14 +142,14 @@ static bise_status read_safetensors(release *x, release_item *f)
 /* Files that are made anew here, or hold nothing for others. */
 static bool is_ours(const char *name)
 {
-    static const char *const names[] = { "README.md", "LICENSE", "LICENCE",
-        "LICENSE.txt", "NOTICE", "NOTICE.txt", "provenance.json", "model.sig",
-        "report.html", "checkpoints", "SHA256SUMS", "Modelfile",
+    static const char *const names[] = { "README.md", "provenance.json",
+        "model.sig", "report.html", "checkpoints", "SHA256SUMS", "Modelfile",
         "expected.json" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return true;
-    return name[0] == '.' || bise_ends_with(name, ".part");
+    return name[0] == '.' || bise_ends_with(name, ".part") ||
+           bise_lineage_is_licence(name) || bise_lineage_is_notice(name);
 }
 
 /* Configuration, tokenizer, template, or what a training run leaves. */
@@ -237,7 +237,6 @@ static bise_status model_facts(release *x, const char *path)
         s = bise_release_lineage(x, c.lineage);
     if (!x->base_name)
         x->base_name = bise_release_keep(x, c.base_name);
-    x->family = bise_family_name(c.config.family);
     bise_checkpoint_close(&c);
     return s;
 }

@@ -141,6 +141,22 @@ static bise_status append(release *x, bise_str *out, const char *dir,
     return s;
 }
 
+/* The first licence text there is, and all notices. */
+static bise_status read_terms(release *x, const char *dir)
+{
+    char **names = NULL;
+    size_t n = 0;
+    bise_status s = bise_dir_list(&names, &n, dir, x->err);
+    for (size_t i = 0; i < n && s == BISE_OK; i++) {
+        if (bise_lineage_is_licence(names[i]) && !x->licence_text.len)
+            s = append(x, &x->licence_text, dir, names[i]);
+        else if (bise_lineage_is_notice(names[i]))
+            s = append(x, &x->notice, dir, names[i]);
+    }
+    bise_free(names);
+    return s;
+}
+
 /* Attribution is carried over whole (Apache-2.0, 4 c and d). */
 bise_status bise_release_read_card(release *x, const char *dir, bool adapter,
                                    bool model)
@@ -156,10 +172,8 @@ bise_status bise_release_read_card(release *x, const char *dir, bool adapter,
         front = NULL;
         x->nomem = x->nomem || e.status == BISE_ENOMEM;
     }
-    if (s == BISE_OK && !x->licence_text.len)
-        s = append(x, &x->licence_text, dir, "LICENSE");
     if (s == BISE_OK)
-        s = append(x, &x->notice, dir, "NOTICE");
+        s = read_terms(x, dir);
     const bise_json *base = bise_json_get(front, "base_model");
     if (!model)
         note_base(x, bise_json_string(
@@ -292,7 +306,7 @@ bise_status bise_release_gguf(release *x, release_item *f)
     }
     x->vision = x->vision || f->kind == RELEASE_MMPROJ;
     if (s == BISE_OK)
-        s = bise_release_count(f, g.tensors, g.n_tensors);
+        bise_release_count(f, g.tensors, g.n_tensors);
     if (s == BISE_OK && f->kind == RELEASE_IMATRIX)
         f->type = NULL;
     else if (f->kind == RELEASE_GGUF && f->type && f->type[0] != 'F' &&

@@ -30,8 +30,7 @@ BISE_NODISCARD bise_status bise_release_st_meta(release *x,
                                                 const release_item *f,
                                                 const bise_json *meta);
 /* Count weights and find the type of most bytes. */
-BISE_NODISCARD bise_status bise_release_count(release_item *f,
-                                              const bise_tensor *t, size_t n);
+void bise_release_count(release_item *f, const bise_tensor *t, size_t n);
 /* run.yaml with base names for paths; log.jsonl; a configuration without
  * paths. Each fills f->text where it must differ. */
 BISE_NODISCARD bise_status bise_release_settings(release *x, release_item *f);

@@ -34,7 +34,7 @@ typedef struct release_item {
     const char *type;      /* "Q4_K_M", "BF16", or NULL */
     uint8_t sha[32];       /* of the output */
     uint8_t source_sha[32]; /* of the input, when text replaces it */
-    double ppl, base_ppl, kld, loss;   /* NaN: not measured */
+    double ppl, kld;                   /* NaN: not measured */
     bise_error err;
 } release_item;
 
@@ -50,7 +50,6 @@ typedef struct release {
     /* Facts for the card. */
     const char *base;      /* Hub id, or NULL */
     const char *base_name; /* what the inputs call it, or NULL */
-    const char *family;
     char licence[64];
     bool licence_seen;
     bise_json *card;       /* front matter of the first input's card */

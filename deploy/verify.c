@@ -41,10 +41,13 @@ static bool is_known(const verify *v, const char *path, const bise_error *e)
 {
     for (size_t i = 0; i < bise_json_size(v->r->problems); i++) {
         const bise_json *p = bise_json_at(v->r->problems, i);
+        const char *tensor = bise_json_string(bise_json_get(p, "tensor"),
+                                              NULL);
         if (strcmp(bise_json_string(bise_json_get(p, "path"), NULL), path) ==
                 0 &&
             strcmp(bise_json_string(bise_json_get(p, "message"), NULL),
-                   e->text) == 0)
+                   e->text) == 0 &&
+            strcmp(tensor ? tensor : "", e->tensor) == 0)
             return true;
     }
     return false;

@@ -33,10 +33,9 @@ static void gguf_text(char *out, size_t size, const bise_gguf_meta *m,
  * user's machine in outputs. */
 static void name_of_path(bise_checkpoint *c)
 {
-    char *real = realpath(bise_store_path(c->store), NULL);
-    const char *base = bise_path_base(real ? real : bise_store_path(c->store));
-    snprintf(c->base_name, sizeof c->base_name, "%s", base);
-    free(real);
+    char *name = bise_path_name(bise_store_path(c->store));
+    snprintf(c->base_name, sizeof c->base_name, "%s", name ? name : "");
+    bise_free(name);
     static const char *const ends[] = { ".gguf", ".tar.zst", ".safetensors" };
     for (size_t i = 0; i < 3; i++)
         if (bise_ends_with(c->base_name, ends[i]))

@@ -67,10 +67,11 @@ static inline int32_t bise_config_window(const bise_config *c, int32_t l)
 {
     return c->n_windows ? c->windows[l % c->n_windows] : c->window;
 }
-/* Set the windows of n layers from one value each, as the shortest pattern that
- * repeats. BISE_EUNSUPPORTED when it has more than 16 layers. */
+/* Set the windows of all layers (c->L is known) from a list of n that repeats
+ * over them, kept as the shortest that does. BISE_EUNSUPPORTED when that has
+ * more than 16 entries. */
 BISE_NODISCARD bise_status bise_config_windows(bise_config *c,
-                                               const int32_t *each, int32_t n,
+                                               const int32_t *list, int32_t n,
                                                bise_error *err);
 
 /* Resolve the configuration of an opened store. */

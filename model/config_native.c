@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/mem.h"
 #include "model/family.h"
 #include "model/resolve.h"
 
@@ -135,17 +136,24 @@ static bise_status read_window(bise_config *c, const bise_keys *k,
     const bise_json *v = bise_key_get(k, "sliding_window");
     const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
     const size_t n = list ? bise_json_size(v) : 1;
-    int32_t each[64] = { 0 };
-    if (n > sizeof each / sizeof *each)
+    bise_status s = BISE_OK;
+    if (n > 1 << 14)
         return bise_fail(err, BISE_EUNSUPPORTED, "'sliding_window' has %zu "
                          "entries", n);
-    for (size_t i = 0; i < n; i++) {
+    int32_t *each = bise_alloc_array(n + 1, sizeof *each);
+    if (!each)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < n && s == BISE_OK; i++) {
         const double w = bise_json_number(list ? bise_json_at(v, i) : v, 0);
         if (!(w >= 0 && w <= INT32_MAX))
-            return bise_fail(err, BISE_EFORMAT, "'sliding_window' is %g", w);
-        each[i] = (int32_t)w;
+            s = bise_fail(err, BISE_EFORMAT, "'sliding_window' is %g", w);
+        else
+            each[i] = (int32_t)w;
     }
-    return bise_config_windows(c, each, (int32_t)n, err);
+    if (s == BISE_OK)
+        s = bise_config_windows(c, each, (int32_t)n, err);
+    bise_free(each);
+    return s;
 }
 
 /* The older "quantization" entry names FP8 directly. */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/file.h"
 #include "core/mem.h"
 #include "core/str.h"
 #include "core/version.h"
@@ -267,6 +268,47 @@ static void side_text(bise_str *out, bise_store *s, const char *name)
         bise_str_clear(out);
 }
 
+/* Hub ids have one slash inside; whatever else has slashes is a path. */
+void bise_lineage_name(char *out, size_t size, const char *text)
+{
+    const char *slash = strchr(text, '/');
+    const bool path = strchr("/.~", *text) || strchr(text, '\\') ||
+                      (slash && (strchr(slash + 1, '/') ||
+                                 bise_file_exists(text) ||
+                                 bise_is_dir(text)));
+    size_t n = strlen(text), from = 0;
+    while (path && n > 0 && strchr("/\\", text[n - 1]))
+        n--;
+    for (size_t i = 0; path && i < n; i++)
+        if (strchr("/\\", text[i]))
+            from = i + 1;
+    snprintf(out, size, "%.*s", (int)(n - from), text + from);
+}
+
+/* The word alone, or with an extension. */
+static bool is_named(const char *name, const char *const *words)
+{
+    for (; *words; words++) {
+        const size_t n = strlen(*words);
+        if (strncasecmp(name, *words, n) == 0 && (!name[n] || name[n] == '.'))
+            return true;
+    }
+    return false;
+}
+
+bool bise_lineage_is_licence(const char *name)
+{
+    static const char *const words[] = { "LICENSE", "LICENCE", "COPYING",
+                                         NULL };
+    return is_named(name, words);
+}
+
+bool bise_lineage_is_notice(const char *name)
+{
+    static const char *const words[] = { "NOTICE", NULL };
+    return is_named(name, words);
+}
+
 /* The title and the version of the licence text, in its first lines. */
 static bool is_apache(const char *text)
 {
@@ -278,8 +320,6 @@ static bool is_apache(const char *text)
 
 bise_json *bise_lineage_read(bise_store *s)
 {
-    static const char *const names[] = { "LICENSE", "LICENSE.txt",
-                                         "LICENSE.md" };
     const bise_gguf_meta *m = bise_store_gguf(s);
     bise_json *l = m ? bise_lineage_of_gguf(m)
                      : bise_lineage_of_st(bise_store_metadata(s));
@@ -289,9 +329,12 @@ bise_json *bise_lineage_read(bise_store *s)
     side_text(&text, s, "README.md");
     if (text.len && (!m || !*bise_lineage_licence(l)))
         bise_lineage_card(l, bise_str_get(&text), text.len);
-    for (size_t i = 0; i < 3 && !*bise_lineage_licence(l); i++) {
+    const size_t n = bise_store_file_count(s);
+    for (size_t i = 0; i < n && !*bise_lineage_licence(l); i++) {
+        if (!bise_lineage_is_licence(bise_store_file_at(s, i)))
+            continue;
         bise_str_clear(&text);
-        side_text(&text, s, names[i]);
+        side_text(&text, s, bise_store_file_at(s, i));
         if (is_apache(bise_str_get(&text)))
             (void)set_text(l, "license", "apache-2.0");
     }

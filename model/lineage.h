@@ -46,6 +46,13 @@ const char *bise_lineage_licence(const bise_json *l);
  * To free; NULL when out of memory. */
 bise_json *bise_lineage_made(const bise_json *model, const char *base_name,
                              const bise_json *const *adapters, int n);
+/* What may be published of a model's name: a Hub id as it is, of a path the
+ * last part. out has size bytes. */
+void bise_lineage_name(char *out, size_t size, const char *text);
+/* Names of files that hold terms or attribution: LICENSE, LICENCE.md, COPYING,
+ * NOTICE.txt, ... (Apache-2.0, 4 a and d). */
+bool bise_lineage_is_licence(const char *name);
+bool bise_lineage_is_notice(const char *name);
 /* Append texts to a list of facts ("datasets", "history") unless they are
  * there. Returns 0 or -1. */
 int bise_lineage_add(bise_json *l, const char *key, const char *text);

@@ -45,7 +45,8 @@ typedef struct bise_lora {
     bise_lora_saved *saved;
     size_t n_saved;
     bool wrapper;         /* the file named modules of a multimodal class */
-    char base_name[192];  /* base_model_name_or_path of the file, or "" */
+    char base_name[192];  /* base_model_name_or_path of the file, of a path the
+                             last part (lineage.h), or "" */
     bise_json *lineage;   /* facts of lineage.h, owned, or NULL */
     bise_dtype dtype;     /* of the file's first matrix; F32 for new ones */
     const char *format;   /* "peft", "gguf", "native", "mlx", "new" */

@@ -119,6 +119,15 @@ static char *find_file(const char *path)
     return bise_strdup(path);
 }
 
+char *bise_lora_file_beside(const bise_lora_file *s, const char *name)
+{
+    const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
+    char *head = bise_strndup(s->file, dir);
+    char *path = head ? bise_path_join(dir ? head : ".", name) : NULL;
+    bise_free(head);
+    return path;
+}
+
 /* The settings beside the tensors: required for PEFT and mlx, whose scale
  * would be a guess without them. */
 static bise_status load_settings(bise_lora_file *s, bise_error *err)
@@ -134,18 +143,16 @@ static bise_status load_settings(bise_lora_file *s, bise_error *err)
         bise_str_fini(&text);
         return r;
     }
-    const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
-    char *head = bise_strndup(s->file, dir);
-    char *path = head ? bise_path_join(dir ? head : ".", name) : NULL;
+    char *path = bise_lora_file_beside(s, name);
     bise_status st = path ? BISE_OK : bise_fail_nomem(err);
-    if (st == BISE_OK && bise_file_exists(path)) {
+    /* What lies beside an archive is not of the adapter in it. */
+    if (st == BISE_OK && !s->packed && bise_file_exists(path)) {
         st = bise_json_load(&s->config, path, err);
     } else if (st == BISE_OK && s->format != BISE_LORA_NATIVE) {
         err->status = bise_fail(err, BISE_EFORMAT, "the adapter has no %s, its "
                                 "scale is unknown", name);
         st = bise_error_in(err, path, NULL);
     }
-    bise_free(head);
     bise_free(path);
     return st;
 }

@@ -56,6 +56,9 @@ typedef struct bise_lora_file {
 BISE_NODISCARD bise_status bise_lora_file_open(bise_lora_file *s,
                                                const char *path,
                                                bise_error *err);
+/* Path of a file in the folder of the tensors, or of the archive they are in.
+ * To free; NULL when out of memory. */
+char *bise_lora_file_beside(const bise_lora_file *s, const char *name);
 /* Release everything; tensors and parts are gone after it. */
 void bise_lora_file_close(bise_lora_file *s);
 /* Tensors to parts, sorted by layer, kind and expert, A before B before M. One

@@ -100,7 +100,7 @@ static bise_status read_settings(bise_lora_file *s, bise_lora *l,
     if (!name && s->format == BISE_LORA_MLX)
         name = bise_json_string(bise_json_get(s->config, "model"), NULL);
     if (name)
-        snprintf(l->base_name, sizeof l->base_name, "%s", name);
+        bise_lineage_name(l->base_name, sizeof l->base_name, name);
     l->wrapper = bise_json_bool(bise_json_get(c, "wrapper"), false);
     l->rslora = bise_json_bool(bise_json_get(c, "use_rslora"), false);
     l->dora = bise_json_bool(bise_json_get(c, "use_dora"), false) ||
@@ -519,9 +519,7 @@ static void read_card(const bise_lora_file *s, bise_str *out)
 {
     bise_error ignored;
     bise_error_init(&ignored);
-    const size_t dir = strlen(s->file) - strlen(bise_path_base(s->file));
-    char *head = bise_strndup(s->file, dir);
-    char *path = head ? bise_path_join(dir ? head : ".", "README.md") : NULL;
+    char *path = bise_lora_file_beside(s, "README.md");
     bise_status st = BISE_OK;
     if (s->packed && bise_source_has(s->packed, "README.md"))
         st = bise_source_read(s->packed, "README.md", out, &ignored);
@@ -529,12 +527,11 @@ static void read_card(const bise_lora_file *s, bise_str *out)
         st = bise_file_read(out, path, &ignored);
     if (st != BISE_OK)
         bise_str_clear(out);
-    bise_free(head);
     bise_free(path);
 }
 
 /* What the file and its card tell of its origin; the settings name the base
- * better than either, unless by a path. */
+ * better than either. */
 static bise_status read_lineage(const bise_lora_file *s, bise_lora *l,
                                 bise_error *err)
 {
@@ -546,13 +543,10 @@ static bise_status read_lineage(const bise_lora_file *s, bise_lora *l,
     read_card(s, &text);
     bise_lineage_card(l->lineage, bise_str_get(&text), text.len);
     bise_str_fini(&text);
-    const char *name = l->base_name;
-    if (*name == '/' || *name == '.' || bise_file_exists(name))
-        name = bise_path_base(name);
-    if (!*name)
+    if (!l->base_name[0])
         return BISE_OK;
     bise_json_remove(l->lineage, "base_model");
-    return bise_lineage_add(l->lineage, "base_model", name) == 0
+    return bise_lineage_add(l->lineage, "base_model", l->base_name) == 0
                ? BISE_OK : bise_fail_nomem(err);
 }
 

@@ -132,24 +132,33 @@ bise_status bise_config_quant(bise_config *c, const bise_json *q,
     return BISE_OK;
 }
 
-/* The shortest list that gives all n when it is repeated. */
-bise_status bise_config_windows(bise_config *c, const int32_t *each, int32_t n,
+/* Do the first p entries give the same as all n, each repeated over layers? */
+static bool repeats(const int32_t *list, int32_t n, int32_t layers, int32_t p)
+{
+    for (int32_t l = 0; l < layers; l++)
+        if (list[l % n] != list[l % p % n])
+            return false;
+    return true;
+}
+
+bise_status bise_config_windows(bise_config *c, const int32_t *list, int32_t n,
                                 bise_error *err)
 {
+    const int32_t most = (int32_t)(sizeof c->windows / sizeof *c->windows);
+    /* both lists start again together after n times the period */
+    const int32_t all = n > c->L ? n : c->L;
+    const int32_t layers = all / most < n ? all : n * most;
     int32_t period = 1;
-    for (int32_t i = 0; i < n; i++)
-        if (each[i] != each[i % period]) {
-            period = i + 1;                     /* start again with more */
-            i = period - 1;
-        }
     c->window = c->n_windows = 0;
-    if (period > (int32_t)(sizeof c->windows / sizeof *c->windows))
+    while (n > 0 && period <= most && !repeats(list, n, layers, period))
+        period++;
+    if (period > most)
         return bise_fail(err, BISE_EUNSUPPORTED, "the windows of the layers "
-                         "do not repeat within 16");
-    for (int32_t i = 0; i < period && i < n; i++) {
-        c->windows[i] = each[i];
-        if (each[i] && (!c->window || each[i] < c->window))
-            c->window = each[i];
+                         "do not repeat within %d", (int)most);
+    for (int32_t i = 0; i < period && n > 0; i++) {
+        c->windows[i] = list[i % n];
+        if (list[i % n] && (!c->window || list[i % n] < c->window))
+            c->window = list[i % n];
     }
     c->n_windows = period > 1 ? period : 0;
     return BISE_OK;
@@ -177,6 +186,9 @@ static bise_status check_mla(const bise_config *c, bise_error *err)
                          "qk_rope_head_dim %d, v_head_dim %d", (int)c->q_lora,
                          (int)c->kv_lora, (int)c->qk_nope, (int)c->qk_rope,
                          (int)c->v_dim);
+    if (c->n_windows)
+        return bise_fail(err, BISE_EUNSUPPORTED, "latent attention with windows "
+                         "that differ between layers");
     return BISE_OK;
 }
 

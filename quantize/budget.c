@@ -110,38 +110,39 @@ static bool best_change(step *out, const uint8_t *pick,
 
 /* Hull steps in the order of their gain while they fit; an item whose step
  * does not fit waits. Then what is left is filled with single changes. */
-uint64_t bise_budget_pick(uint8_t *pick, const bise_budget_item *items,
-                          size_t n, uint64_t limit)
+bise_status bise_budget_pick(uint64_t *used, uint8_t *pick,
+                             const bise_budget_item *items, size_t n,
+                             uint64_t limit)
 {
-    step *steps = bise_alloc_array(n * BISE_BUDGET_CHOICES + 1, sizeof *steps);
-    uint64_t used = 0;
     size_t count = 0;
+    *used = 0;
     for (size_t i = 0; i < n; i++) {
         pick[i] = 0;
-        used += items[i].bytes[0];
-        if (steps)
-            count += hull_steps(steps + count, &items[i], i);
+        *used += items[i].bytes[0];
     }
-    if (!steps || used > limit) {
-        bise_free(steps);
-        return UINT64_MAX;
-    }
+    if (*used > limit)
+        return BISE_EINVAL;
+    step *steps = bise_alloc_array(n * BISE_BUDGET_CHOICES + 1, sizeof *steps);
+    if (!steps)
+        return BISE_ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        count += hull_steps(steps + count, &items[i], i);
     qsort(steps, count, sizeof *steps, by_gain);
     for (size_t k = 0; k < count; k++) {
         const bise_budget_item *t = &items[steps[k].item];
         const uint64_t more = t->bytes[steps[k].to] - t->bytes[steps[k].from];
-        if (pick[steps[k].item] != steps[k].from || more > limit - used)
+        if (pick[steps[k].item] != steps[k].from || more > limit - *used)
             continue;           /* it waits for an earlier step */
         pick[steps[k].item] = steps[k].to;
-        used += more;
+        *used += more;
     }
-    while (best_change(&steps[0], pick, items, n, limit - used)) {
+    while (best_change(&steps[0], pick, items, n, limit - *used)) {
         const bise_budget_item *t = &items[steps[0].item];
-        used += t->bytes[steps[0].to] - t->bytes[steps[0].from];
+        *used += t->bytes[steps[0].to] - t->bytes[steps[0].from];
         pick[steps[0].item] = steps[0].to;
     }
     bise_free(steps);
-    return used;
+    return BISE_OK;
 }
 
 /* ---- measuring ---- */
@@ -494,16 +495,13 @@ static bise_status fit(bise_plan *p, const bise_budget *b,
         (uint64_t)(bits * (double)bise_plan_weights(p) / 8);
     uint64_t over = 0;          /* what is not in the items' bytes */
     for (;;) {
-        uint64_t used = over < limit ?
-            bise_budget_pick(pick, items, p->n, limit - over) : UINT64_MAX;
-        const bool fits = used != UINT64_MAX;
-        used = 0;
-        for (size_t i = 0; i < p->n; i++) {
-            bise_plan_tensor *t = &p->tensors[i];
-            const size_t k = fits ? pick[i] : 0;
-            t->dtype = items[i].type[k];
-            used += items[i].bytes[k];
-        }
+        uint64_t used;
+        const bise_status picked = bise_budget_pick(
+            &used, pick, items, p->n, over < limit ? limit - over : 0);
+        if (picked == BISE_ENOMEM)
+            return bise_fail_nomem(err);
+        for (size_t i = 0; i < p->n; i++)
+            p->tensors[i].dtype = items[i].type[pick[i]];
         if (!b->keep_label)
             label(p);
         const bise_status s = bise_plan_layout(p, err);
@@ -512,7 +510,7 @@ static bise_status fit(bise_plan *p, const bise_budget *b,
         const uint64_t size = size_of(p, b);
         if (size <= limit)
             return BISE_OK;
-        if (!fits)
+        if (picked != BISE_OK)
             return too_small(size, limit, err);
         over = size - used > over ? size - used : over + 1;
     }

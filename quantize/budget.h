@@ -33,11 +33,12 @@ void bise_budget_add(bise_budget_item *item, bise_dtype type, uint64_t bytes,
 /* pick[i]: the choice of item i, with a sum of bytes at most limit and no
  * single better choice that would still fit. Minimizes the sum of errors over
  * the lower convex hulls (quantization.md 8): the error exceeds the least
- * possible by no more than one step of one item. Returns the bytes used;
- * UINT64_MAX when the smallest choices exceed limit (pick holds them), or when
- * out of memory. */
-uint64_t bise_budget_pick(uint8_t *pick, const bise_budget_item *items,
-                          size_t n, uint64_t limit);
+ * possible by no more than one step of one item. *used gets the bytes.
+ * BISE_EINVAL when the smallest choices exceed limit: pick and *used are
+ * theirs. BISE_ENOMEM. */
+BISE_NODISCARD bise_status bise_budget_pick(uint64_t *used, uint8_t *pick,
+                                            const bise_budget_item *items,
+                                            size_t n, uint64_t limit);
 
 typedef struct bise_budget {
     uint64_t bytes;          /* of all files of the output together, or 0 */

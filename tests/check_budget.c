@@ -132,7 +132,9 @@ START_TEST(picks_are_within_a_step_of_the_best)
     }
     for (uint64_t limit = least; limit <= most + 3; limit++) {
         double error, step;
-        const uint64_t used = bise_budget_pick(pick, items, N, limit);
+        uint64_t used;
+        ck_assert_int_eq(bise_budget_pick(&used, pick, items, N, limit),
+                         BISE_OK);
         ck_assert_uint_eq(used, weigh(pick, items, N, &error, &step));
         ck_assert_uint_le(used, limit);
         const double best = least_error(items, N, limit);
@@ -144,8 +146,16 @@ START_TEST(picks_are_within_a_step_of_the_best)
                 ck_assert_uint_gt(used - items[i].bytes[pick[i]] +
                                   items[i].bytes[k], limit);
     }
-    ck_assert_uint_eq(bise_budget_pick(pick, items, N, most), most);
-    ck_assert_uint_eq(bise_budget_pick(pick, items, N, least - 1), UINT64_MAX);
+    uint64_t used;
+    ck_assert_int_eq(bise_budget_pick(&used, pick, items, N, most), BISE_OK);
+    ck_assert_uint_eq(used, most);
+    ck_assert_int_eq(bise_budget_pick(&used, pick, items, N, least - 1),
+                     BISE_EINVAL);
+    ck_assert_uint_eq(used, least);
+    bise_alloc_fail_after(1);
+    ck_assert_int_eq(bise_budget_pick(&used, pick, items, N, most),
+                     BISE_ENOMEM);
+    bise_alloc_fail_after(0);
 }
 END_TEST
 
@@ -159,11 +169,14 @@ START_TEST(the_hull_is_followed_past_poor_choices)
     bise_budget_add(&t[0], BISE_DTYPE_Q8_0, 30, 0);
     bise_budget_add(&t[1], BISE_DTYPE_Q2_K, 10, 40);
     bise_budget_add(&t[1], BISE_DTYPE_Q8_0, 30, 0);
-    ck_assert_uint_eq(bise_budget_pick(pick, t, 2, 40), 40);
+    uint64_t used;
+    ck_assert_int_eq(bise_budget_pick(&used, pick, t, 2, 40), BISE_OK);
+    ck_assert_uint_eq(used, 40);
     ck_assert_int_eq(pick[0], 2);
     ck_assert_int_eq(pick[1], 0);
     /* what the hull skips fills a small rest */
-    ck_assert_uint_eq(bise_budget_pick(pick, t, 2, 30), 30);
+    ck_assert_int_eq(bise_budget_pick(&used, pick, t, 2, 30), BISE_OK);
+    ck_assert_uint_eq(used, 30);
     ck_assert_int_eq(pick[0], 1);
 }
 END_TEST

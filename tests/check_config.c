@@ -272,6 +272,7 @@ END_TEST
 START_TEST(reads_windows_of_layers)
 {
     bise_config c;
+    bise_str text = { 0 };
     ck_ok(from_native(&c, "{" NATIVE ",\"vocab_size\":-1,\"sliding_window\":"
                       "[null,32768,32768,32768,null,32768,32768,32768]}"));
     ck_assert_int_eq(c.window, 32768);
@@ -280,6 +281,32 @@ START_TEST(reads_windows_of_layers)
     ck_assert_int_eq(bise_config_window(&c, 3), 32768);
     ck_assert_int_eq(bise_config_window(&c, 8), 0);
     bise_config_fini(&c);
+    /* a list repeats by its own length, also where layers are left over */
+    static const char aba[] = "[null,8,null]", aaba[] = "[8,8,null,8]";
+    ck_ok(from_native(&c, (bise_str_clear(&text), bise_str_printf(
+        &text, "{" NATIVE ",\"vocab_size\":-1,\"sliding_window\":%s}", aba),
+        bise_str_get(&text))));
+    ck_assert_int_eq(c.n_windows, 3);
+    for (int32_t l = 0; l < c.L; l++)
+        ck_assert_int_eq(bise_config_window(&c, l), l % 3 == 1 ? 8 : 0);
+    bise_config_fini(&c);
+    ck_ok(from_native(&c, (bise_str_clear(&text), bise_str_printf(
+        &text, "{" NATIVE ",\"vocab_size\":-1,\"sliding_window\":%s}", aaba),
+        bise_str_get(&text))));
+    ck_assert_int_eq(c.n_windows, 4);
+    for (int32_t l = 0; l < c.L; l++)
+        ck_assert_int_eq(bise_config_window(&c, l), l % 4 == 2 ? 0 : 8);
+    bise_config_fini(&c);
+    /* one for each layer: full, sliding, full, again and again */
+    bise_str_clear(&text);
+    bise_str_puts(&text, "{" NATIVE ",\"vocab_size\":-1,\"sliding_window\":[");
+    for (int l = 0; l < 34; l++)
+        bise_str_puts(&text, l % 3 == 1 ? ",8" : l ? ",null" : "null");
+    bise_str_puts(&text, "]}");
+    ck_ok(from_native(&c, bise_str_get(&text)));
+    ck_assert_int_eq(c.n_windows, 3);
+    bise_config_fini(&c);
+    bise_str_fini(&text);
     /* transformers' class of such models */
     ck_ok(from_hf(&c, "{\"model_type\":\"ministral\"," DIMS3
                   ",\"sliding_window\":8,\"layer_types\":["

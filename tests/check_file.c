@@ -179,6 +179,29 @@ START_TEST(listing_is_sorted)
 }
 END_TEST
 
+/* A link is known by its own name, "." by that of the folder. */
+START_TEST(names_are_those_given)
+{
+    bise_error err;
+    char *name;
+    ck_ok(bise_mkdir(at("model"), &err));
+    ck_assert_int_eq(symlink(at("model"), at("link")), 0);
+    const struct { const char *path, *want; } t[] = {
+        { at("model"), "model" }, { at("link"), "link" },
+        { "a/b.gguf", "b.gguf" }, { "b//", "b" }, { "/", "" } };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        name = bise_path_name(t[i].path);
+        ck_assert_str_eq(name, t[i].want);
+        bise_free(name);
+    }
+    char inside[600];
+    snprintf(inside, sizeof inside, "%s/.", at("model"));
+    name = bise_path_name(inside);
+    ck_assert_str_eq(name, "model");
+    bise_free(name);
+}
+END_TEST
+
 START_TEST(disk_space_is_known)
 {
     const uint64_t here = bise_disk_free(dir);
@@ -349,6 +372,7 @@ static Suite *suite(void)
     tcase_add_test(t, parents_are_made);
     tcase_add_test(t, trees_are_removed_but_links_not_followed);
     tcase_add_test(t, listing_is_sorted);
+    tcase_add_test(t, names_are_those_given);
     tcase_add_test(t, disk_space_is_known);
     tcase_add_test(t, output_is_built_beside_its_name);
     tcase_add_test(t, preallocated_space_is_given_back);

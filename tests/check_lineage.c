@@ -193,6 +193,40 @@ START_TEST(merging)
 }
 END_TEST
 
+START_TEST(names_are_no_paths)
+{
+    static const struct { const char *text, *want; } t[] = {
+        { "org/name", "org/name" }, { "name", "name" }, { "", "" },
+        { "/home/joe/models/M-3B", "M-3B" }, { "./m", "m" }, { "~/m/", "m" },
+        { "../m", "m" }, { "runs/a/m", "m" }, { "C:\\models\\m", "m" },
+        { "/", "" } };
+    char out[64];
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        bise_lineage_name(out, sizeof out, t[i].text);
+        ck_assert_str_eq(out, t[i].want);
+    }
+    bise_lineage_name(out, 4, "org/name");
+    ck_assert_str_eq(out, "org");
+}
+END_TEST
+
+START_TEST(terms_are_known_by_name)
+{
+    static const char *const yes[] = { "LICENSE", "LICENSE.txt", "LICENCE",
+        "Licence.md", "COPYING" };
+    static const char *const no[] = { "NOTICE", "LICENSES", "licensed.json",
+        "README.md", "" };
+    for (size_t i = 0; i < 5; i++) {
+        ck_assert(bise_lineage_is_licence(yes[i]));
+        ck_assert(!bise_lineage_is_licence(no[i]));
+        ck_assert(!bise_lineage_is_notice(yes[i]));
+    }
+    ck_assert(bise_lineage_is_notice("NOTICE"));
+    ck_assert(bise_lineage_is_notice("NOTICE.txt"));
+    ck_assert(!bise_lineage_is_notice("NOTICES"));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("lineage");
@@ -202,6 +236,8 @@ static Suite *suite(void)
     tcase_add_test(t, through_keys);
     tcase_add_test(t, keys_of_others);
     tcase_add_test(t, merging);
+    tcase_add_test(t, names_are_no_paths);
+    tcase_add_test(t, terms_are_known_by_name);
     suite_add_tcase(s, t);
     return s;
 }

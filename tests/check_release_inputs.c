@@ -343,6 +343,31 @@ START_TEST(carries_another_licence)
 }
 END_TEST
 
+/* Terms and attribution under their other usual names (Apache-2.0, 4 d). */
+START_TEST(finds_terms_by_any_name)
+{
+    native("n", "---\nlicense: mit\n---\n");
+    put("n/LICENCE.txt", "Permission is hereby granted");
+    put("n/NOTICE.md", "Tiny, by its authors");
+    ck_ok(run("n", NULL, NULL));
+    same("n/LICENCE.txt", "out/LICENSE");
+    has("NOTICE", "Tiny, by its authors");
+    ck_assert(!told("the text of the licence is missing"));
+}
+END_TEST
+
+/* A log that bise did not write costs figures, not the release. */
+START_TEST(takes_logs_of_others)
+{
+    adapter();
+    put("ad/log.jsonl", "{\"step\":1,\"loss\":2.5,\"run\":{\"data\":{"
+        "\"files\":[1,\"d.jsonl\"],\"samples\":3}}}\n");
+    ck_ok(run("ad", NULL, NULL));
+    has("README.md", "`d.jsonl`, 3 samples");
+    hasnt("README.md", "digest of the prepared set");
+}
+END_TEST
+
 /* Without a licence of its own, a part is not Apache-2.0 either. */
 START_TEST(requires_a_licence)
 {
@@ -667,6 +692,8 @@ static Suite *suite(void)
     tcase_add_test(t, takes_a_gguf_adapter);
     tcase_add_test(t, keeps_splits_together);
     tcase_add_test(t, carries_another_licence);
+    tcase_add_test(t, finds_terms_by_any_name);
+    tcase_add_test(t, takes_logs_of_others);
     tcase_add_test(t, requires_a_licence);
     tcase_add_test(t, states_the_stricter_licence);
     tcase_add_test(t, states_a_merge);

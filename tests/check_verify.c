@@ -89,7 +89,8 @@ static size_t verify(const char *path, char message[600])
     } while (0)
 
 /* ------------------------------------------------------------- weights */
-/* One tensor of each float type with value at index i; NULL name: sound. */
+/* One tensor of each float type with value at index i of those that bad names.
+ */
 static void put_floats(const char *bad, size_t i, float value)
 {
     bise_error err;
@@ -97,9 +98,9 @@ static void put_floats(const char *bad, size_t i, float value)
     uint16_t h[40], b[40];
     for (size_t k = 0; k < 40; k++) {
         const float base = 0.25f * (float)k;
-        f[k] = strcmp(bad, "f") == 0 && k == i ? value : base;
-        h[k] = bise_f32_to_f16(strcmp(bad, "h") == 0 && k == i ? value : base);
-        b[k] = bise_f32_to_bf16(strcmp(bad, "b") == 0 && k == i ? value : base);
+        f[k] = strchr(bad, 'f') && k == i ? value : base;
+        h[k] = bise_f32_to_f16(strchr(bad, 'h') && k == i ? value : base);
+        b[k] = bise_f32_to_bf16(strchr(bad, 'b') && k == i ? value : base);
     }
     const bise_tensor t[3] = {
         { .name = "f", .dtype = BISE_DTYPE_F32, .n_dims = 1, .dims = { 40 },
@@ -162,6 +163,23 @@ START_TEST(scales_of_blocks_must_be_finite)
 END_TEST
 
 /* ------------------------------------------------------------- folders */
+/* The same words about two tensors of one file are two problems. */
+START_TEST(each_bad_tensor_is_a_problem)
+{
+    bise_error err;
+    const uint16_t v[2] = { 0x7fc0, 0 }; /* NaN, 0 */
+    const bise_tensor t[2] = {
+        { .name = "a", .dtype = BISE_DTYPE_BF16, .n_dims = 1, .dims = { 2 },
+          .data = v },
+        { .name = "b", .dtype = BISE_DTYPE_BF16, .n_dims = 1, .dims = { 2 },
+          .data = v } };
+    char first[600];
+    ck_ok(bise_st_save(at("t.safetensors"), NULL, t, 2, &err));
+    ck_assert_uint_eq(verify(at("t.safetensors"), first), 2);
+    ck_assert_ptr_nonnull(strstr(first, "a|weight 0 of BF16"));
+}
+END_TEST
+
 START_TEST(every_weight_file_of_a_folder_is_read)
 {
     put_floats("none", 0, 0);
@@ -463,6 +481,7 @@ static Suite *suite(void)
                         sizeof floats / sizeof *floats);
     tcase_add_loop_test(t, scales_of_blocks_must_be_finite, 0,
                         sizeof blocks / sizeof *blocks);
+    tcase_add_test(t, each_bad_tensor_is_a_problem);
     tcase_add_test(t, every_weight_file_of_a_folder_is_read);
     tcase_add_test(t, shards_that_are_missing_are_named);
     tcase_add_test(t, a_folder_of_other_files_is_sound);

@@ -92,6 +92,14 @@ cp "$model/config.json" "$dir/broken"
 head -c 2000000 "$model/model.safetensors" >"$dir/broken/model.safetensors"
 no 1 'model.safetensors' convert "$dir/broken" -o "$dir/x.gguf"
 [ ! -e "$dir/x.gguf" ] && [ ! -e "$dir/x.gguf.part" ] || fail "left behind"
+# windows that differ between layers: config.json holds those of one kind
+sed 's/"dim"/"sliding_window": [4, 8, null], "dim"/' "$dir/native/params.json" \
+    >"$dir/p.json"
+cp -r "$dir/native" "$dir/windows" && cp "$dir/p.json" "$dir/windows/params.json"
+no 1 'ministral3 cannot' convert "$dir/windows" -o "$dir/x" --to hf
+tr -d '\n' <"$dir/p.json" | sed 's/, *"yarn".*/}/' >"$dir/windows/params.json"
+no 1 'window of 4 and others of 8' convert "$dir/windows" -o "$dir/x" --to hf
+[ ! -e "$dir/x" ] || fail "left behind"
 # a full disk, played by a file size limit
 ( ulimit -f 4000; "$bise" -q convert "$model" -o "$dir/x.gguf" --dtype f32 ) \
     >"$dir/out" 2>"$dir/err" && fail "wrote past the limit"

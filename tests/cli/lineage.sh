@@ -12,6 +12,8 @@ dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; cat "$dir/err" 2>/dev/null; exit 1; }
 . "$top_srcdir/tests/cli/same.inc"
+bise_at=$(cd "$top_builddir" && pwd)/bise
+rows_at=$(cd "$top_srcdir/examples/sql" && pwd)/valid.jsonl
 quiet=-q
 ok() { "$bise" $quiet "$@" >"$dir/out" 2>"$dir/err" || fail "bise $*"; }
 is() { # file, key, value
@@ -70,6 +72,44 @@ ok adapter convert "$dir/ad.gguf" --to peft --base "$dir/tuna" -o "$dir/ad3"
 is "$dir/ad3/adapter_model.safetensors" datasets valid.jsonl
 ok adapter convert "$dir/ad" --to mlx -o "$dir/mlx"
 is "$dir/mlx/adapters.safetensors" license apache-2.0
+
+# patterns are written as the options take them: the line runs again
+ok finetune "$dir/tuna" --data "$rows" --steps 1 --batch 1 --lora-r 2 \
+    --rank-pattern q_proj=4 --alpha-pattern k_proj=0.5 -o "$dir/adp"
+f=$dir/adp/adapter_model.safetensors
+line=$(st_meta "$f" bise_history)
+case $line in
+*"--rank-pattern q_proj=4 --alpha-pattern k_proj=0.5"*) ;;
+*) fail "patterns: $line" ;;
+esac
+line=${line#bise } && line=${line%%  #*}
+# shellcheck disable=SC2086
+(cd "$dir" && cp "$rows_at" valid.jsonl && "$bise_at" -q $line -o adq) \
+    >"$dir/out" 2>"$dir/err" || fail "the recorded command does not run: $line"
+cmp "$f" "$dir/adq/adapter_model.safetensors" || fail "the recorded command"
+
+# a base known by its path is told by its name
+cp -r "$dir/ad" "$dir/adpath"
+sed 's|\("base_model_name_or_path": *"\)[^"]*|\1/home/joe/models/Mine|' \
+    "$dir/ad/adapter_config.json" >"$dir/adpath/adapter_config.json"
+for to in gguf peft mlx; do
+    ok adapter convert "$dir/adpath" --to $to --base "$dir/tuna" -o "$dir/p.$to"
+    grep -r -a -q "home/joe" "$dir/p.$to" && fail "a path in $to"
+    grep -r -a -q "Mine" "$dir/p.$to" || fail "no base in $to"
+done
+# settings beside an archive are not those of the adapter in it
+mkdir "$dir/bare" && cp "$dir/ad/adapter_model.safetensors" "$dir/bare"
+cp "$dir/ad/adapter_config.json" "$dir"
+ok pack "$dir/bare/adapter_model.safetensors" -o "$dir/bare.tar.zst"
+"$bise" -q merge "$dir/tuna" --adapter "$dir/bare.tar.zst" -o "$dir/no" \
+    >"$dir/out" 2>"$dir/err" && fail "took the settings of a stranger"
+grep -q "adapter_config.json" "$dir/err" || fail "no reason"
+# two models in a folder are no one model, but have terms
+mkdir "$dir/two" && cp "$dir/tuna.gguf" "$dir/two/a.gguf"
+cp "$dir/tuna.gguf" "$dir/two/b.gguf"
+"$bise" -q pack "$dir/two" -o "$dir/two.tar.zst" --require-licence apache-2.0 \
+    >"$dir/out" 2>"$dir/err" && fail "packed without reading the terms"
+grep -q "apache-2.0' is required" "$dir/err" || fail "pack: no reason"
 
 # merged: the model is the base now, whatever its card says
 ok merge "$dir/tuna" --adapter "$dir/ad:0.5" --adapter "$dir/ad2" -o "$dir/m"
