@@ -420,9 +420,11 @@ static bise_status tell(const bise_fault_sink *sink, bise_status s,
     return sink->fault(sink->ctx, &what);
 }
 
-/* Sort the roles, and refuse two tensors for one. */
-static bise_status build_index(bise_checkpoint *c, bise_error *err)
+/* Sort the roles, and refuse two tensors for one: the sink gets each pair. */
+static bise_status build_index(bise_checkpoint *c, const bise_fault_sink *sink,
+                               bise_error *err)
 {
+    bise_status s = BISE_OK;
     entry *index = bise_alloc_array(c->n + 1, sizeof *index);
     if (!index)
         return bise_fail_nomem(err);
@@ -432,7 +434,7 @@ static bise_status build_index(bise_checkpoint *c, bise_error *err)
         index[i].at = (uint32_t)i;
     }
     qsort(index, c->n, sizeof *index, by_key);
-    for (size_t i = 1; i < c->n; i++) {
+    for (size_t i = 1; i < c->n && s == BISE_OK; i++) {
         const bise_weight *a = &c->weights[index[i - 1].at];
         const bise_weight *b = &c->weights[index[i].at];
         if (index[i].key != index[i - 1].key ||
@@ -441,9 +443,9 @@ static bise_status build_index(bise_checkpoint *c, bise_error *err)
         err->status =
             bise_fail(err, BISE_EFORMAT, "'%s' and '%s' are the same tensor "
                         "of the model", a->tensor->name, b->tensor->name);
-        return in_tensor(c, b->tensor, err);
+        s = tell(sink, in_tensor(c, b->tensor, err), err);
     }
-    return BISE_OK;
+    return s;
 }
 
 /* Is there a tensor for these three? */
@@ -627,7 +629,7 @@ bise_status bise_checkpoint_inspect(bise_checkpoint *c, const char *path,
     if (s == BISE_OK)
         s = take_all(c, progress, sink, err);
     if (s == BISE_OK)
-        s = tell(sink, build_index(c, err), err);
+        s = build_index(c, sink, err);
     if (s == BISE_OK)
         s = check_complete(c, sink, err);
     if (s == BISE_OK)

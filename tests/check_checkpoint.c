@@ -337,6 +337,33 @@ START_TEST(refuses_one_tensor_under_two_names)
 }
 END_TEST
 
+/* Texts of the faults of a checkpoint that is opened to hear all of them. */
+static bise_status hear(void *ctx, const bise_error *fault)
+{
+    bise_str_printf(ctx, "%s\n", fault->text);
+    return BISE_OK;
+}
+
+START_TEST(every_doubled_tensor_is_told)
+{
+    bise_str heard = { 0 };
+    const bise_fault_sink sink = { hear, &heard };
+    make(MISTRAL, BISE_NAMES_HF, "");
+    tiny_add(m, "language_model.model.norm.weight", BISE_DTYPE_F32, 1,
+             (uint64_t[]){ 8 });
+    tiny_add(m, "language_model.model.layers.1.input_layernorm.weight",
+             BISE_DTYPE_F32, 1, (uint64_t[]){ 8 });
+    tiny_save(m, dir, "model.safetensors", "config.json", MISTRAL);
+    bise_error_init(&err);
+    ck_ok(bise_checkpoint_inspect(&c, dir, &progress, &sink, &err));
+    const char *text = bise_str_get(&heard), *one = strstr(text, "same tensor");
+    ck_assert_ptr_nonnull(one);
+    ck_assert_ptr_nonnull(strstr(one + 1, "same tensor"));
+    bise_checkpoint_close(&c);
+    bise_str_fini(&heard);
+}
+END_TEST
+
 /* Old rotary buffers are silent; anything else is named once and counted. */
 START_TEST(warns_of_unknown_tensors_and_skips_leftovers)
 {
@@ -550,6 +577,7 @@ static Suite *suite(void)
     tcase_add_test(t, names_a_missing_tensor);
     tcase_add_test(t, names_a_layer_too_many);
     tcase_add_test(t, refuses_one_tensor_under_two_names);
+    tcase_add_test(t, every_doubled_tensor_is_told);
     tcase_add_test(t, warns_of_unknown_tensors_and_skips_leftovers);
     tcase_add_test(t, refuses_other_types_and_schemes);
     tcase_add_test(t, attaches_fp8_scales);
