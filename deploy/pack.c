@@ -11,8 +11,6 @@
 #include "core/file.h"
 #include "deploy/tree.h"
 
-#define SLAB ((uint64_t)BISE_ARCHIVE_BATCH)
-
 /* Find the 16-bit weights of one file. */
 static bise_status find_planes(bise_tree_file *f, bise_error *err)
 {
@@ -31,8 +29,7 @@ static bise_status find_planes(bise_tree_file *f, bise_error *err)
 
 /* All bytes of one file into the writer. */
 static bise_status feed(bise_archive_writer *w, const bise_tree_file *f,
-                        const bise_pack_options *o, uint64_t *done,
-                        uint64_t total, bise_error *err)
+                        bise_error *err)
 {
     bise_map map;
     bise_status s = bise_map_open(&map, f->disk, err);
@@ -41,17 +38,8 @@ static bise_status feed(bise_archive_writer *w, const bise_tree_file *f,
     if (map.size != f->member.bytes) {
         s = bise_fail(err, BISE_EIO, "size changed while packing");
         s = bise_error_in(err, f->disk, NULL);
-    }
-    for (uint64_t at = 0; at < map.size && s == BISE_OK; at += SLAB) {
-        const uint64_t n = map.size - at < SLAB ? map.size - at : SLAB;
-        bise_map_ahead(map.data + at, n);
-        s = bise_archive_write(w, map.data + at, (size_t)n, err);
-        bise_map_release(map.data + at, n);
-        *done += n;
-        if (s == BISE_OK)
-            s = bise_progress_step(o->progress, "pack", *done, total, "bytes",
-                                   NULL, err);
-    }
+    } else
+        s = bise_archive_write_map(w, &map, err);
     bise_map_close(&map);
     return s;
 }
@@ -63,7 +51,6 @@ static bise_status pack_tree(bise_tree *t, const char *out,
                              const bise_pack_options *o,
                              bise_pack_result *result, bise_error *err)
 {
-    uint64_t total = 0, done = 0;
     bise_archive_writer *w = NULL;
     bise_status s = BISE_OK;
     bise_member *members = bise_alloc_array(t->n + 1, sizeof *members);
@@ -73,15 +60,15 @@ static bise_status pack_tree(bise_tree *t, const char *out,
         if (!o->plain)
             s = find_planes(&t->list[i], err);
         members[i] = t->list[i].member;
-        total += members[i].bytes;
     }
     const bise_archive_options ao = { .level = o->level, .force = o->force,
-                                      .pool = o->pool };
+                                      .pool = o->pool,
+                                      .progress = o->progress };
     if (s == BISE_OK)
         s = bise_archive_create(&w, out, members, t->n, &ao, err);
     for (size_t i = 0; i < t->n && s == BISE_OK; i++)
         if (members[i].bytes)
-            s = feed(w, &t->list[i], o, &done, total, err);
+            s = feed(w, &t->list[i], err);
     if (s == BISE_OK)
         s = bise_archive_finish(w, err);
     else

@@ -26,7 +26,7 @@
 #include "formats/zframe.h"
 
 #define BISE_ARCHIVE_UNIT BISE_PLANES_CHUNK /* bytes unpacked at a time */
-#define BISE_ARCHIVE_BATCH ((size_t)24 << 20) /* bytes packed together */
+#define BISE_ARCHIVE_BATCH ((size_t)24 << 20) /* bytes collected, then packed */
 #define BISE_MANIFEST "manifest.json"
 
 /* One member. A name that ends in '/' is a folder. */
@@ -51,12 +51,14 @@ typedef struct bise_archive_options {
     int level;            /* of zstd, 0 = 3 */
     bool force;           /* replace an existing archive */
     bise_pool *pool;
+    const bise_progress *progress; /* of all members' bytes; NULL: silent */
 } bise_archive_options;
 
 /* Start an archive of n members in this order (sorted by the caller), whose
  * sizes and planes are known and whose data follows by bise_archive_write, one
  * after the other. members is borrowed until the end; sha256 and the places
- * are filled in. Peak memory: about 100 MiB. */
+ * are filled in. Peak memory: 32 MiB of data, for each thread 8 MiB, and at
+ * most 64 MiB of what was packed. */
 BISE_NODISCARD bise_status bise_archive_create(bise_archive_writer **out,
                                                const char *path,
                                                bise_member *members, size_t n,
@@ -64,10 +66,14 @@ BISE_NODISCARD bise_status bise_archive_create(bise_archive_writer **out,
                                                bise_error *err);
 /* The next bytes of the members' data; may span several members. Large pieces
  * of large members are packed from where they are, without a copy: a batch at
- * a time (BISE_ARCHIVE_BATCH) is fastest. */
+ * a time (BISE_ARCHIVE_BATCH) or more is fastest. */
 BISE_NODISCARD bise_status bise_archive_write(bise_archive_writer *w,
                                               const void *data, size_t n,
                                               bise_error *err);
+/* The same of a whole mapped file, of which little is resident at a time. */
+BISE_NODISCARD bise_status bise_archive_write_map(bise_archive_writer *w,
+                                                  const bise_map *m,
+                                                  bise_error *err);
 /* Complete the archive; fails when data is missing. Releases w always. */
 BISE_NODISCARD bise_status bise_archive_finish(bise_archive_writer *w,
                                                bise_error *err);

@@ -1,9 +1,9 @@
 /* archive_write.c - the writing half of archive.h. Data is collected in slots
  * of at most 4 MiB; whole units of large files are not copied but packed from
- * the caller's memory. A batch of slots is hashed and packed by the pool while
- * the batch before is written. The manifest stands first although the hashes
- * in it are known last: its frame is stored raw, has a fixed size, and is
- * patched.
+ * the caller's memory. Each thread of the pool then takes the step that is due:
+ * write what was packed, hash or pack the next slot, until all are written. The
+ * manifest stands first although the hashes in it are known last: its frame is
+ * stored raw, has a fixed size, and is patched.
  * Results do not depend on the number of threads: slots are cut by position
  * only, packed independently of each other and written in order.
  */
@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@
 #include "formats/tarhead.h"
 
 #define MAX_SLOTS 256
-#define BATCH BISE_ARCHIVE_BATCH
+#define MAX_ROOMS 16                /* packed slots that wait to be written */
 #define SLACK (64u << 10)           /* tar headers beside the data */
 
 /* One slot: [prefix | content | padding] of a frame, or of two when the low
@@ -30,17 +31,16 @@ typedef struct slot {
     size_t prefix, content, padding;
     size_t member;
     uint64_t file_at;                    /* position of content in its file */
-    size_t out_at, out_n[2], in_n[2];    /* packed frames, bytes in them */
+    uint8_t *out;                        /* the room with its packed frames */
+    size_t out_n[2], in_n[2];            /* packed frames, bytes in them */
     uint32_t check[2];
+    int steps;                           /* of hashing and packing, done */
+    bool mapped;                         /* data is part of a mapped file */
 } slot;
 
-/* Slots that are packed together, and room for them packed. */
-typedef struct batch {
-    slot slots[MAX_SLOTS];
-    size_t n, bytes;        /* slots; content in them */
-    uint8_t *packed;
-    size_t packed_n;
-} batch;
+/* What a thread does next. Hashing and writing go in order, each in one thread
+ * at a time; any number of slots are packed at once. */
+typedef enum { WAIT, WRITE, HASH, PACK, LEAVE } step;
 
 struct bise_archive_writer {
     bise_out *out;
@@ -49,14 +49,23 @@ struct bise_archive_writer {
     int level;
     int64_t mtime;
     bise_pool *pool;
+    const bise_progress *progress;
+    uint64_t done, total;   /* bytes of members */
     bise_zcoder **coders;   /* one for each worker */
     uint8_t **scratch;      /* the same: a reordered chunk */
-    uint8_t *in;            /* prefixes and what was copied of the batch */
+    uint8_t *in;            /* prefixes and what was copied */
     size_t in_n, in_cap;
-    batch half[2];          /* one is being filled, the other was packed */
-    int cur;                /* the one being filled */
-    bool borrowed;          /* a slot of it points to the caller's memory */
-    bise_error write_error; /* of writing the other */
+    uint8_t *rooms[MAX_ROOMS];
+    size_t n_rooms;
+    slot slots[MAX_SLOTS];
+    size_t n_slots;
+    size_t packing, hashing, writing; /* slots each step has begun with */
+    bool hash_busy, write_busy;
+    pthread_mutex_t lock;   /* of the steps' progress */
+    pthread_cond_t turn;    /* a step is complete */
+    bise_error task_error;  /* of a step; the others stop */
+    bool borrowed;          /* a slot points to the caller's memory */
+    bool mapped;            /* that is a mapped file */
     uint64_t settled;       /* bytes the disk was told to write */
     bise_sha256 *hash;      /* of the member being hashed */
     bise_frame *frames;
@@ -66,7 +75,6 @@ struct bise_archive_writer {
     bool open;              /* the last slot is being filled: */
     size_t filled;          /* so far */
     bise_str manifest;      /* member as written first */
-    bool failed;            /* a task ran out of memory */
 };
 
 /* A word for people about what a file is. */
@@ -205,28 +213,29 @@ static bise_status write_stored(bise_archive_writer *w, const char *data,
     return s;
 }
 
-/* All memory of the writer, once: a batch of data, room for two packed (never
- * larger than their bound), one zstd state and one chunk for each worker. */
+/* All memory of the writer, once: a buffer for data, rooms for packed slots
+ * (never larger than their bound), one zstd state and one chunk for each
+ * worker. */
 static bise_status alloc_writer(bise_archive_writer *w, bise_error *err)
 {
     const size_t workers = (size_t)bise_pool_threads(w->pool);
-    w->in_cap = (size_t)BATCH + BISE_ARCHIVE_UNIT + MAX_SLOTS * SLACK / 16;
-    const size_t packed_cap = w->in_cap + w->in_cap / 128 + MAX_SLOTS * 4096;
+    w->in_cap = BISE_ARCHIVE_BATCH + BISE_ARCHIVE_UNIT + MAX_SLOTS * SLACK / 16;
+    w->n_rooms = workers + 4 < MAX_ROOMS ? workers + 4 : MAX_ROOMS;
     w->in = bise_alloc(w->in_cap);
-    w->half[0].packed = bise_alloc(packed_cap);
-    w->half[1].packed = bise_alloc(packed_cap);
     w->coders = bise_alloc_array(workers, sizeof *w->coders);
     w->scratch = bise_alloc_array(workers, sizeof *w->scratch);
-    if (!w->in || !w->half[0].packed || !w->half[1].packed || !w->coders ||
-        !w->scratch)
-        return bise_fail_nomem(err);
-    for (size_t i = 0; i < workers; i++) {
+    bool ok = w->in && w->coders && w->scratch;
+    for (size_t i = 0; ok && i < workers; i++) {
         w->coders[i] = bise_zcoder_new();
         w->scratch[i] = bise_alloc(BISE_ARCHIVE_UNIT + SLACK);
-        if (!w->coders[i] || !w->scratch[i])
-            return bise_fail_nomem(err);
+        ok = w->coders[i] && w->scratch[i];
     }
-    return BISE_OK;
+    for (size_t i = 0; ok && i < w->n_rooms; i++) {
+        w->rooms[i] = bise_alloc(2 * bise_zframe_bound(0) +
+                                 bise_zframe_bound(BISE_ARCHIVE_UNIT + SLACK));
+        ok = w->rooms[i];
+    }
+    return ok ? BISE_OK : bise_fail_nomem(err);
 }
 
 /* Places first, then the manifest with hashes of zeros, which the end of the
@@ -243,7 +252,12 @@ bise_status bise_archive_create(bise_archive_writer **out, const char *path,
     w->n = n;
     w->level = o->level ? o->level : 3;
     w->pool = o->pool;
-    bise_error_init(&w->write_error);
+    w->progress = o->progress;
+    for (size_t i = 0; i < n; i++)
+        w->total += members[i].bytes;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->turn, NULL);
+    bise_error_init(&w->task_error);
     w->mtime = getenv("SOURCE_DATE_EPOCH") ? bise_clock_epoch() : 0;
     if (w->mtime < 0)
         w->mtime = 0;
@@ -282,132 +296,191 @@ void bise_archive_abandon(bise_archive_writer *w)
     bise_free(w->coders);
     bise_free(w->scratch);
     bise_free(w->in);
-    bise_free(w->half[0].packed);
-    bise_free(w->half[1].packed);
+    for (size_t i = 0; i < w->n_rooms; i++)
+        bise_free(w->rooms[i]);
+    pthread_mutex_destroy(&w->lock);
+    pthread_cond_destroy(&w->turn);
     bise_free(w->frames);
     bise_sha256_free(w->hash);
     bise_str_fini(&w->manifest);
     bise_free(w);
 }
 
-/* Task 0 of a batch: hash the contents in order. */
-static void hash_slots(bise_archive_writer *w)
+/* Hash a slot's content: the slots come in order. */
+static bise_status hash_slot(bise_archive_writer *w, const slot *s,
+                             bise_error *err)
 {
-    const batch *b = &w->half[w->cur];
-    for (size_t i = 0; i < b->n; i++) {
-        const slot *s = &b->slots[i];
-        bise_member *m = &w->members[s->member];
-        if (s->file_at == 0 && !w->hash)
-            w->hash = bise_sha256_new();
-        if (!w->hash) {
-            w->failed = true;
-            return;
-        }
-        bise_sha256_add(w->hash, s->data + s->prefix, s->content);
-        if (s->content == m->bytes - s->file_at) {
-            bise_sha256_finish(w->hash, m->sha256);
-            w->hash = NULL;
-        }
+    bise_member *m = &w->members[s->member];
+    if (s->file_at == 0 && !w->hash)
+        w->hash = bise_sha256_new();
+    if (!w->hash)
+        return bise_fail_nomem(err);
+    bise_sha256_add(w->hash, s->data + s->prefix, s->content);
+    if (s->content == m->bytes - s->file_at) {
+        bise_sha256_finish(w->hash, m->sha256);
+        w->hash = NULL;
     }
+    return BISE_OK;
 }
 
-/* Task 1: write what was packed in the round before, and have the disk start
- * on it, so that the sync at the end has little left to wait for. The page
- * that the next write goes on in is left out: it would have to wait. */
-static void write_slots(bise_archive_writer *w)
+/* Write a slot's frames, and have the disk start on them, so that the sync at
+ * the end has little left to wait for. The page that the next write goes on in
+ * is left out: it would have to wait. */
+static bise_status write_slot(bise_archive_writer *w, const slot *s,
+                              bise_error *err)
 {
-    batch *b = &w->half[!w->cur];
-    bise_status s = BISE_OK;
-    for (size_t i = 0; i < b->n && s == BISE_OK; i++) {
-        const slot *sl = &b->slots[i];
-        s = bise_out_write(w->out, b->packed + sl->out_at,
-                           sl->out_n[0] + sl->out_n[1], &w->write_error);
-    }
-    b->n = b->bytes = b->packed_n = 0;
+    bise_status st = bise_out_write(w->out, s->out, s->out_n[0] + s->out_n[1],
+                                    err);
+    for (int f = 0; f < 2 && st == BISE_OK; f++)
+        if (s->out_n[f])
+            st = add_frame(w, s->out_n[f], s->in_n[f], s->check[f], err);
     const uint64_t end = bise_out_tell(w->out) & ~UINT64_C(0xfffff);
-    if (end > w->settled) {
+    if (st == BISE_OK && end > w->settled) {
         bise_out_settle(w->out, w->settled, end - w->settled);
         w->settled = end;
     }
+    return st;
 }
 
-/* Pack one piece of a slot as its frame number f; adds to the packed size. */
-static void pack_piece(bise_archive_writer *w, slot *s, int f,
-                       const uint8_t *data, size_t n, int level, int worker)
+/* Pack one piece of a slot as its frame number f, after the one before. */
+static bise_status pack_piece(bise_archive_writer *w, slot *s, int f,
+                              const uint8_t *data, size_t n, int level,
+                              int worker, bise_error *err)
 {
-    uint8_t *to = w->half[w->cur].packed + s->out_at + (f ? s->out_n[0] : 0);
+    uint8_t *to = s->out + (f ? s->out_n[0] : 0);
     s->in_n[f] = n;
     s->out_n[f] = level ? bise_zframe_pack(w->coders[worker], to, data, n,
                                            level) :
         bise_zframe_store(to, data, n);
-    if (s->out_n[f])
-        s->check[f] = bise_zframe_check(to, s->out_n[f]);
-    else
-        w->failed = true;
+    if (!s->out_n[f])
+        return bise_fail_nomem(err);
+    s->check[f] = bise_zframe_check(to, s->out_n[f]);
+    return BISE_OK;
 }
 
 /* Pack a slot; of byte planes the low one goes into a frame of its own, stored
  * raw: its bits look random, so that trying would only cost time. */
-static void pack_slot(bise_archive_writer *w, slot *s, int worker)
+static bise_status pack_slot(bise_archive_writer *w, slot *s, int worker,
+                             bise_error *err)
 {
     const bise_member *m = &w->members[s->member];
+    const slot *later = s + w->n_rooms;
+    if (later < w->slots + w->n_slots && later->mapped)
+        bise_map_ahead(later->data, later->content);
     const size_t total = s->prefix + s->content + s->padding;
     uint8_t *tmp = w->scratch[worker];
-    if (!m->planes || !s->content) {
-        pack_piece(w, s, 0, s->data, total, w->level, worker);
-        return;
-    }
+    if (!m->planes || !s->content)
+        return pack_piece(w, s, 0, s->data, total, w->level, worker, err);
     if (s->prefix)
         memcpy(tmp, s->data, s->prefix);
     const size_t head = s->prefix +
         bise_planes_split(tmp + s->prefix, s->data + s->prefix, s->content,
                           s->file_at, &m->map);
     memset(tmp + s->prefix + s->content, 0, s->padding);
-    pack_piece(w, s, 0, tmp, head,
-               w->level > 3 ? w->level : BISE_ZFRAME_SYMBOLS, worker);
-    if (total > head)
-        pack_piece(w, s, 1, tmp + head, total - head, 0, worker);
+    bise_status st = pack_piece(w, s, 0, tmp, head, w->level > 3 ? w->level :
+                                BISE_ZFRAME_SYMBOLS, worker, err);
+    if (st == BISE_OK && total > head)
+        st = pack_piece(w, s, 1, tmp + head, total - head, 0, worker, err);
+    return st;
 }
 
-/* Hashing and writing must happen in order, each by one thread; the other
- * tasks pack a slot each. */
-static void batch_task(void *ctx, size_t index, int worker)
+/* ------------------------------------------------------------- steps */
+/* The step that is due, with its slot; called with the lock held. Writing
+ * comes first, as it makes room; hashing stays close to packing, so that both
+ * find the data in the processor's cache. */
+static step pick(bise_archive_writer *w, slot **s)
+{
+    const size_t n = w->n_slots;
+    step todo = WAIT;
+    if (w->task_error.status != BISE_OK || w->writing == n)
+        return LEAVE;
+    const bool can_hash = !w->hash_busy && w->hashing < n;
+    if (!w->write_busy && w->slots[w->writing].steps == 2) {
+        w->write_busy = true;
+        *s = &w->slots[w->writing];
+        return WRITE;
+    }
+    if (can_hash && w->hashing <= w->packing)
+        todo = HASH;
+    else if (w->packing < n && w->packing < w->writing + w->n_rooms)
+        todo = PACK;
+    else if (can_hash)
+        todo = HASH;
+    if (todo == HASH) {
+        w->hash_busy = true;
+        *s = &w->slots[w->hashing];
+    } else if (todo == PACK) {
+        *s = &w->slots[w->packing];
+        (*s)->out = w->rooms[w->packing++ % w->n_rooms];
+    }
+    return todo;
+}
+
+/* Note a step as done; called with the lock held. Pages of a mapping are given
+ * back when the slot was hashed and packed. */
+static void complete(bise_archive_writer *w, slot *s, step did)
+{
+    if (did == WRITE) {
+        w->write_busy = false;
+        w->writing++;
+        w->done += s->content;
+    } else if (did == HASH) {
+        w->hash_busy = false;
+        w->hashing++;
+    }
+    if (did != WRITE && ++s->steps == 2 && s->mapped)
+        bise_map_release(s->data, s->content);
+    pthread_cond_broadcast(&w->turn);
+}
+
+/* One thread of the pool: step after step until all slots are written. The
+ * caller's own thread is worker 0, which reports. */
+static void steps_task(void *ctx, size_t index, int worker)
 {
     bise_archive_writer *w = ctx;
-    if (index == 0)
-        hash_slots(w);
-    else if (index == 1)
-        write_slots(w);
-    else
-        pack_slot(w, &w->half[w->cur].slots[index - 2], worker);
+    bise_error err;
+    slot *s = NULL;
+    step todo;
+    (void)index;
+    bise_error_init(&err);
+    pthread_mutex_lock(&w->lock);
+    while ((todo = pick(w, &s)) != LEAVE) {
+        if (todo == WAIT) {
+            pthread_cond_wait(&w->turn, &w->lock);
+            continue;
+        }
+        const uint64_t done = w->done + (todo == WRITE ? s->content : 0);
+        pthread_mutex_unlock(&w->lock);
+        bise_status st = todo == WRITE ? write_slot(w, s, &err)
+                       : todo == HASH ? hash_slot(w, s, &err)
+                                      : pack_slot(w, s, worker, &err);
+        if (st == BISE_OK && worker == 0)
+            st = bise_progress_step(w->progress, "pack", done, w->total,
+                                    "bytes", NULL, &err);
+        pthread_mutex_lock(&w->lock);
+        if (st != BISE_OK && w->task_error.status == BISE_OK)
+            w->task_error = err;
+        complete(w, s, todo);
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
-/* Hash and pack the slots collected so far, and write those of the last
- * time. */
+/* Hash, pack and write the slots collected so far. */
 static bise_status flush(bise_archive_writer *w, bise_error *err)
 {
-    const batch *b = &w->half[w->cur];
-    if (!b->n && !w->half[!w->cur].n)
-        return BISE_OK;
-    bise_pool_run(w->pool, b->n + 2, batch_task, w);
-    if (w->failed)
-        return bise_fail_nomem(err);
-    if (w->write_error.status != BISE_OK) {
-        *err = w->write_error;
-        return err->status;
-    }
-    bise_status s = BISE_OK;
-    for (size_t i = 0; i < b->n; i++)
-        for (int f = 0; f < 2 && s == BISE_OK; f++)
-            if (b->slots[i].out_n[f])
-                s = add_frame(w, b->slots[i].out_n[f], b->slots[i].in_n[f],
-                              b->slots[i].check[f], err);
-    w->cur = !w->cur;
-    w->in_n = 0;
+    w->packing = w->hashing = w->writing = 0;
+    if (w->n_slots)
+        bise_pool_run(w->pool, (size_t)bise_pool_threads(w->pool), steps_task,
+                      w);
+    w->n_slots = w->in_n = 0;
     w->borrowed = false;
-    return s;
+    if (w->task_error.status == BISE_OK)
+        return BISE_OK;
+    *err = w->task_error;
+    return err->status;
 }
 
+/* ------------------------------------------------------------- slots */
 /* Content of the slot that comes next, and what follows it in the tar. */
 static size_t next_piece(const bise_archive_writer *w, size_t *padding)
 {
@@ -423,11 +496,10 @@ static size_t next_piece(const bise_archive_writer *w, size_t *padding)
 static slot *add_slot(bise_archive_writer *w, const bise_str *prefix,
                       const uint8_t *data)
 {
-    batch *b = &w->half[w->cur];
-    slot *s = &b->slots[b->n++];
+    slot *s = &w->slots[w->n_slots++];
     *s = (slot){ .data = data ? data : w->in + w->in_n, .prefix = prefix->len,
                  .member = w->member, .file_at = w->member_at,
-                 .out_at = b->packed_n };
+                 .mapped = data && w->mapped };
     if (prefix->len)
         memcpy(w->in + w->in_n, prefix->data, prefix->len);
     return s;
@@ -436,12 +508,8 @@ static slot *add_slot(bise_archive_writer *w, const bise_str *prefix,
 /* Account for a slot whose content is complete. */
 static void close_slot(bise_archive_writer *w, const slot *s)
 {
-    batch *b = &w->half[w->cur];
-    const size_t total = s->prefix + s->content + s->padding;
     if (s->data == w->in + w->in_n)
-        w->in_n += total;
-    b->bytes += total;
-    b->packed_n += bise_zframe_bound(total) + 64;
+        w->in_n += s->prefix + s->content + s->padding;
     w->member_at += s->content;
     if (w->member_at == w->members[w->member].bytes) {
         w->member++;
@@ -456,17 +524,16 @@ static bise_status open_slot(bise_archive_writer *w, const uint8_t *data,
                              slot **out, bise_error *err)
 {
     const bise_member *m = &w->members[w->member];
-    const batch *b = &w->half[w->cur];
     bise_str prefix = { 0 };
     if (w->member_at == 0)
         put_prefix(&prefix, m, w->mtime);
     const size_t room = prefix.len + BISE_ARCHIVE_UNIT + 512;
     bise_status s = bise_str_ok(&prefix) ? BISE_OK : bise_fail_nomem(err);
-    if (s == BISE_OK && room > w->in_cap)
+    if (s == BISE_OK && prefix.len + 512 > SLACK)
         s = bise_fail(err, BISE_EUNSUPPORTED, "header of '%s' is too long",
                       m->path);
-    if (s == BISE_OK && (b->n + 2 > MAX_SLOTS || w->in_n + room > w->in_cap ||
-                         b->bytes + prefix.len > BATCH))
+    if (s == BISE_OK && (w->n_slots + 2 > MAX_SLOTS ||
+                         w->in_n + room > w->in_cap))
         s = flush(w, err);
     if (s == BISE_OK && prefix.len && m->bytes > BISE_ARCHIVE_UNIT) {
         close_slot(w, add_slot(w, &prefix, NULL));
@@ -545,8 +612,7 @@ bise_status bise_archive_write(bise_archive_writer *w, const void *data,
                 return st;
             continue;
         }
-        const batch *b = &w->half[w->cur];
-        const slot *s = &b->slots[b->n - 1];
+        const slot *s = &w->slots[w->n_slots - 1];
         const size_t room = s->content - w->filled, k = n < room ? n : room;
         memcpy(w->in + w->in_n + s->prefix + w->filled, p, k);
         w->filled += k;
@@ -558,6 +624,16 @@ bise_status bise_archive_write(bise_archive_writer *w, const void *data,
         }
     }
     return w->borrowed ? flush(w, err) : BISE_OK;
+}
+
+/* As any data; the pages are given back while it is packed. */
+bise_status bise_archive_write_map(bise_archive_writer *w, const bise_map *m,
+                                   bise_error *err)
+{
+    w->mapped = true;
+    const bise_status s = bise_archive_write(w, m->data, m->size, err);
+    w->mapped = false;
+    return s;
 }
 
 /* The manifest again, now with the hashes, over the first one. */
@@ -594,8 +670,8 @@ bise_status bise_archive_finish(bise_archive_writer *w, bise_error *err)
     if (s == BISE_OK && w->member < w->n)
         s = bise_fail(err, BISE_EINVAL, "data of '%s' is missing",
                       w->members[w->member].path);
-    for (int i = 0; i < 2 && s == BISE_OK; i++)
-        s = flush(w, err);                      /* pack, then write */
+    if (s == BISE_OK)
+        s = flush(w, err);
     if (s == BISE_OK)
         s = write_stored(w, end, sizeof end, err);
     if (s == BISE_OK)

@@ -227,6 +227,102 @@ START_TEST(data_must_be_exactly_what_was_announced)
 }
 END_TEST
 
+/* Count the reports; the first one asks to stop when told so. */
+typedef struct watcher {
+    volatile sig_atomic_t stop;
+    bool stops;
+    int reports;
+    uint64_t done, total;
+} watcher;
+
+static void watch(void *ctx, const char *stage, uint64_t done, uint64_t total,
+                  const char *unit, const char *remark)
+{
+    watcher *w = ctx;
+    (void)remark;
+    ck_assert_str_eq(stage, "pack");
+    ck_assert_str_eq(unit, "bytes");
+    ck_assert_uint_ge(done, w->done);
+    ck_assert_uint_le(done, total);
+    w->done = done;
+    w->total = total;
+    w->stop = ++w->reports == 1 && w->stops;
+}
+
+/* Pack the file dir/data as one member, as a mapping or in slices. */
+static bise_status pack_data(const char *out, uint64_t slice, int threads,
+                             const bise_progress *p, bise_error *out_err)
+{
+    bise_error err;
+    bise_archive_writer *w = NULL;
+    bise_pool *pool = NULL;
+    bise_map map;
+    ck_ok(bise_map_open(&map, at("data"), &err));
+    bise_member m = { .path = "data", .bytes = map.size, .mode = 0644 };
+    ck_ok(bise_pool_new(&pool, threads, &err));
+    const bise_archive_options o = { .pool = pool, .progress = p };
+    ck_ok(bise_archive_create(&w, at(out), &m, 1, &o, &err));
+    bise_status s = slice ? BISE_OK : bise_archive_write_map(w, &map, &err);
+    for (uint64_t k = 0; slice && k < map.size && s == BISE_OK; k += slice)
+        s = bise_archive_write(w, map.data + k, map.size - k < slice ?
+                               map.size - k : slice, &err);
+    if (s == BISE_OK)
+        s = bise_archive_finish(w, &err);
+    else
+        bise_archive_abandon(w);
+    bise_map_close(&map);
+    bise_pool_free(pool);
+    *out_err = err;
+    return s;
+}
+
+static void make_data(size_t n)
+{
+    bise_error err;
+    uint8_t *data = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        data[i] = byte_of(1, i);
+    ck_ok(bise_file_write(at("data"), data, n, &err));
+    free(data);
+}
+
+/* A mapping, slices that are copied, and slices packed in place. */
+START_TEST(bytes_do_not_depend_on_slices_or_threads)
+{
+    static const struct { uint64_t slice; int threads; } cases[] = {
+        { 0, 1 }, { 0, 2 }, { 0, 5 }, { 1000003, 3 }, { 9 << 20, 2 } };
+    bise_error err;
+    bise_str first = { 0 }, next = { 0 };
+    make_data(41 * (1u << 20) + 77);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        watcher seen = { 0 };
+        const bise_progress p = { .report = watch, .ctx = &seen };
+        ck_ok(pack_data("a", cases[i].slice, cases[i].threads, &p, &err));
+        bise_str_clear(&next);
+        ck_ok(bise_file_read(i ? &next : &first, at("a"), &err));
+        ck_assert(i == 0 || (first.len == next.len &&
+                             !memcmp(first.data, next.data, next.len)));
+        ck_assert_uint_eq(seen.total, 41 * (1u << 20) + 77);
+        ck_assert_int_eq(unlink(at("a")), 0);
+    }
+    bise_str_fini(&first);
+    bise_str_fini(&next);
+}
+END_TEST
+
+START_TEST(an_interrupted_writer_leaves_nothing)
+{
+    bise_error err;
+    watcher seen = { .stops = true };
+    const bise_progress p = { .report = watch, .ctx = &seen,
+                              .cancel = &seen.stop };
+    make_data(64u << 20);
+    ck_fails(pack_data("a", 0, 1 + _i, &p, &err), BISE_ECANCEL);
+    ck_assert(!bise_file_exists(at("a")));
+    ck_assert(!bise_file_exists(at("a.part")));
+}
+END_TEST
+
 START_TEST(an_archive_may_be_empty)
 {
     bise_error err;
@@ -570,6 +666,8 @@ static Suite *suite(void)
     tcase_add_test(t, a_member_is_read_without_the_others);
     tcase_add_test(t, more_members_than_a_batch_has_slots);
     tcase_add_test(t, data_must_be_exactly_what_was_announced);
+    tcase_add_test(t, bytes_do_not_depend_on_slices_or_threads);
+    tcase_add_loop_test(t, an_interrupted_writer_leaves_nothing, 0, 3);
     tcase_add_test(t, an_archive_may_be_empty);
     tcase_add_test(t, levels_and_results);
     tcase_add_test(t, dates_follow_source_date_epoch);
