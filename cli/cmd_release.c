@@ -4,7 +4,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "cli/command.h"
+#include "cli/record.h"
+#include "core/mem.h"
 #include "core/str.h"
 #include "deploy/release.h"
 
@@ -65,7 +66,12 @@ static bise_status run(bise_context *ctx, bise_error *err)
     for (int i = 0; i < n; i++)
         paths[i] = bise_arg(ctx->args, i);
     bise_release_result r = { 0 };
-    const bise_status s = bise_release(paths, (size_t)n, out, &o, &r, err);
+    char *command = bise_record_command(ctx, NULL);
+    o.command = command;
+    const bise_status s = command
+        ? bise_release(paths, (size_t)n, out, &o, &r, err)
+        : bise_fail_nomem(err);
+    bise_free(command);
     if (s == BISE_OK) {
         show(ctx, out, &r);
         bise_result_set(ctx, "files", bise_json_ref(r.files));

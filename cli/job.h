@@ -36,7 +36,7 @@ typedef struct bise_job {
     { "allow-nonfinite", BISE_OPT_FLAG, NULL, \
       "keep NaN and infinity in float types", NULL, 0 }, \
     { "require-licence", BISE_OPT_STRING, "ID", \
-      "fail unless the model has this licence", NULL, 0 }, \
+      "fail unless the model and its adapters have this licence", NULL, 0 }, \
     { "plan", BISE_OPT_FLAG, NULL, \
       "print sizes, memory and time, then stop", NULL, 0 }
 

@@ -277,16 +277,15 @@ void bise_map_release(const void *data, uint64_t n)
     advise(data, n, MADV_DONTNEED, false);
 }
 
-/* Refuse before the work starts when the disk cannot hold expect bytes. */
-static bise_status check_space(const char *path, uint64_t expect,
-                               bise_error *err)
+/* Asked before the work starts. */
+bise_status bise_disk_check(const char *path, uint64_t bytes, bise_error *err)
 {
     const uint64_t room = bise_disk_free(path);
-    if (expect <= room)
+    if (bytes <= room)
         return BISE_OK;
     bise_status s = bise_fail(err, BISE_EIO,
                               "disk full: %" PRIu64 " bytes needed, %" PRIu64
-                              " free", expect, room);
+                              " free", bytes, room);
     err->sys_errno = ENOSPC;
     s = bise_error_in(err, path, NULL);
     return s;
@@ -309,7 +308,7 @@ bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
     if (!force && bise_file_exists(path)) {
         return refuse_existing(path, err);
     }
-    bise_status s = check_space(path, expect, err);
+    bise_status s = bise_disk_check(path, expect, err);
     if (s != BISE_OK)
         return s;
     bise_out *o = bise_alloc(sizeof *o);

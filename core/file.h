@@ -30,6 +30,9 @@ BISE_NODISCARD bise_status bise_mkdir(const char *path, bise_error *err);
 void bise_remove_tree(const char *path);
 /* Bytes free for this user on the file system of path (or its parent). */
 uint64_t bise_disk_free(const char *path);
+/* Refuse, with both figures, when fewer than bytes are. */
+BISE_NODISCARD bise_status bise_disk_check(const char *path, uint64_t bytes,
+                                           bise_error *err);
 /* The name by which a file or folder is known: the last part of path as it is
  * given, also of a link; of "." and the like that of the folder they stand for.
  * To free; NULL when out of memory. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,8 +50,22 @@ static bool copy_piece(int in, int out, const uint8_t *data, uint64_t at,
     return true;
 }
 
+/* Account for what was copied. Worker 0 reports; every worker stops when the
+ * user wants it. */
+static bise_status copied(release *x, uint64_t n, int worker, bise_error *err)
+{
+    const bise_progress *p = x->o->progress;
+    const uint64_t done = atomic_fetch_add(&x->done, n) + n;
+    if (worker == 0)
+        return bise_progress_step(p, "copy", done, x->total, "bytes", NULL,
+                                  err);
+    return p && p->cancel && *p->cancel
+        ? bise_fail(err, BISE_ECANCEL, "interrupted") : BISE_OK;
+}
+
 /* Copy and hash in one pass; resident memory stays at a piece. */
-static bise_status copy_file(release_item *f, const char *path)
+static bise_status copy_file(release *x, release_item *f, const char *path,
+                             int worker)
 {
     bise_map m = { 0 };
     bise_sha256 *h = bise_sha256_new();
@@ -68,6 +83,8 @@ static bise_status copy_file(release_item *f, const char *path)
         if (!copy_piece(in, out, m.data, at, n))
             s = bise_fail_errno(&f->err, path, "cannot write");
         bise_map_release(m.data + at, n);
+        if (s == BISE_OK)
+            s = copied(x, n, worker, &f->err);
     }
     if (s == BISE_OK && fsync(out) != 0)
         s = bise_fail_errno(&f->err, path, "cannot write");
@@ -98,7 +115,6 @@ static void write_task(void *ctx, size_t index, int worker)
     bise_error_init(&f->err);
     bise_status s = BISE_OK;
     char *path = bise_path_join(w->dir, f->name);
-    (void)worker;
     if (!path)
         s = bise_fail_nomem(&f->err);
     else if (f->text.len) {
@@ -107,7 +123,7 @@ static void write_task(void *ctx, size_t index, int worker)
         if (s == BISE_OK && f->disk)
             s = bise_sha256_file(f->source_sha, f->disk, &f->err);
     } else
-        s = copy_file(f, path);
+        s = copy_file(w->x, f, path, worker);
     f->err.status = s;
     bise_free(path);
 }
@@ -296,14 +312,16 @@ static bise_status check_private(release *x)
 {
     static const char *const names[] = { "log.jsonl", "loss.svg",
         "chat_template.jinja", "config.json", "generation_config.json",
-        "tokenizer_config.json", "adapter_config.json", "params.json" };
+        "tokenizer_config.json", "adapter_config.json", "params.json",
+        "BASE_README.md" };
     bise_status s = BISE_OK;
     for (size_t i = 0; i < x->n && s == BISE_OK; i++) {
         release_item *f = &x->v[i];
         bise_str text = { 0 };
         bool look = f->text.len > 0 && strcmp(f->name, "LICENSE") != 0 &&
                     strcmp(f->name, "NOTICE") != 0;
-        for (size_t k = 0; k < 8 && !f->text.len; k++)
+        for (size_t k = 0; k < sizeof names / sizeof *names &&
+                           !f->text.len; k++)
             look = look || strcmp(bise_path_base(f->name), names[k]) == 0;
         if (look && !f->text.len)
             s = bise_file_read(&text, f->disk, x->err);
@@ -311,7 +329,7 @@ static bise_status check_private(release *x)
         const char *mark = look && s == BISE_OK ?
             bise_release_private(bise_str_get(t), t->len) : NULL;
         if (mark) {
-            s = bise_fail(x->err, BISE_EINVAL, "'%s' would publish a path of "
+            s = bise_fail(x->err, BISE_EUNSUPPORTED, "'%s' would publish a path of "
                           "this machine ('%s...')", f->name, mark);
             s = bise_error_hint(x->err, "take it out of the input");
         }
@@ -335,8 +353,8 @@ static bise_status prepare(release *x, const char *const *paths, size_t n)
     for (size_t i = 0; i < n && s == BISE_OK; i++)
         s = bise_release_take(x, paths[i]);
     if (s == BISE_OK && x->n == 0)
-        s = bise_fail(x->err, BISE_EINVAL, "evaluations only: no file to "
-                      "release");
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "evaluations only: no file "
+                      "to release");
     if (s == BISE_OK)
         qsort(x->v, x->n, sizeof *x->v, by_name);
     decide_relation(x);
@@ -358,7 +376,12 @@ static bise_status write_folder(release *x, const char *out)
 {
     bise_outdir d = { 0 };
     bise_str proof = { 0 };
-    bise_status s = bise_outdir_open(&d, out, x->o->force, x->err);
+    for (size_t i = 0; i < x->n; i++)
+        if (!x->v[i].text.len)
+            x->total += x->v[i].bytes;
+    bise_status s = bise_disk_check(out, x->total, x->err);
+    if (s == BISE_OK)
+        s = bise_outdir_open(&d, out, x->o->force, x->err);
     if (s != BISE_OK)
         return s;
     s = write_all(x, d.part_path, 0);
@@ -372,8 +395,7 @@ static bise_status write_folder(release *x, const char *out)
     if (s == BISE_OK)
         s = write_all(x, d.part_path, n);
     if (s == BISE_OK)
-        s = bise_progress_step(x->o->progress, "copying", 0, 0, "bytes", NULL,
-                               x->err);
+        s = copied(x, 0, 0, x->err);
     if (s == BISE_OK)
         return bise_outdir_commit(&d, x->err);
     bise_outdir_drop(&d);
@@ -403,12 +425,13 @@ static void release_fini(release *x)
     for (size_t i = 0; i < x->n; i++)
         bise_str_fini(&x->v[i].text);
     bise_free(x->v);
-    bise_json_free(x->card);
+    for (size_t i = 0; i < x->n_runs; i++) {
+        bise_json_free(x->runs[i].facts);
+        bise_json_free(x->runs[i].settings);
+    }
+    bise_free(x->runs);
     bise_json_free(x->evals);
-    bise_json_free(x->history);
-    bise_json_free(x->datasets);
-    bise_json_free(x->run);
-    bise_json_free(x->settings);
+    bise_json_free(x->facts);
     bise_str_fini(&x->notice);
     bise_str_fini(&x->licence_text);
     bise_arena_fini(&x->arena);
@@ -449,15 +472,12 @@ bise_status bise_release(const char *const *paths, size_t n, const char *out,
     if (s != BISE_OK)
         return s;
     release x = { .o = o, .r = result, .err = err, .base = o->base,
-                  .loss_first = NAN, .loss_last = NAN, .eval_first = NAN,
-                  .eval_last = NAN, .temperature = NAN, .top_p = NAN };
+                  .temperature = NAN, .top_p = NAN };
     result->files = bise_json_new_array();
     result->problems = bise_json_new_array();
     x.evals = bise_json_new_array();
-    x.history = bise_json_new_array();
-    x.datasets = bise_json_new_array();
-    if (!result->files || !result->problems || !x.evals || !x.history ||
-        !x.datasets)
+    x.facts = bise_json_new_object();
+    if (!result->files || !result->problems || !x.evals || !x.facts)
         s = bise_fail_nomem(err);
     if (s == BISE_OK)
         s = prepare(&x, paths, n);

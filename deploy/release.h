@@ -24,6 +24,8 @@ typedef struct bise_release_options {
     const char *relation;         /* to the base: finetune, adapter, quantized,
                                      merge; NULL: as the inputs show */
     const char *require_licence;  /* an id, or NULL: any, only told */
+    const char *command;          /* that asked for it, without paths
+                                     (cli/record.h), or NULL */
     const char *const *datasets;  /* Hub ids of training data */
     int n_datasets;
     bool force;

@@ -17,6 +17,7 @@
 #include "core/file.h"
 #include "deploy/release_facts.h"
 #include "formats/yaml.h"
+#include "model/lineage.h"
 
 /* ---- front matter ---- */
 
@@ -24,34 +25,6 @@ static void set_text(bise_json *o, const char *key, const char *text)
 {
     if (text && *text)
         (void)bise_json_set(o, key, bise_json_new_string(text));
-}
-
-/* Append a string that is not in the list yet. */
-static void add_once(bise_json *list, const char *text)
-{
-    for (size_t i = 0; i < bise_json_size(list); i++)
-        if (strcmp(bise_json_string(bise_json_at(list, i), NULL), text) == 0)
-            return;
-    (void)bise_json_append(list, bise_json_new_string(text));
-}
-
-/* A string or a list of a card, as a list. */
-static void add_from(bise_json *list, const bise_json *v)
-{
-    const bool array = bise_json_typeof(v) == BISE_JSON_ARRAY;
-    for (size_t i = 0; i < (array ? bise_json_size(v) : 1); i++) {
-        const char *s = bise_json_string(array ? bise_json_at(v, i) : v, NULL);
-        if (s && *s)
-            add_once(list, s);
-    }
-}
-
-static void set_list(bise_json *o, const char *key, bise_json *list)
-{
-    if (bise_json_size(list))
-        (void)bise_json_set(o, key, list);
-    else
-        bise_json_free(list);
 }
 
 /* transformers, peft, gguf or vllm: who opens the main file. */
@@ -68,56 +41,49 @@ static const char *library(const release *x)
 
 static void put_tags(bise_json *o, const release *x)
 {
-    bise_json *tags = bise_json_new_array();
-    add_from(tags, bise_json_get(x->card, "tags"));
-    if (x->kinds[RELEASE_GGUF] || x->kinds[RELEASE_GGUF_ADAPTER])
-        add_once(tags, "gguf");
-    if (x->kinds[RELEASE_IMATRIX])
-        add_once(tags, "imatrix");
-    if (x->kinds[RELEASE_ADAPTER] || x->kinds[RELEASE_GGUF_ADAPTER])
-        add_once(tags, "lora");
-    if (x->kinds[RELEASE_NATIVE])
-        add_once(tags, "mistral-common");
-    if (x->chat)
-        add_once(tags, "conversational");
-    add_once(tags, "mistral");
-    add_once(tags, "bise");
-    set_list(o, "tags", tags);
+    const struct { const char *tag; bool fits; } rows[] = {
+        { "gguf", x->kinds[RELEASE_GGUF] || x->kinds[RELEASE_GGUF_ADAPTER] },
+        { "imatrix", x->kinds[RELEASE_IMATRIX] },
+        { "lora", x->kinds[RELEASE_ADAPTER] || x->kinds[RELEASE_GGUF_ADAPTER] },
+        { "mistral-common", x->kinds[RELEASE_NATIVE] },
+        { "conversational", x->chat }, { "mistral", true }, { "bise", true }
+    };
+    (void)bise_lineage_add_all(o, "tags", bise_json_get(x->facts, "tags"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].fits)
+            (void)bise_lineage_add(o, "tags", rows[i].tag);
 }
 
-/* license: other keeps its name and link. */
-static void put_licence_keys(bise_json *o, const release *x)
+/* One without an id is "other", with its name and link beside it. */
+static void put_licence_keys(bise_json *o, const char *id, const char *name,
+                             const char *link)
 {
-    const char *said = bise_json_string(bise_json_get(x->card, "license"),
-                                        NULL);
-    if (said && strcmp(said, "other") == 0 && x->licence[0]) {
-        set_text(o, "license", "other");
-        set_text(o, "license_name", x->licence);
-        set_text(o, "license_link", bise_json_string(
-                     bise_json_get(x->card, "license_link"), NULL));
-    } else
-        set_text(o, "license", x->licence);
+    const bool other = name && (strcmp(id, name) == 0 ||
+                                strcmp(id, "other") == 0);
+    set_text(o, "license", other ? "other" : id);
+    if (other) {
+        set_text(o, "license_name", name);
+        set_text(o, "license_link", link);
+    }
 }
 
 static void front_matter(bise_str *out, const release *x)
 {
     bise_json *o = bise_json_new_object();
-    bise_json *data = bise_json_new_array(), *lang = bise_json_new_array();
     char org[200];
-    put_licence_keys(o, x);
+    put_licence_keys(o, x->licence, x->licence_name, x->licence_link);
     set_text(o, "base_model", x->base);
     if (x->base)
         set_text(o, "base_model_relation", x->r->relation);
     set_text(o, "pipeline_tag", x->vision ? "image-text-to-text"
                                           : "text-generation");
     set_text(o, "library_name", library(x));
-    add_from(lang, bise_json_get(x->card, "language"));
-    set_list(o, "language", lang);
+    (void)bise_lineage_add_all(o, "language",
+                               bise_json_get(x->facts, "language"));
     for (int i = 0; i < x->o->n_datasets; i++)
-        add_once(data, x->o->datasets[i]);
-    add_from(data, bise_json_get(x->card, "datasets"));
-    add_from(data, x->datasets);
-    set_list(o, "datasets", data);
+        (void)bise_lineage_add(o, "datasets", x->o->datasets[i]);
+    (void)bise_lineage_add_all(o, "datasets",
+                               bise_json_get(x->facts, "datasets"));
     put_tags(o, x);
     if (x->quantized) {
         snprintf(org, sizeof org, "%.*s", (int)strcspn(x->o->repo, "/"),
@@ -264,10 +230,10 @@ static void put_data(bise_str *out, const char *what, const bise_json *d)
 }
 
 /* One setting of run.yaml as "key value". */
-static void put_setting(bise_str *out, const release *x, const char *key)
+static void put_setting(bise_str *out, const release_run *r, const char *key)
 {
     bise_str v = { 0 };
-    const bise_json *j = bise_json_get(x->settings, key);
+    const bise_json *j = bise_json_get(r->settings, key);
     if (!j)
         return;
     if (bise_json_string(j, NULL))
@@ -279,29 +245,41 @@ static void put_setting(bise_str *out, const release *x, const char *key)
     bise_str_fini(&v);
 }
 
-static void put_training(bise_str *out, const release *x)
+/* Settings, figures and data of one run. */
+static void put_run(bise_str *out, const release_run *r)
 {
     static const char *const keys[] = { "lora-r", "lora-alpha", "target",
         "rslora", "lr", "schedule", "warmup", "batch", "optimizer",
         "weight-decay", "compute", "seed" };
-    if (!x->run && !x->settings)
-        return;
-    bise_str_puts(out, "## Training\n\n");
+    const char *slash = r->folder[0] ? "/" : "";
+    bise_str_puts(out, "## Training");
+    if (r->folder[0])
+        bise_str_printf(out, " of `%s`", r->folder);
+    bise_str_puts(out, "\n\n");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        put_setting(out, x, keys[i]);
-    bise_str_printf(out, "%.0f steps, %.0f tokens.\n\n", x->steps, x->tokens);
+        put_setting(out, r, keys[i]);
+    bise_str_printf(out, "%.0f steps, %.0f tokens.\n\n", r->steps, r->tokens);
     bise_str_puts(out, "| | first | last |\n|---|---|---|\n");
-    if (!isnan(x->loss_last))
+    if (!isnan(r->loss_last))
         bise_str_printf(out, "| training loss | %.4f | %.4f |\n",
-                        x->loss_first, x->loss_last);
-    if (!isnan(x->eval_last))
+                        r->loss_first, r->loss_last);
+    if (!isnan(r->eval_last))
         bise_str_printf(out, "| evaluation loss | %.4f | %.4f |\n",
-                        x->eval_first, x->eval_last);
+                        r->eval_first, r->eval_last);
     bise_str_putc(out, '\n');
-    put_data(out, "training data", bise_json_get(x->run, "data"));
-    put_data(out, "evaluation data", bise_json_get(x->run, "evaluation_data"));
-    bise_str_puts(out, "\nAll settings are in `run.yaml`, every report in "
-                  "`log.jsonl`; `bise report` draws the curves.\n\n");
+    put_data(out, "training data", bise_json_get(r->facts, "data"));
+    put_data(out, "evaluation data", bise_json_get(r->facts,
+                                                   "evaluation_data"));
+    bise_str_printf(out, "\nAll settings are in `%s%srun.yaml`, every report "
+                    "in `%s%slog.jsonl`; `bise report` draws the curves.\n\n",
+                    r->folder, slash, r->folder, slash);
+}
+
+static void put_training(bise_str *out, const release *x)
+{
+    for (size_t i = 0; i < x->n_runs; i++)
+        if (x->runs[i].facts || x->runs[i].settings)
+            put_run(out, &x->runs[i]);
 }
 
 /* ---- how to run ---- */
@@ -441,7 +419,7 @@ static void put_terms(bise_str *out, const release *x)
         bise_str_printf(out, "- data: [%s](https://huggingface.co/datasets/%s),"
                         " under its own terms\n", x->o->datasets[i],
                         x->o->datasets[i]);
-    if (x->run && !x->o->n_datasets)
+    if (x->n_runs && !x->o->n_datasets)
         bise_str_puts(out, "- data: the files named under Training, under "
                       "their own terms\n");
 }
@@ -478,11 +456,16 @@ static void put_changes(bise_str *out, const release *x)
     if (x->kinds[RELEASE_HF] || x->kinds[RELEASE_NATIVE])
         bise_str_puts(out, "- weights written anew as safetensors; "
                       "configuration and tokenizer belong to the base model\n");
-    for (size_t i = 0; i < bise_json_size(x->history); i++)
+    for (size_t i = 0; i < x->n; i++)
+        if (strcmp(bise_path_base(x->v[i].name), "BASE_README.md") == 0)
+            bise_str_printf(out, "- `%s` is the card of the model that the "
+                            "weights were made from\n", x->v[i].name);
+    const bise_json *history = bise_json_get(x->facts, "history");
+    for (size_t i = 0; i < bise_json_size(history); i++)
         bise_str_printf(out, "%s%s\n", i ? "" : "\nMade by, in this order:\n\n"
                         "```sh\n", bise_json_string(
-                            bise_json_at(x->history, i), NULL));
-    if (bise_json_size(x->history))
+                            bise_json_at(history, i), NULL));
+    if (bise_json_size(history))
         bise_str_puts(out, "```\n");
     bise_str_puts(out, "\n`provenance.json` lists every input and output with "
                   "its sha256, versions and settings (in-toto statement).\n");
@@ -510,31 +493,27 @@ void bise_release_card(bise_str *out, const release *x)
 static void packed_front(bise_str *out, const bise_packed_card *c,
                          const char *base)
 {
-    bise_json *o = bise_json_new_object(), *tags = bise_json_new_array();
-    bise_json *data = bise_json_new_array();
+    bise_json *o = bise_json_new_object();
     const bise_json *sets = bise_json_get(c->lineage, "datasets");
     const double n = bise_json_number(bise_json_get(c->lineage, "adapters"),
                                       0);
-    const char *licence = bise_json_string(bise_json_get(c->lineage,
-                                                         "license"), NULL);
-    if (licence)
-        (void)bise_json_set(o, "license", bise_json_new_string(licence));
+    put_licence_keys(o, bise_lineage_licence(c->lineage), bise_json_string(
+        bise_json_get(c->lineage, "license_name"), NULL), bise_json_string(
+        bise_json_get(c->lineage, "license_link"), NULL));
     if (bise_release_is_id(base)) {
-        (void)bise_json_set(o, "base_model", bise_json_new_string(base));
+        set_text(o, "base_model", base);
         if (n > 0 || c->quantized)
-            (void)bise_json_set(o, "base_model_relation", bise_json_new_string(
-                n > 1 ? "merge" : n > 0 ? "finetune" : "quantized"));
+            set_text(o, "base_model_relation", n > 1 ? "merge" :
+                     n > 0 ? "finetune" : "quantized");
     }
-    (void)bise_json_set(o, "library_name", bise_json_new_string("gguf"));
-    add_from(tags, bise_json_get(c->lineage, "tags"));
-    add_once(tags, "gguf");
-    set_list(o, "tags", tags);
+    set_text(o, "library_name", "gguf");
+    (void)bise_lineage_add_all(o, "tags", bise_json_get(c->lineage, "tags"));
+    (void)bise_lineage_add(o, "tags", "gguf");
     for (size_t i = 0; i < bise_json_size(sets); i++) {
         const char *id = bise_json_string(bise_json_at(sets, i), NULL);
         if (bise_release_is_id(id))
-            add_once(data, id);
+            (void)bise_lineage_add(o, "datasets", id);
     }
-    set_list(o, "datasets", data);
     bise_str_puts(out, "---\n");
     bise_yaml_dump(out, o);
     bise_str_puts(out, "---\n\n");

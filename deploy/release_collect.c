@@ -49,7 +49,7 @@ static release_item *add(release *x, release_kind kind, const char *name,
     void *v = x->v;
     for (size_t i = 0; i < x->n; i++)
         if (strcmp(x->v[i].name, name) == 0) {
-            if (bise_fail(x->err, BISE_EINVAL, "two inputs would both be '%s' "
+            if (bise_fail(x->err, BISE_EUNSUPPORTED, "two inputs would both be '%s' "
                           "in the release", name) == BISE_OK ||
                 bise_error_hint(x->err, "rename one of them") == BISE_OK)
                 return NULL;
@@ -161,7 +161,7 @@ static bool is_known(const char *name)
         "chat_template.jinja", "chat_template.json", "tokenizer.model",
         "vocab.json", "merges.txt", "preprocessor_config.json",
         "processor_config.json", "adapter_config.json", "run.yaml",
-        "log.jsonl", "loss.svg", "SYSTEM_PROMPT.txt",
+        "log.jsonl", "loss.svg", "SYSTEM_PROMPT.txt", "BASE_README.md",
         "model.safetensors.index.json",
         "consolidated.safetensors.index.json" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -224,20 +224,59 @@ static bise_status member(release *x, release_kind kind, const char *name,
         "left out: not a file that a model repository needs");
 }
 
+/* What an adapter says of itself: __metadata__, then its card. */
+static bise_status adapter_facts(release *x, const char *path, bise_json **l)
+{
+    char *file = bise_path_join(path, "adapter_model.safetensors");
+    bise_st st = { 0 };
+    bise_error none;
+    bise_error_init(&none);
+    if (file && bise_st_open(&st, file, &none) == BISE_OK)
+        *l = bise_lineage_of_st(st.meta);
+    else                                        /* of another format */
+        *l = file ? bise_json_new_object() : NULL;
+    bise_st_close(&st);
+    bise_free(file);
+    if (none.status == BISE_ENOMEM)
+        return bise_fail_nomem(x->err);
+    return bise_release_card_of(x, *l, path);
+}
+
 /* What a model says of itself: licence, family, name. An archive or a broken
  * model ends here. */
-static bise_status model_facts(release *x, const char *path)
+static bise_status model_facts(release *x, const char *path, bise_json **l)
 {
     bise_checkpoint c;
-    bise_status s = bise_checkpoint_open(&c, path, NULL, x->err);
+    const bise_status s = bise_checkpoint_open(&c, path, NULL, x->err);
     if (s != BISE_OK)
         return s;
-    s = bise_release_licence(x, bise_path_base(path), c.licence);
-    if (s == BISE_OK)
-        s = bise_release_lineage(x, c.lineage);
+    *l = bise_json_ref(c.lineage);
     if (!x->base_name)
         x->base_name = bise_release_keep(x, c.base_name);
     bise_checkpoint_close(&c);
+    return BISE_OK;
+}
+
+/* Facts and terms of a directory. One without weights of its own has a card,
+ * perhaps, but no licence: its GGUF files have theirs. */
+static bise_status directory_facts(release *x, const char *path, bool adapter,
+                                   bool weights)
+{
+    bise_json *l = NULL;
+    bise_status s = BISE_OK;
+    if (adapter)
+        s = adapter_facts(x, path, &l);
+    else if (weights)
+        s = model_facts(x, path, &l);
+    else
+        s = bise_release_card_of(x, l = bise_json_new_object(), path);
+    if (s == BISE_OK)
+        s = bise_release_lineage(x, l);
+    if (s == BISE_OK && (adapter || weights))
+        s = bise_release_licence(x, bise_path_base(path), l);
+    if (s == BISE_OK)
+        s = bise_release_terms(x, path, l);
+    bise_json_free(l);
     return s;
 }
 
@@ -256,9 +295,7 @@ static bise_status directory(release *x, const char *path)
     for (size_t i = 0; i < n; i++)
         weights += bise_ends_with(names[i], ".safetensors");
     if (s == BISE_OK)
-        s = bise_release_read_card(x, path, adapter, weights && !adapter);
-    if (s == BISE_OK && weights && !adapter)
-        s = model_facts(x, path);
+        s = directory_facts(x, path, adapter, weights > 0);
     const char *folder = x->used_top && weights ? bise_path_base(base) : NULL;
     const size_t first = x->n;
     for (size_t i = 0; i < n && s == BISE_OK; i++) {
@@ -276,7 +313,7 @@ static bise_status directory(release *x, const char *path)
             x->v[i].given = bise_release_keep(x, bise_path_base(base));
     x->used_top = x->used_top || weights;
     if (s == BISE_OK && x->n == first)
-        s = bise_fail(x->err, BISE_EINVAL, "no model, adapter or GGUF file in "
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "no model, adapter or GGUF file in "
                       "this folder");
     bise_free(names);
     bise_free(config);
@@ -325,7 +362,7 @@ static bise_status json_file(release *x, const char *path)
     bise_status s = bise_json_load(&v, path, x->err);
     if (s == BISE_OK && (!bise_json_get(v, "tokens") ||
                          !bise_json_get(v, "loss"))) {
-        s = bise_fail(x->err, BISE_EINVAL, "not a result of bise --json eval");
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "not a result of bise --json eval");
         s = bise_error_in(x->err, path, NULL);
     }
     if (s == BISE_OK)
@@ -334,7 +371,7 @@ static bise_status json_file(release *x, const char *path)
     if (s == BISE_OK && !bise_str_ok(&text))
         s = bise_fail_nomem(x->err);
     else if (s == BISE_OK && mark)
-        s = bise_fail(x->err, BISE_EINVAL, "it would publish a path of this "
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "it would publish a path of this "
                       "machine ('%s...')", mark);
     bise_str_fini(&text);
     if (s != BISE_OK)
@@ -355,7 +392,7 @@ static bise_status dat_file(release *x, const char *path)
     const char *mark = bise_release_private((const char *)m.data, m.size);
     bise_map_close(&m);
     if (mark) {
-        s = bise_fail(x->err, BISE_EINVAL, "it holds a path of a machine "
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "it holds a path of a machine "
                       "('%s...')", mark);
         return s = bise_error_hint(x->err, "make it again as GGUF: bise "
                                    "calibrate writes names only");
@@ -379,7 +416,7 @@ bise_status bise_release_take(release *x, const char *path)
     else if (bise_ends_with(path, ".json"))
         s = json_file(x, path);
     else {
-        s = bise_fail(x->err, BISE_EINVAL, "not a directory, .gguf, .dat or "
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "not a directory, .gguf, .dat or "
                       "eval result");
         s = bise_error_hint(x->err, "an archive is unpacked first: bise unpack "
                             "A -o DIR");

@@ -50,14 +50,56 @@ static const char *base_of(const char *s)
 
 /* ---- licence ---- */
 
-/* The strictest answer wins: anything but Apache-2.0 over it. */
-bise_status bise_release_licence(release *x, const char *who,
-                                 const char *licence)
+static const char *fact(const bise_json *l, const char *key)
 {
+    return bise_json_string(bise_json_get(l, key), NULL);
+}
+
+/* The id of an input's licence, or the name of one without an id. */
+static const char *licence_of(const bise_json *l, const char **name)
+{
+    const char *id = bise_lineage_licence(l);
+    *name = fact(l, "license_name");
+    if (*name && strcmp(id, "other") != 0 && strcmp(id, *name) != 0)
+        *name = NULL;
+    return *name ? *name : id;
+}
+
+/* The strictest answer wins: anything but Apache-2.0 over it. Its text is
+ * still to be found then. */
+static bise_status take_licence(release *x, const char *who,
+                                const bise_json *l)
+{
+    const char *name, *licence = licence_of(l, &name);
+    if (x->licence_seen && strcasecmp(x->licence, licence) != 0 &&
+        strcasecmp(x->licence, "apache-2.0") != 0)
+        return bise_release_problem(x, who, "licence is '%s', another input "
+                                    "has another one", licence);
+    const bool differs = x->licence_seen &&
+                         strcasecmp(x->licence, licence) != 0;
+    if (differs)
+        bise_str_clear(&x->licence_text);
+    x->licence_seen = true;
+    snprintf(x->licence, sizeof x->licence, "%s", licence);
+    x->licence_name = bise_release_keep(x, name);
+    x->licence_link = bise_release_keep(x, fact(l, "license_link"));
+    if (differs)
+        return bise_release_problem(x, who, "licence is '%s', another input "
+                                    "has another one", licence);
+    if (strcasecmp(licence, "apache-2.0") != 0)
+        return bise_release_problem(x, who, "licence is '%s', not Apache-2.0: "
+                                    "its own duties apply", licence);
+    return BISE_OK;
+}
+
+bise_status bise_release_licence(release *x, const char *who,
+                                 const bise_json *l)
+{
+    const char *name, *licence = licence_of(l, &name);
     const char *want = x->o->require_licence;
     if (want && strcasecmp(want, licence) != 0) {
-        bise_status s = bise_fail(x->err, BISE_EINVAL, "the licence of '%s' is "
-                                  "%s%s, '%s' is required", who,
+        bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "the licence of "
+                                  "'%s' is %s%s, '%s' is required", who,
                                   licence[0] ? "" : "unknown", licence, want);
         return s = bise_error_hint(x->err, "a model's licence is the license "
                                    "line of its card, a GGUF file's is "
@@ -67,18 +109,7 @@ bise_status bise_release_licence(release *x, const char *who,
         return bise_release_problem(x, who, "no licence is known: neither a "
                                     "license line in a card nor "
                                     "general.license");
-    if (x->licence_seen && strcasecmp(x->licence, licence) != 0) {
-        if (strcasecmp(x->licence, "apache-2.0") == 0)
-            snprintf(x->licence, sizeof x->licence, "%s", licence);
-        return bise_release_problem(x, who, "licence is '%s', another input "
-                                    "has another one", licence);
-    }
-    x->licence_seen = true;
-    snprintf(x->licence, sizeof x->licence, "%s", licence);
-    if (strcasecmp(licence, "apache-2.0") != 0)
-        return bise_release_problem(x, who, "licence is '%s', not Apache-2.0: "
-                                    "its own duties apply", licence);
-    return BISE_OK;
+    return take_licence(x, who, l);
 }
 
 /* A base the inputs name; the first Hub id wins, else a name is kept. */
@@ -96,30 +127,25 @@ static void note_base(release *x, const char *id)
         x->base_name = bise_release_keep(x, base_of(id));
 }
 
-/* A text into a list unless it is there. */
-static int add_once(bise_json *list, const char *s)
-{
-    for (size_t i = 0; i < bise_json_size(list); i++)
-        if (strcmp(bise_json_string(bise_json_at(list, i), NULL), s) == 0)
-            return 0;
-    return bise_json_append(list, bise_json_new_string(s));
-}
-
+/* Commands and data add up; words for the Hub's index are those of the first
+ * input that has some. */
 bise_status bise_release_lineage(release *x, const bise_json *lineage)
 {
-    const bise_json *history = bise_json_get(lineage, "history");
+    static const char *const words[] = { "tags", "language" };
     const bise_json *data = bise_json_get(lineage, "datasets");
-    int bad = 0;
     note_base(x, bise_json_string(bise_json_at(
         bise_json_get(lineage, "base_model"), 0), NULL));
-    for (size_t i = 0; i < bise_json_size(history); i++)
-        bad |= add_once(x->history, bise_json_string(bise_json_at(history, i),
-                                                     NULL));
+    int bad = bise_lineage_add_all(x->facts, "history",
+                                   bise_json_get(lineage, "history"));
     for (size_t i = 0; i < bise_json_size(data); i++) {
         const char *id = bise_json_string(bise_json_at(data, i), NULL);
         if (bise_release_is_id(id))
-            bad |= add_once(x->datasets, id);
+            bad |= bise_lineage_add(x->facts, "datasets", id);
     }
+    for (size_t i = 0; i < 2; i++)
+        if (!bise_json_get(x->facts, words[i]))
+            bad |= bise_lineage_add_all(x->facts, words[i],
+                                        bise_json_get(lineage, words[i]));
     const double n = bise_json_number(bise_json_get(lineage, "adapters"), 0);
     if (n > (double)x->adapters)
         x->adapters = (int64_t)n;
@@ -141,14 +167,17 @@ static bise_status append(release *x, bise_str *out, const char *dir,
     return s;
 }
 
-/* The first licence text there is, and all notices. */
-static bise_status read_terms(release *x, const char *dir)
+/* The text of the licence that the release is under, and all notices:
+ * attribution is carried over whole (Apache-2.0, 4 c and d). */
+bise_status bise_release_terms(release *x, const char *dir, const bise_json *l)
 {
     char **names = NULL;
     size_t n = 0;
+    const char *name, *licence = licence_of(l, &name);
+    const bool ours = !*licence || strcasecmp(licence, x->licence) == 0;
     bise_status s = bise_dir_list(&names, &n, dir, x->err);
     for (size_t i = 0; i < n && s == BISE_OK; i++) {
-        if (bise_lineage_is_licence(names[i]) && !x->licence_text.len)
+        if (bise_lineage_is_licence(names[i]) && ours && !x->licence_text.len)
             s = append(x, &x->licence_text, dir, names[i]);
         else if (bise_lineage_is_notice(names[i]))
             s = append(x, &x->notice, dir, names[i]);
@@ -157,36 +186,15 @@ static bise_status read_terms(release *x, const char *dir)
     return s;
 }
 
-/* Attribution is carried over whole (Apache-2.0, 4 c and d). */
-bise_status bise_release_read_card(release *x, const char *dir, bool adapter,
-                                   bool model)
+/* The card beside a file or in a folder, over what its own metadata says. */
+bise_status bise_release_card_of(release *x, bise_json *l, const char *dir)
 {
     bise_str text = { 0 };
-    bise_json *front = NULL;
-    bise_error e;
-    bise_error_init(&e);
-    bise_status s = append(x, &text, dir, "README.md");
-    /* A card that cannot be read is none. */
-    if (s == BISE_OK && bise_yaml_front_matter(&front, bise_str_get(&text),
-                                               text.len, &e) != BISE_OK) {
-        front = NULL;
-        x->nomem = x->nomem || e.status == BISE_ENOMEM;
-    }
-    if (s == BISE_OK)
-        s = read_terms(x, dir);
-    const bise_json *base = bise_json_get(front, "base_model");
-    if (!model)
-        note_base(x, bise_json_string(
-            bise_json_typeof(base) == BISE_JSON_ARRAY ?
-            bise_json_at(base, 0) : base, NULL));
-    const char *licence = bise_json_string(bise_json_get(front, "license"),
-                                           NULL);
-    if (s == BISE_OK && adapter)
-        s = bise_release_licence(x, base_of(dir), licence ? licence : "");
-    if (!x->card && front)
-        x->card = front;
-    else
-        bise_json_free(front);
+    bise_status s = l ? append(x, &text, dir, "README.md")
+                      : bise_fail_nomem(x->err);
+    if (s == BISE_OK && text.len &&
+        bise_lineage_card(l, bise_str_get(&text), text.len) != 0)
+        s = bise_fail_nomem(x->err);
     bise_str_fini(&text);
     return s;
 }
@@ -239,7 +247,7 @@ static bise_status check_keys(release *x, const bise_gguf_meta *m)
             continue;
         if ((kv->type == BISE_GGUF_STR && kv->data[0] == '/') ||
             bise_release_private((const char *)kv->data, kv->bytes)) {
-            bise_status s = bise_fail(x->err, BISE_EINVAL, "key '%s' holds a "
+            bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "key '%s' holds a "
                                       "path of a machine", kv->key);
             return s = bise_error_hint(x->err, "make the file again with bise, "
                                        "which writes names only");
@@ -275,9 +283,10 @@ static const char *key_text(release *x, const bise_gguf_meta *m,
 static bise_status model_keys(release *x, const release_item *f,
                               const bise_gguf_meta *m)
 {
-    const char *licence = key_text(x, m, "general.license");
     bise_json *l = bise_lineage_of_gguf(m);
     bise_status s = l ? bise_release_lineage(x, l) : bise_fail_nomem(x->err);
+    if (s == BISE_OK)
+        s = bise_release_licence(x, base_of(f->disk), l);
     bise_json_free(l);
     if (f->kind == RELEASE_GGUF) {
         note_base(x, key_text(x, m, "general.name"));
@@ -287,8 +296,7 @@ static bise_status model_keys(release *x, const release_item *f,
         x->top_p = bise_gguf_float(m, "general.sampling.top_p", x->top_p);
         x->top_k = bise_gguf_int(m, "general.sampling.top_k", x->top_k);
     }
-    return s != BISE_OK ? s :
-        bise_release_licence(x, base_of(f->disk), licence ? licence : "");
+    return s;
 }
 
 bise_status bise_release_gguf(release *x, release_item *f)
@@ -318,7 +326,7 @@ bise_status bise_release_gguf(release *x, release_item *f)
     return s;
 }
 
-/* Keys that bise writes into __metadata__. */
+/* Any program may have written into __metadata__. */
 bise_status bise_release_st_meta(release *x, const release_item *f,
                                  const bise_json *meta)
 {
@@ -332,15 +340,11 @@ bise_status bise_release_st_meta(release *x, const release_item *f,
     if (!ok)
         return bise_fail_nomem(x->err);
     if (mark) {
-        bise_status s = bise_fail(x->err, BISE_EINVAL, "__metadata__ holds a "
+        bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "__metadata__ holds a "
                                   "path of a machine ('%s...')", mark);
         return s = bise_error_in(x->err, f->disk, NULL);
     }
-    bise_json *l = bise_lineage_of_st(meta);
-    const bise_status s = l ? bise_release_lineage(x, l)
-                            : bise_fail_nomem(x->err);
-    bise_json_free(l);
-    return s;
+    return BISE_OK;
 }
 
 /* ---- a training run ---- */
@@ -367,6 +371,26 @@ static bise_json *without_paths(const bise_json *v)
     return bise_json_copy(v);
 }
 
+/* The run that a file tells of: the one of its folder. */
+static release_run *run_of(release *x, const release_item *f)
+{
+    char folder[256];
+    void *v = x->runs;
+    const char *slash = strrchr(f->name, '/');
+    snprintf(folder, sizeof folder, "%.*s",
+             slash ? (int)(slash - f->name) : 0, f->name);
+    for (size_t i = 0; i < x->n_runs; i++)
+        if (strcmp(x->runs[i].folder, folder) == 0)
+            return &x->runs[i];
+    const char *kept = bise_release_keep(x, folder);
+    if (!kept || bise_grow(&v, &x->cap_runs, x->n_runs + 1, sizeof *x->runs))
+        return NULL;
+    x->runs = v;
+    x->runs[x->n_runs] = (release_run){ .folder = kept, .loss_first = NAN,
+        .loss_last = NAN, .eval_first = NAN, .eval_last = NAN };
+    return &x->runs[x->n_runs++];
+}
+
 bise_status bise_release_settings(release *x, release_item *f)
 {
     bise_str text = { 0 };
@@ -377,49 +401,52 @@ bise_status bise_release_settings(release *x, release_item *f)
     bise_str_fini(&text);
     if (s != BISE_OK)
         return bise_error_in(x->err, f->disk, NULL);
-    bise_json_free(x->settings);
-    x->settings = without_paths(v);
+    release_run *r = run_of(x, f);
+    if (r)
+        r->settings = without_paths(v);
     bise_json_free(v);
+    if (!r)
+        return bise_fail_nomem(x->err);
     bise_str_puts(&f->text, "# settings of the training run, paths cut to "
                   "names; bise finetune --config THIS\n");
-    bise_yaml_dump(&f->text, x->settings);
+    bise_yaml_dump(&f->text, r->settings);
     f->bytes = f->text.len;
-    x->lora_r = (int64_t)bise_json_number(bise_json_get(x->settings, "lora-r"),
-                                          0);
     return bise_str_ok(&f->text) ? BISE_OK : bise_fail_nomem(x->err);
 }
 
 /* First and last figures. */
-static void log_line(release *x, const bise_json *v)
+static void log_line(release_run *r, const bise_json *v)
 {
     const double loss = bise_json_number(bise_json_get(v, "loss"), NAN);
     const double eval = bise_json_number(bise_json_get(v, "eval_loss"), NAN);
-    if (!x->run && bise_json_get(v, "run"))
-        x->run = bise_json_copy(bise_json_get(v, "run"));
+    if (!r->facts && bise_json_get(v, "run"))
+        r->facts = bise_json_copy(bise_json_get(v, "run"));
     if (!isnan(loss)) {
-        x->loss_first = isnan(x->loss_first) ? loss : x->loss_first;
-        x->loss_last = loss;
+        r->loss_first = isnan(r->loss_first) ? loss : r->loss_first;
+        r->loss_last = loss;
     }
     if (!isnan(eval)) {
-        x->eval_first = isnan(x->eval_first) ? eval : x->eval_first;
-        x->eval_last = eval;
+        r->eval_first = isnan(r->eval_first) ? eval : r->eval_first;
+        r->eval_last = eval;
     }
-    x->steps = bise_json_number(bise_json_get(v, "step"), x->steps);
-    x->tokens = bise_json_number(bise_json_get(v, "tokens"), x->tokens);
+    r->steps = bise_json_number(bise_json_get(v, "step"), r->steps);
+    r->tokens = bise_json_number(bise_json_get(v, "tokens"), r->tokens);
 }
 
 /* A last line without its end is what a killed run leaves: not an error. */
 bise_status bise_release_log(release *x, release_item *f)
 {
     bise_str text = { 0 };
-    bise_status s = bise_file_read(&text, f->disk, x->err);
+    release_run *r = run_of(x, f);
+    bise_status s = r ? bise_file_read(&text, f->disk, x->err)
+                      : bise_fail_nomem(x->err);
     const char *p = bise_str_get(&text), *end = p + text.len, *nl;
     for (; s == BISE_OK && (nl = memchr(p, '\n', (size_t)(end - p))) != NULL;
          p = nl + 1) {
         bise_json *v = NULL;
         s = bise_json_parse(&v, p, (size_t)(nl - p), x->err);
         if (s == BISE_OK)
-            log_line(x, v);
+            log_line(r, v);
         bise_json_free(v);
     }
     bise_str_fini(&text);
@@ -447,7 +474,8 @@ bise_status bise_release_config(release *x, release_item *f, const char *name)
         const char *b = bise_json_string(
             bise_json_get(v, "base_model_name_or_path"), NULL);
         note_base(x, b);
-        x->lora_r = (int64_t)bise_json_number(bise_json_get(v, "r"), 0);
+        if (!strchr(f->name, '/'))
+            x->lora_r = (int64_t)bise_json_number(bise_json_get(v, "r"), 0);
         if (bise_json_bool(bise_json_get(v, "use_dora"), false))
             s = bise_release_problem(x, name, "vLLM refuses adapters with "
                                      "DoRA: merge it for vLLM");

@@ -9,14 +9,17 @@
 #include "core/tensor.h"
 #include "deploy/release_int.h"
 
-/* One input's licence ("" unknown); inputs that differ are a problem. */
+/* The licence that an input's facts (model/lineage.h) name; none, and one that
+ * differs from another input's, is a problem. */
 BISE_NODISCARD bise_status bise_release_licence(release *x, const char *who,
-                                                const char *licence);
-/* README.md, LICENSE and NOTICE of a directory. A model's own facts name its
- * base (bise_release_lineage), a card alone for everything else. */
-BISE_NODISCARD bise_status bise_release_read_card(release *x, const char *dir,
-                                                  bool adapter, bool model);
-/* Base, data, adapters and commands of facts (model/lineage.h). */
+                                                const bise_json *lineage);
+/* LICENSE and NOTICE of a directory with these facts; after its licence. */
+BISE_NODISCARD bise_status bise_release_terms(release *x, const char *dir,
+                                              const bise_json *lineage);
+/* Add what README.md of a directory says. l NULL: out of memory. */
+BISE_NODISCARD bise_status bise_release_card_of(release *x, bise_json *l,
+                                                const char *dir);
+/* Base, data, adapters, commands, tags and languages of facts. */
 BISE_NODISCARD bise_status bise_release_lineage(release *x,
                                                 const bise_json *lineage);
 /* Type, weights and facts of f->disk; sets f->kind. */
@@ -25,7 +28,7 @@ BISE_NODISCARD bise_status bise_release_gguf(release *x, release_item *f);
 bool bise_release_names_type(const char *name, const char *type);
 /* Is it one of the parts that llama-gguf-split names? */
 bool bise_release_is_split(const char *name);
-/* __metadata__ of safetensors: what it was made from. */
+/* __metadata__ of safetensors: nothing private. */
 BISE_NODISCARD bise_status bise_release_st_meta(release *x,
                                                 const release_item *f,
                                                 const bise_json *meta);

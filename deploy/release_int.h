@@ -38,6 +38,14 @@ typedef struct release_item {
     bise_error err;
 } release_item;
 
+/* A training run: what its log.jsonl and run.yaml say. */
+typedef struct release_run {
+    const char *folder;    /* in the release, "" at its top */
+    bise_json *facts;      /* the log's first line, or NULL */
+    bise_json *settings;   /* run.yaml without paths, or NULL */
+    double loss_first, loss_last, eval_first, eval_last, steps, tokens;
+} release_run;
+
 typedef struct release {
     const bise_release_options *o;
     bise_release_result *r;
@@ -51,19 +59,20 @@ typedef struct release {
     const char *base;      /* Hub id, or NULL */
     const char *base_name; /* what the inputs call it, or NULL */
     char licence[64];
+    const char *licence_name, *licence_link; /* of a licence without an id */
     bool licence_seen;
-    bise_json *card;       /* front matter of the first input's card */
-    bise_json *history;    /* [command, ...] that made the inputs */
-    bise_json *datasets;   /* Hub ids that the inputs name */
+    bise_json *facts;      /* lists of model/lineage.h: history (commands that
+                              made the inputs), datasets, tags, language */
     bise_json *evals;      /* [{model, ppl, ...}] */
-    bise_json *run;        /* facts of the training run */
-    bise_json *settings;   /* run.yaml without paths */
-    double loss_first, loss_last, eval_first, eval_last, steps, tokens;
+    release_run *runs;     /* one for each training run among the inputs */
+    size_t n_runs, cap_runs;
     bise_str notice, licence_text;
     int64_t adapters;      /* merged into the weights; 0: none known */
     int64_t lora_r;
     bool quantized, chat, vision;
     bool nomem;            /* a fact was lost: the release must fail */
+    uint64_t total;        /* bytes to copy, */
+    _Atomic uint64_t done; /* and how many are */
     double temperature, top_p;
     int64_t top_k;
 } release;

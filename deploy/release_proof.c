@@ -10,8 +10,10 @@
 
 #include "core/clock.h"
 #include "core/cpu.h"
+#include "core/file.h"
 #include "deploy/release_int.h"
 #include "formats/crypto.h"
+#include "model/lineage.h"
 
 static void set_text(bise_json *o, const char *key, const char *text)
 {
@@ -72,9 +74,11 @@ static bise_json *dependencies(release *x)
     for (int i = 0; i < x->o->n_datasets; i++)
         add_uri(x, list, "datasets/", x->o->datasets[i],
                 "training data");
-    const char *set = bise_json_string(bise_json_get(
-        bise_json_get(x->run, "data"), "digest"), NULL);
-    if (set) {
+    for (size_t i = 0; i < x->n_runs; i++) {
+        const char *set = bise_json_string(bise_json_get(bise_json_get(
+            x->runs[i].facts, "data"), "digest"), NULL);
+        if (!set)
+            continue;
         bise_json *o = bise_json_new_object(), *d = bise_json_new_object();
         set_text(o, "name", "training data, as prepared");
         set_text(d, "sha256", set);
@@ -84,36 +88,61 @@ static bise_json *dependencies(release *x)
     return list;
 }
 
-/* The commands that made the inputs, as these tell it, and this one, with base
- * names for paths. */
+/* The name of a run's file in the release, to free. */
+static char *file_of(release *x, const release_run *r, const char *name)
+{
+    char *path = r->folder[0] ? bise_path_join(r->folder, name)
+                              : bise_strdup(name);
+    x->nomem = x->nomem || !path;
+    return path;
+}
+
+/* The commands that made the inputs, as these tell it, and this one. */
 static bise_json *commands(release *x)
 {
-    bise_json *list = bise_json_new_array();
-    bise_str c = { 0 };
+    bise_json *o = bise_json_new_object(), *list;
+    const bise_json *history = bise_json_get(x->facts, "history");
     bool trained = false;
-    for (size_t i = 0; i < bise_json_size(x->history); i++) {
-        const char *line = bise_json_string(bise_json_at(x->history, i), NULL);
-        trained = trained || bise_starts_with(line, "bise finetune ");
-        (void)bise_json_append(list, bise_json_new_string(line));
+    for (size_t i = 0; i < bise_json_size(history); i++)
+        trained = trained || bise_starts_with(bise_json_string(
+            bise_json_at(history, i), NULL), "bise finetune ");
+    int bad = bise_lineage_add_all(o, "commands", history);
+    for (size_t i = 0; i < x->n_runs && !trained; i++) {
+        bise_str c = { 0 };
+        char *file = file_of(x, &x->runs[i], "run.yaml");
+        bise_str_printf(&c, "bise finetune --config %s", file ? file : "");
+        if (x->runs[i].settings)
+            bad |= bise_lineage_add(o, "commands", bise_str_get(&c));
+        bad |= !bise_str_ok(&c);
+        bise_str_fini(&c);
+        bise_free(file);
     }
-    if (x->settings && !trained)
-        (void)bise_json_append(list, bise_json_new_string(
-            "bise finetune --config run.yaml"));
-    bise_str_puts(&c, "bise release");
-    for (size_t i = 0; i < x->n; i++)
-        if (x->v[i].kind != RELEASE_SIDE)
-            bise_str_printf(&c, " %s", x->v[i].given);
-    bise_str_printf(&c, " --repo %s", x->o->repo);
-    if (x->o->base)
-        bise_str_printf(&c, " --base %s", x->o->base);
-    if (x->o->relation)
-        bise_str_printf(&c, " --relation %s", x->o->relation);
-    for (int i = 0; i < x->o->n_datasets; i++)
-        bise_str_printf(&c, " --dataset %s", x->o->datasets[i]);
-    x->nomem = x->nomem || !bise_str_ok(&c);
-    (void)bise_json_append(list, bise_json_new_string(bise_str_get(&c)));
-    bise_str_fini(&c);
+    if (x->o->command)
+        bad |= bise_lineage_add(o, "commands", x->o->command);
+    x->nomem = x->nomem || bad;
+    list = bise_json_ref(bise_json_get(o, "commands"));
+    bise_json_free(o);
     return list;
+}
+
+/* Settings (run.yaml) or facts (log.jsonl) of each run, by file; NULL when
+ * there are none. */
+static bise_json *of_runs(release *x, bool settings)
+{
+    bise_json *all = NULL;
+    for (size_t i = 0; i < x->n_runs; i++) {
+        const release_run *r = &x->runs[i];
+        const bise_json *v = settings ? r->settings : r->facts;
+        char *file = v ? file_of(x, r, settings ? "run.yaml" : "log.jsonl")
+                       : NULL;
+        if (file && !all)
+            all = bise_json_new_object();
+        if (file)
+            x->nomem = bise_json_set(all, file, bise_json_copy(v)) != 0 ||
+                       x->nomem;
+        bise_free(file);
+    }
+    return all;
 }
 
 /* Type and bits of each weight file. */
@@ -146,15 +175,16 @@ static bise_json *definition(release *x)
     set_text(ext, "base_model", x->base);
     set_text(ext, "base_model_relation", x->r->relation);
     set_text(ext, "licence", x->licence[0] ? x->licence : "unknown");
-    if (x->settings) {
-        (void)bise_json_set(ext, "training", bise_json_copy(x->settings));
-        if (bise_json_get(x->settings, "seed"))
-            (void)bise_json_set(ext, "seed", bise_json_copy(
-                bise_json_get(x->settings, "seed")));
-    }
+    bise_json *settings = of_runs(x, true), *runs = of_runs(x, false);
+    if (settings)
+        (void)bise_json_set(ext, "training", settings);
+    const bise_json *seed = x->n_runs == 1
+        ? bise_json_get(x->runs[0].settings, "seed") : NULL;
+    if (seed)
+        (void)bise_json_set(ext, "seed", bise_json_copy(seed));
     (void)bise_json_set(d, "externalParameters", ext);
-    if (x->run)
-        (void)bise_json_set(in, "run", bise_json_copy(x->run));
+    if (runs)
+        (void)bise_json_set(in, "runs", runs);
     if (bise_json_size(x->evals))
         (void)bise_json_set(in, "evaluations", bise_json_copy(x->evals));
     (void)bise_json_set(in, "files", weights(x));

@@ -143,15 +143,7 @@ static bise_status check_size(const bise_archive *a, const char *dir,
                                   " are unpacked", total, a->map.size, limit);
         return s = bise_error_hint(err, "give --max-size when you trust it");
     }
-    const uint64_t room = bise_disk_free(dir);
-    if (total > room) {
-        bise_status s = bise_fail(err, BISE_EIO, "disk full: %" PRIu64
-                                  " bytes needed, %" PRIu64 " free", total,
-                                  room);
-        err->sys_errno = ENOSPC;
-        return s = bise_error_in(err, dir, NULL);
-    }
-    return BISE_OK;
+    return bise_disk_check(dir, total, err);
 }
 
 /* The tar view of the archive must agree with the manifest's. */

@@ -45,7 +45,7 @@ int bise_lineage_add(bise_json *l, const char *key, const char *text)
 }
 
 /* One text where a list is meant is a list of one; others are skipped. */
-static int add_all(bise_json *l, const char *key, const bise_json *v)
+int bise_lineage_add_all(bise_json *l, const char *key, const bise_json *v)
 {
     const bool list = bise_json_typeof(v) == BISE_JSON_ARRAY;
     int bad = 0;
@@ -98,7 +98,7 @@ static void card_list(bise_json *l, const char *key, const bise_json *v)
     if (!v)
         return;
     bise_json_remove(l, key);
-    (void)add_all(l, key, v);
+    (void)bise_lineage_add_all(l, key, v);
 }
 
 /* "other" stands for the name beside it. A card without front matter, or with
@@ -123,25 +123,26 @@ static void read_front(bise_json *l, const bise_json *front)
 
 /* Merging copies the card of the base, which knows neither the adapters' data
  * nor their terms, and whose base_model is that of the base. */
-void bise_lineage_card(bise_json *l, const char *text, size_t n)
+int bise_lineage_card(bise_json *l, const char *text, size_t n)
 {
     bise_json *front = NULL;
     bise_error ignored;
     bise_error_init(&ignored);
     if (bise_yaml_front_matter(&front, text, n, &ignored) != BISE_OK)
-        return;
+        return ignored.status == BISE_ENOMEM ? -1 : 0;
     bise_json *old = bise_json_copy(l);
     read_front(l, front);
     const char *id = bise_lineage_licence(old);
     if (*id && !is_apache_id(id))
         (void)set_text(l, "license", id);
-    (void)add_all(l, "datasets", bise_json_get(old, "datasets"));
+    (void)bise_lineage_add_all(l, "datasets", bise_json_get(old, "datasets"));
     if (bise_json_number(bise_json_get(old, "adapters"), 0) > 0) {
         bise_json_remove(l, "base_model");
-        (void)add_all(l, "base_model", bise_json_get(old, "base_model"));
+        (void)bise_lineage_add_all(l, "base_model", bise_json_get(old, "base_model"));
     }
     bise_json_free(old);
     bise_json_free(front);
+    return 0;
 }
 
 /* Ours are taken apart, the rest is kept as it is. */
@@ -327,8 +328,12 @@ bise_json *bise_lineage_read(bise_store *s)
     if (!l)
         return NULL;
     side_text(&text, s, "README.md");
-    if (text.len && (!m || !*bise_lineage_licence(l)))
-        bise_lineage_card(l, bise_str_get(&text), text.len);
+    if (text.len && (!m || !*bise_lineage_licence(l)) &&
+        bise_lineage_card(l, bise_str_get(&text), text.len) != 0) {
+        bise_str_fini(&text);
+        bise_json_free(l);
+        return NULL;
+    }
     const size_t n = bise_store_file_count(s);
     for (size_t i = 0; i < n && !*bise_lineage_licence(l); i++) {
         if (!bise_lineage_is_licence(bise_store_file_at(s, i)))
@@ -393,8 +398,8 @@ bise_json *bise_lineage_made(const bise_json *model, const char *base_name,
         bad |= bise_json_set(l, "adapters", bise_json_new_int(had + n));
     }
     for (int i = 0; i < n; i++) {
-        bad |= add_all(l, "datasets", bise_json_get(adapters[i], "datasets"));
-        bad |= add_all(l, "history", bise_json_get(adapters[i], "history"));
+        bad |= bise_lineage_add_all(l, "datasets", bise_json_get(adapters[i], "datasets"));
+        bad |= bise_lineage_add_all(l, "history", bise_json_get(adapters[i], "history"));
         bad |= join_licence(l, adapters[i]);
     }
     const char *id = bise_lineage_licence(l);

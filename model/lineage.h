@@ -36,8 +36,8 @@ bise_json *bise_lineage_read(bise_store *s);
 bise_json *bise_lineage_of_gguf(const bise_gguf_meta *m);
 bise_json *bise_lineage_of_st(const bise_json *meta);
 /* Facts of a model card's front matter over those in l, but for what the card of
- * a base cannot know of merged weights. */
-void bise_lineage_card(bise_json *l, const char *text, size_t n);
+ * a base cannot know of merged weights. Returns 0, or -1 when out of memory. */
+int bise_lineage_card(bise_json *l, const char *text, size_t n);
 /* The licence id, "" when unknown. Borrowed. */
 const char *bise_lineage_licence(const bise_json *l);
 /* Facts of weights made from a model named base_name and n adapters (facts
@@ -53,9 +53,10 @@ void bise_lineage_name(char *out, size_t size, const char *text);
  * NOTICE.txt, ... (Apache-2.0, 4 a and d). */
 bool bise_lineage_is_licence(const char *name);
 bool bise_lineage_is_notice(const char *name);
-/* Append texts to a list of facts ("datasets", "history") unless they are
- * there. Returns 0 or -1. */
+/* Append a text, or each text of a list, to a list of facts ("datasets",
+ * "history") unless it is there. Returns 0 or -1. */
 int bise_lineage_add(bise_json *l, const char *key, const char *text);
+int bise_lineage_add_all(bise_json *l, const char *key, const bise_json *v);
 /* Into the keys of a GGUF, replacing those that are there; failures show in
  * m->failed. */
 void bise_lineage_to_gguf(bise_gguf_meta *m, const bise_json *l);

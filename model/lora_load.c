@@ -541,8 +541,11 @@ static bise_status read_lineage(const bise_lora_file *s, bise_lora *l,
     if (!l->lineage)
         return bise_fail_nomem(err);
     read_card(s, &text);
-    bise_lineage_card(l->lineage, bise_str_get(&text), text.len);
+    const int bad = bise_lineage_card(l->lineage, bise_str_get(&text),
+                                      text.len);
     bise_str_fini(&text);
+    if (bad)
+        return bise_fail_nomem(err);
     if (!l->base_name[0])
         return BISE_OK;
     bise_json_remove(l->lineage, "base_model");

@@ -526,15 +526,7 @@ static bise_status open_outputs(bise_run_job *j, const char *path, bool force,
                                 bise_run_result *r, bise_error *err)
 {
     const bise_plan *p = j->plan;
-    const uint64_t need = bise_plan_bytes_out(p), room = bise_disk_free(path);
-    if (need > room) {
-        bise_status s = bise_fail(err, BISE_EIO, "disk full: %" PRIu64
-                                  " bytes needed, %" PRIu64 " free", need,
-                                  room);
-        s = bise_error_in(err, j->o->path, NULL);
-        return s;
-    }
-    bise_status s = BISE_OK;
+    bise_status s = bise_disk_check(j->o->path, bise_plan_bytes_out(p), err);
     for (size_t i = 0; i < p->n_files && s == BISE_OK; i++) {
         const bise_plan_file *f = &p->files[i];
         char *name = bise_run_file_path(p, i, path);

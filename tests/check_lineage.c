@@ -35,7 +35,7 @@ static void same(bise_json *v, const char *want)
 static bise_json *card(const char *facts, const char *text)
 {
     bise_json *l = parse(facts);
-    bise_lineage_card(l, text, strlen(text));
+    ck_assert_int_eq(bise_lineage_card(l, text, strlen(text)), 0);
     return l;
 }
 

@@ -97,10 +97,12 @@ static bise_status run(const char *a, const char *b, const char *c)
     return bise_release(paths, n, at("out"), &opt, &res, &err);
 }
 
-/* Refused with this in the message, and nothing is left. */
-#define refused(call, want) \
+/* Refused for what it holds (exit 1 by cli.md 1), or for another reason, with
+ * this in the message; and nothing is left. */
+#define refused(call, want) failed(call, BISE_EUNSUPPORTED, want)
+#define failed(call, status, want) \
     do { \
-        ck_fails(call, BISE_EINVAL); \
+        ck_fails(call, status); \
         ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text); \
         ck_assert(!bise_file_exists(at("out"))); \
         ck_assert(!bise_file_exists(at("out.part"))); \
@@ -343,6 +345,71 @@ START_TEST(carries_another_licence)
 }
 END_TEST
 
+/* The text beside a card is of that card's licence: it is not published as the
+ * text of another input's. */
+START_TEST(takes_the_text_of_the_stated_licence)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *first = i ? "b" : "a", *second = i ? "a" : "b";
+        native("a", CARD);
+        put("a/LICENSE", "Apache License, Version 2.0");
+        native("b", "---\nlicense: other\nlicense_name: mrl\n"
+               "license_link: https://a.b/mrl\n---\n");
+        put("b/LICENSE", "Research only");
+        ck_ok(run(first, second, NULL));
+        ck_assert_str_eq(res.licence, "mrl");
+        same("b/LICENSE", "out/LICENSE");
+        has("README.md", "\nlicense: other\nlicense_name: mrl\n"
+            "license_link: https://a.b/mrl\n");
+    }
+}
+END_TEST
+
+/* The same names in a GGUF file's keys. */
+START_TEST(names_a_licence_of_a_gguf)
+{
+    gguf("m-F16.gguf", BISE_DTYPE_F16, 1, 0, (const char *const []){
+        "general.license", "other", "general.license.name", "mrl",
+        "general.license.link", "https://a.b/mrl", NULL });
+    ck_ok(run("m-F16.gguf", NULL, NULL));
+    ck_assert_str_eq(res.licence, "mrl");
+    has("README.md", "\nlicense: other\nlicense_name: mrl\n"
+        "license_link: https://a.b/mrl\n");
+    ck_assert(told("the text of the licence is missing"));
+    opt.require_licence = "mrl";
+    ck_ok(run("m-F16.gguf", NULL, NULL));
+}
+END_TEST
+
+/* An adapter that lost its card still knows its terms, base and data. */
+START_TEST(reads_an_adapter_without_a_card)
+{
+    float w[4] = { 1 };
+    bise_tensor t = { .name = "lora_A.weight", .dtype = BISE_DTYPE_F32,
+                      .n_dims = 1, .dims = { 4 }, .data = w,
+                      .bytes = sizeof w };
+    bise_json *meta = bise_json_new_object();
+    static const char *const keys[][2] = { { "license", "apache-2.0" },
+        { "base_model", "org/from-meta" }, { "datasets", "org/data" } };
+    adapter();
+    ck_assert_int_eq(unlink(at("ad/README.md")), 0);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_int_eq(bise_json_set(meta, keys[i][0],
+                                       bise_json_new_string(keys[i][1])), 0);
+    ck_ok(bise_st_save(at("ad/adapter_model.safetensors"), meta, &t, 1, &err));
+    bise_json_free(meta);
+    opt.base = NULL;
+    opt.require_licence = "apache-2.0";
+    ck_ok(run("ad", NULL, NULL));
+    ck_assert_str_eq(res.licence, "apache-2.0");
+    has("README.md", "\nbase_model: org/from-meta\n");
+    has("README.md", "\ndatasets:\n- org/data\n");
+    ck_assert_int_eq(unlink(at("ad/adapter_model.safetensors")), 0);
+    put("ad/adapter_model.safetensors", "no weights");
+    ck_fails(run("ad", NULL, NULL), BISE_EUNSUPPORTED);
+}
+END_TEST
+
 /* Terms and attribution under their other usual names (Apache-2.0, 4 d). */
 START_TEST(finds_terms_by_any_name)
 {
@@ -365,6 +432,74 @@ START_TEST(takes_logs_of_others)
     ck_ok(run("ad", NULL, NULL));
     has("README.md", "`d.jsonl`, 3 samples");
     hasnt("README.md", "digest of the prepared set");
+}
+END_TEST
+
+/* Figures of one run are not those of another. */
+START_TEST(keeps_training_runs_apart)
+{
+    adapter();
+    ck_ok(bise_mkdir(at("n"), &err));
+    ck_assert_int_eq(rename(at("ad"), at("one")), 0);
+    adapter();
+    ck_assert_int_eq(rename(at("ad"), at("two")), 0);
+    put("two/run.yaml", "seed: 9\nlora-r: 64\n");
+    put("two/adapter_config.json", "{\"peft_type\":\"LORA\",\"r\":64}");
+    put("two/log.jsonl", "{\"step\":5,\"loss\":4.5,\"tokens\":80}\n");
+    ck_ok(run("one", "two", NULL));
+    has("README.md", "## Training\n\nlora-r 2, seed 7, 2 steps, 16 tokens.");
+    has("README.md", "| training loss | 2.5000 | 1.2500 |");
+    has("README.md", "## Training of `two`\n\nlora-r 64, seed 9, 5 steps, 80 "
+        "tokens.");
+    has("README.md", "| training loss | 4.5000 | 4.5000 |");
+    has("README.md", "`two/run.yaml`, every report in `two/log.jsonl`");
+    has("README.md", "--max-lora-rank 8 ");
+    has("provenance.json", "\"bise finetune --config two/run.yaml\"");
+    has("provenance.json", "\"two/run.yaml\": {");
+    hasnt("provenance.json", "\n        \"seed\"");
+}
+END_TEST
+
+/* What the weights were made from has a card; its attribution goes along. */
+START_TEST(carries_the_card_of_the_base)
+{
+    native("n", CARD);
+    put("n/BASE_README.md", "# Tiny, by its authors");
+    ck_ok(run("n", NULL, NULL));
+    same("n/BASE_README.md", "out/BASE_README.md");
+    has("README.md", "- `BASE_README.md` is the card of the model");
+    ck_assert(!told("left out"));
+    put("n/BASE_README.md", "see /home/me/model");
+    refused(run("n", NULL, NULL), "'BASE_README.md' would publish");
+}
+END_TEST
+
+static volatile sig_atomic_t stop;
+static uint64_t reported;
+
+static void watch(void *ctx, const char *stage, uint64_t done, uint64_t total,
+                  const char *unit, const char *remark)
+{
+    (void)ctx;
+    (void)remark;
+    ck_assert_str_eq(stage, "copy");
+    ck_assert_str_eq(unit, "bytes");
+    ck_assert_uint_le(done, total);
+    reported = done;
+    stop = stop == 2;
+}
+
+/* Copying reports, and an interruption leaves nothing. */
+START_TEST(copies_with_progress)
+{
+    const bise_progress p = { .report = watch, .cancel = &stop };
+    opt.progress = &p;
+    model("m-Q8_0.gguf");
+    stop = 0;
+    ck_ok(run("m-Q8_0.gguf", NULL, NULL));
+    ck_assert_uint_eq(reported, bise_file_size(at("m-Q8_0.gguf")));
+    stop = 2;                                   /* after the first report */
+    failed(run("m-Q8_0.gguf", NULL, NULL), BISE_ECANCEL, "interrupted");
 }
 END_TEST
 
@@ -412,7 +547,7 @@ START_TEST(states_a_merge)
     ck_ok(run("n", NULL, NULL));
     ck_assert_str_eq(res.relation, "merge");
     has("README.md", "\nbase_model_relation: merge\n");
-    has("provenance.json", "--relation merge\"");
+    has("provenance.json", "\"base_model_relation\": \"merge\"");
     /* How many adapters there were is not known: no number is claimed. */
     hasnt("README.md", "\n0 LoRA adapters");
     opt.relation = "quantized";
@@ -430,13 +565,14 @@ START_TEST(names_data)
            "- org/first\n---\n");
     opt.datasets = good;
     opt.n_datasets = 2;
+    opt.command = "bise release n --dataset acme/sql  # bise 0";
     ck_ok(run("n", NULL, NULL));
     has("README.md", "\ndatasets:\n- acme/sql\n- org/extra\n- org/first\n");
     has("README.md", "[org/extra](https://huggingface.co/datasets/org/extra)");
     has("provenance.json", "\"https://huggingface.co/datasets/acme/sql\"");
-    has("provenance.json", "--dataset acme/sql --dataset org/extra\"");
+    has("provenance.json", "\"bise release n --dataset acme/sql  # bise 0\"");
     opt.datasets = bad;
-    refused(run("n", NULL, NULL), "--dataset '/home/me/data' is not");
+    failed(run("n", NULL, NULL), BISE_EINVAL, "--dataset '/home/me/data' is");
 }
 END_TEST
 
@@ -616,6 +752,7 @@ START_TEST(states_how_it_was_made)
 {
     bise_json *v = NULL;
     adapter();
+    opt.command = "bise release ad --repo acme/tiny-GGUF  # bise 0.1.0";
     ck_ok(run("ad", NULL, NULL));
     ck_ok(bise_json_load(&v, at("out/provenance.json"), &err));
     const bise_json *p = bise_json_get(v, "predicate");
@@ -627,8 +764,10 @@ START_TEST(states_how_it_was_made)
     ck_assert_str_eq(bise_json_string(bise_json_at(commands, 0), NULL),
                      "bise finetune --config run.yaml");
     ck_assert_str_eq(bise_json_string(bise_json_at(commands, 1), NULL),
-                     "bise release adapter_model.safetensors --repo "
-                     "acme/tiny-GGUF --base org/tiny");
+                     opt.command);
+    const bise_json *training = bise_json_get(ext, "training");
+    ck_assert(bise_json_number(bise_json_get(bise_json_get(
+        training, "run.yaml"), "lora-r"), 0) == 2);
     ck_assert(bise_json_number(bise_json_get(ext, "seed"), 0) == 7);
     ck_assert_str_eq(bise_json_string(bise_json_get(ext, "licence"), NULL),
                      "apache-2.0");
@@ -692,6 +831,12 @@ static Suite *suite(void)
     tcase_add_test(t, takes_a_gguf_adapter);
     tcase_add_test(t, keeps_splits_together);
     tcase_add_test(t, carries_another_licence);
+    tcase_add_test(t, takes_the_text_of_the_stated_licence);
+    tcase_add_test(t, names_a_licence_of_a_gguf);
+    tcase_add_test(t, reads_an_adapter_without_a_card);
+    tcase_add_test(t, keeps_training_runs_apart);
+    tcase_add_test(t, carries_the_card_of_the_base);
+    tcase_add_test(t, copies_with_progress);
     tcase_add_test(t, finds_terms_by_any_name);
     tcase_add_test(t, takes_logs_of_others);
     tcase_add_test(t, requires_a_licence);
