@@ -208,14 +208,88 @@ START_TEST(says_what_a_format_cannot_tell)
     g->pieces[40] = g->pieces[41];
     refused(g, bise_tokenizer_to_tekken, "is not the byte 8");
     g->pieces[40] = byte;
-    /* Merges in another order than their results. */
-    ck_assert_uint_gt(g->n_merges, 100);
-    int32_t last[2] = { g->merge_list[g->n_merges - 1][0],
-                        g->merge_list[g->n_merges - 1][1] };
-    memcpy(g->merge_list[g->n_merges - 1], g->merge_list[0], sizeof last);
-    memcpy(g->merge_list[0], last, sizeof last);
-    refused(g, bise_tokenizer_to_tekken, "order of the tokens");
     bise_tokenizer_free(g);
+}
+END_TEST
+
+/* A byte-level tokenizer.json with all bytes, then ab (259), bc, abc and what
+ * else there shall be. */
+static bise_tokenizer *small_bpe(const char *merges, bool ignore_merges,
+                                 const char *more)
+{
+    bise_str file = { 0 };
+    bise_tokenizer *t = NULL;
+    bise_str_puts(&file, "{\"added_tokens\":[{\"id\":0,\"content\":\"<unk>\","
+                  "\"special\":true},{\"id\":1,\"content\":\"<s>\","
+                  "\"special\":true},{\"id\":2,\"content\":\"</s>\","
+                  "\"special\":true}],\"pre_tokenizer\":{\"type\":\"Sequence\","
+                  "\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"
+                  "{\"Regex\":\"[a-z]+|\\\\s+\"},\"behavior\":\"Isolated\","
+                  "\"invert\":false},{\"type\":\"ByteLevel\","
+                  "\"add_prefix_space\":false,\"use_regex\":false}]},"
+                  "\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int b = 0; b < 256; b++) {
+        const char byte = (char)b;
+        bise_str_puts(&file, b == '"' || b == '\\' ? "\"\\" : "\"");
+        bise_bytelevel_spell(&file, &byte, 1);
+        bise_str_printf(&file, "\":%d,", b + 3);
+    }
+    bise_str_printf(&file, "\"ab\":259,\"bc\":260,\"abc\":261%s},"
+                    "\"ignore_merges\":%s,\"merges\":[%s]}}", more,
+                    ignore_merges ? "true" : "false", merges);
+    ck_ok(bise_tokenizer_parse(&t, "tokenizer.json", file.data, file.len,
+                               &err));
+    bise_str_fini(&file);
+    return t;
+}
+
+#define XYZ ",\"xyz\":262"
+
+/* Lists of merges that tekken.json cannot tell (NULL: it can). */
+static const struct {
+    const char *merges;
+    bool ignore_merges;
+    const char *words, *more;
+} lists[] = {
+    { "\"a b\",\"b c\",\"a bc\",\"ab c\"", true, NULL, "" },
+    { "\"a b\",\"b c\",\"ab c\",\"a bc\"", true, NULL, "" },
+    { "\"a b\",\"b c\",\"a bc\",\"ab c\"", false, NULL, "" },
+    { "\"b c\",\"a b\",\"ab c\"", true, "order of the tokens", "" },
+    { "\"b c\",\"a b\",\"ab c\",\"a bc\"", true, "order of the tokens", "" },
+    { "\"a b\",\"a bc\",\"b c\",\"ab c\"", true, "order of the tokens", "" },
+    { "\"a b\",\"b c\",\"ab c\"", true, "merge the tokens 100 and 260", "" },
+    { "\"b c\",\"ab c\",\"a bc\"", true, "merge the tokens 100 and 101", "" },
+    { "", true, "merge the tokens 100 and 101", "" },
+    /* a token that no two others make: only a text that is one gives it */
+    { "\"a b\",\"b c\",\"a bc\",\"ab c\"", false, "token 262", XYZ },
+    { "\"a b\",\"b c\",\"a bc\",\"ab c\"", true, NULL, XYZ },
+};
+
+/* What is written gives the ids of the list for all texts of a, b and c. */
+START_TEST(tekken_json_merges_as_the_list)
+{
+    bise_tokenizer *t = small_bpe(lists[_i].merges, lists[_i].ignore_merges,
+                                  lists[_i].more);
+    if (lists[_i].words) {
+        refused(t, bise_tokenizer_to_tekken, lists[_i].words);
+        bise_tokenizer_free(t);
+        return;
+    }
+    bise_tokenizer *back = again(t, bise_tokenizer_to_tekken, "tekken.json");
+    for (int k = 0; k < 729; k++) {
+        bise_ids x = { 0 }, y = { 0 };
+        char text[6];
+        for (int i = 0, v = k; i < 6; i++, v /= 3)
+            text[i] = "abc"[v % 3];
+        ck_ok(bise_tokenizer_encode(t, text, 6, 0, &x, &err));
+        ck_ok(bise_tokenizer_encode(back, text, 6, 0, &y, &err));
+        ck_assert_msg(x.n == y.n && !memcmp(x.v, y.v, x.n * sizeof *x.v),
+                      "'%.6s'", text);
+        bise_ids_fini(&x);
+        bise_ids_fini(&y);
+    }
+    bise_tokenizer_free(back);
+    bise_tokenizer_free(t);
 }
 END_TEST
 
@@ -274,6 +348,8 @@ static Suite *suite(void)
     tcase_add_test(t, merges_become_scores);
     tcase_add_test(t, metaspace_is_kept);
     tcase_add_test(t, says_what_a_format_cannot_tell);
+    tcase_add_loop_test(t, tekken_json_merges_as_the_list, 0,
+                        sizeof lists / sizeof *lists);
     tcase_add_test(t, a_special_token_spelt_like_another_is_refused);
     tcase_add_test(t, memory_failures_are_told);
     suite_add_tcase(s, t);

@@ -279,26 +279,89 @@ bise_status bise_tokenizer_to_hf(const bise_tokenizer *t, bise_str *out,
 
 /* ---- tekken.json ---- */
 
-/* Merges of a Tekken vocabulary are made in the order of their results. */
+/* A list of merges beside the one that tekken.json implies: every split of a
+ * token into two, in the order of their results. */
 typedef struct order {
-    const bise_tokenizer *t;
-    int32_t last, wrong;    /* result of the last merge; the first misplaced */
-    bise_str buf;
+    const bise_merges *merges;
+    int32_t id;             /* result of the last merge */
+    int64_t last, before;   /* greatest place in the list: up to id, below it */
+    int32_t left, right;    /* the first fault, -1 when there is none */
+    bool absent;
 } order;
 
+/* Splits of one token may stand in any order: all give the same. */
 static void follow(void *ctx, int32_t left, int32_t right)
 {
     order *o = ctx;
-    const bise_piece *l = &o->t->pieces[left], *r = &o->t->pieces[right];
-    bise_str_clear(&o->buf);
-    bise_str_add(&o->buf, l->text, l->len);
-    bise_str_add(&o->buf, r->text, r->len);
-    const char *joined = bise_str_get(&o->buf);
-    const int32_t id = bise_vocab_find(o->t, joined, o->buf.len,
-                                       bise_hash_bytes(joined, o->buf.len));
-    if (id < o->last && o->wrong < 0)
-        o->wrong = id;
-    o->last = id > o->last ? id : o->last;
+    const bise_merge_slot *m = bise_merges_find(o->merges, left, right);
+    if (o->left >= 0)
+        return;
+    if (m && m->id != o->id)
+        o->before = o->last;
+    if (!m || m->rank <= o->before) {
+        o->left = left;
+        o->right = right;
+        o->absent = !m;
+        return;
+    }
+    o->id = m->id;
+    o->last = m->rank > o->last ? m->rank : o->last;
+}
+
+/* Do its bytes merge to the token? That is how a text without ignore_merges
+ * gets it; tekken.json gives it to every text that is one. ids has room for
+ * its bytes. */
+static bise_status merges_to_one(bool *one, const bise_tokenizer *t,
+                                 int32_t id, int32_t *ids, bise_error *err)
+{
+    const bise_piece *p = &t->pieces[id];
+    size_t n = p->len;
+    for (uint32_t i = 0; i < p->len; i++)
+        ids[i] = t->byte_id[(uint8_t)p->text[i]];
+    const bise_status s = bise_merge(&t->merges, ids, &n, err);
+    *one = n == 1 && ids[0] == id;
+    return s;
+}
+
+static bise_status check_reached(const bise_tokenizer *t, int32_t first,
+                                 int32_t n, bise_error *err)
+{
+    bool one = true;
+    bise_status s = BISE_OK;
+    int32_t *ids = bise_alloc_array(UINT16_MAX, sizeof *ids);
+    if (!ids)
+        return bise_fail_nomem(err);
+    for (int32_t id = first; id < n && one && s == BISE_OK; id++) {
+        s = merges_to_one(&one, t, id, ids, err);
+        if (s == BISE_OK && !one)
+            s = bise_fail(err, BISE_EUNSUPPORTED, "token %d is not what its "
+                          "bytes merge to, and ignore_merges is false",
+                          (int)id);
+    }
+    bise_free(ids);
+    return s;
+}
+
+/* In tekken.json the ranks are all there is of merges: a list must say the
+ * same. first is the first token behind the special ones. */
+static bise_status check_merges(const bise_tokenizer *t, int32_t first,
+                                int32_t n, bise_error *err)
+{
+    order o = { .merges = &t->merges, .id = -1, .last = -1, .before = -1,
+                .left = -1 };
+    if (!t->merge_list)
+        return BISE_OK;
+    const bise_status s = bise_vocab_each_split(t, follow, &o, err);
+    if (s != BISE_OK)
+        return s;
+    if (o.left >= 0 && o.absent)
+        return bise_fail(err, BISE_EUNSUPPORTED, "tekken.json would also merge "
+                         "the tokens %d and %d", (int)o.left, (int)o.right);
+    if (o.left >= 0)
+        return bise_fail(err, BISE_EUNSUPPORTED, "its merges do not come in "
+                         "the order of the tokens (%d and %d)", (int)o.left,
+                         (int)o.right);
+    return t->ignore_merges ? BISE_OK : check_reached(t, first, n, err);
 }
 
 /* tekken.json says: special tokens first, then the bytes in order, then tokens
@@ -323,13 +386,7 @@ static bise_status check_tekken(const bise_tokenizer *t, int32_t n,
             return bise_fail(err, BISE_EUNSUPPORTED, "token %d is not the byte "
                              "%d", (int)id, (int)(id - k));
     }
-    order o = { .t = t, .last = -1, .wrong = -1 };
-    const bise_status s = bise_vocab_each_merge(t, follow, &o, err);
-    bise_str_fini(&o.buf);
-    if (s == BISE_OK && o.wrong >= 0)
-        return bise_fail(err, BISE_EUNSUPPORTED, "its merges do not come in "
-                         "the order of the tokens (token %d)", (int)o.wrong);
-    return s;
+    return check_merges(t, k, n, err);
 }
 
 /* A token: rank, bytes, and a text where they are one. */

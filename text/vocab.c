@@ -368,14 +368,9 @@ static int by_score(const void *a, const void *b)
 }
 
 /* Ranks are the order of the ids; scores are sorted. */
-bise_status bise_vocab_each_merge(const bise_tokenizer *t, bise_merge_fn *fn,
+bise_status bise_vocab_each_split(const bise_tokenizer *t, bise_merge_fn *fn,
                                   void *ctx, bise_error *err)
 {
-    if (t->merge_list) {
-        for (size_t i = 0; i < t->n_merges; i++)
-            fn(ctx, t->merge_list[i][0], t->merge_list[i][1]);
-        return BISE_OK;
-    }
     const bool sorted = t->kind == BISE_TOKENIZER_SPM;
     cut *cuts = bise_alloc_array(UINT16_MAX, sizeof *cuts);
     scored *order = sorted ? bise_alloc_array((size_t)t->n, sizeof *order)
@@ -390,6 +385,16 @@ bise_status bise_vocab_each_merge(const bise_tokenizer *t, bise_merge_fn *fn,
     bise_free(cuts);
     bise_free(order);
     return ok ? BISE_OK : bise_fail_nomem(err);
+}
+
+bise_status bise_vocab_each_merge(const bise_tokenizer *t, bise_merge_fn *fn,
+                                  void *ctx, bise_error *err)
+{
+    if (!t->merge_list)
+        return bise_vocab_each_split(t, fn, ctx, err);
+    for (size_t i = 0; i < t->n_merges; i++)
+        fn(ctx, t->merge_list[i][0], t->merge_list[i][1]);
+    return BISE_OK;
 }
 
 /* llama.cpp and SentencePiece merge the pair with the highest score; minus the

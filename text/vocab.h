@@ -152,11 +152,15 @@ BISE_NODISCARD bise_status bise_vocab_derive(bise_tokenizer *t,
 BISE_NODISCARD bise_status bise_vocab_merges(bise_tokenizer *t,
                                              int32_t (*list)[2], size_t n,
                                              bise_error *err);
-/* Call fn for every merge, best first: those of the file, else those that the
- * vocabulary implies. Of ranks these are the splits of each token in the order
- * of the ids, by (left, right); of scores, by falling score and, of one token,
- * by the length of the left part (as transformers derives both). */
+/* Call fn for every split of a token into two, as the merges that vocabulary
+ * implies, best first. With ranks these come in the order of the ids, of one
+ * token by (left, right); with scores by falling score and, of one token, by
+ * the length of the left part (as transformers derives both). */
 typedef void bise_merge_fn(void *ctx, int32_t left, int32_t right);
+BISE_NODISCARD bise_status bise_vocab_each_split(const bise_tokenizer *t,
+                                                 bise_merge_fn *fn, void *ctx,
+                                                 bise_error *err);
+/* The same for every merge: those of the file where it lists them. */
 BISE_NODISCARD bise_status bise_vocab_each_merge(const bise_tokenizer *t,
                                                  bise_merge_fn *fn, void *ctx,
                                                  bise_error *err);
