@@ -293,20 +293,50 @@ START_TEST(tekken_json_merges_as_the_list)
 }
 END_TEST
 
-/* "<s>" as text of a token and as a special one would be one entry. */
-START_TEST(a_special_token_spelt_like_another_is_refused)
+/* Bytes, U+2581, "a", "x" of the type first, then the one given. */
+static bise_tokenizer *spm_with(const char *text, bise_piece_type type,
+                                bise_piece_type first)
 {
     bise_str file = { 0 };
     bise_tokenizer *t = NULL;
     spm_begin(&file, true);
     spm_piece(&file, BLANK, -3, 0);
     spm_piece(&file, "a", -4, 0);
+    spm_piece(&file, "x", -5, (int)first);
+    spm_piece(&file, "y", -6, 0);
     spm_specs(&file, &(spm_options){ 0 });
     ck_ok(bise_tokenizer_parse(&t, "x.model", file.data, file.len, &err));
     bise_str_fini(&file);
-    t->pieces[2] = t->pieces[t->n - 1];         /* </s> is spelt "a" */
-    t->pieces[2].type = BISE_PIECE_CONTROL;
-    refused(t, bise_tokenizer_to_hf, "spelt like token");
+    bise_piece *p = &t->pieces[t->n - 1];
+    p->text = text;
+    p->len = (uint32_t)strlen(text);
+    p->hash = bise_hash_bytes(text, p->len);
+    p->type = (uint8_t)type;
+    p->shown = "A";
+    return t;
+}
+
+/* Two tokens of one spelling would be one entry of a file of names. */
+START_TEST(a_token_spelt_like_another_is_refused)
+{
+    static const struct {
+        const char *text;
+        bise_piece_type type, first;
+    } rows[] = {
+        { "a", BISE_PIECE_CONTROL, 0 }, { "</s>", BISE_PIECE_CONTROL, 0 },
+        { "x", BISE_PIECE_CONTROL, BISE_PIECE_CONTROL },
+        { "x", BISE_PIECE_UNKNOWN, 0 }, { "<0x41>", BISE_PIECE_BYTE, 0 },
+        { "a", BISE_PIECE_BYTE, 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bise_tokenizer *t = spm_with(rows[i].text, rows[i].type,
+                                     rows[i].first);
+        refused(t, bise_tokenizer_to_hf, "spelt like token");
+        refused(t, bise_tokenizer_to_spm, "spelt like token");
+        bise_tokenizer_free(t);
+    }
+    bise_tokenizer *t = spm_with("", BISE_PIECE_NORMAL, 0);
+    refused(t, bise_tokenizer_to_spm, "has no text");
     bise_tokenizer_free(t);
 }
 END_TEST
@@ -350,7 +380,7 @@ static Suite *suite(void)
     tcase_add_test(t, says_what_a_format_cannot_tell);
     tcase_add_loop_test(t, tekken_json_merges_as_the_list, 0,
                         sizeof lists / sizeof *lists);
-    tcase_add_test(t, a_special_token_spelt_like_another_is_refused);
+    tcase_add_test(t, a_token_spelt_like_another_is_refused);
     tcase_add_test(t, memory_failures_are_told);
     suite_add_tcase(s, t);
     return s;

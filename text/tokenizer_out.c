@@ -68,38 +68,14 @@ static void put_comma(bise_str *out, uint64_t *n)
 
 /* ---- tokenizer.json ---- */
 
-/* A special token that is also the spelling of a token of the vocabulary would
- * get that token's id. */
-static bise_status check_special(const bise_tokenizer *t, int32_t id,
-                                 bise_str *raw, bise_error *err)
+static void put_added(bise_str *out, const bise_tokenizer *t, int32_t n)
 {
-    const bise_piece *p = &t->pieces[id];
-    bise_str_clear(raw);
-    int32_t other = -1;
-    if (t->kind == BISE_TOKENIZER_SPM)
-        other = bise_vocab_find(t, p->text, p->len, p->hash);
-    else if (bise_bytelevel_read(raw, p->text, p->len))
-        other = bise_vocab_find(t, bise_str_get(raw), raw->len,
-                                bise_hash_bytes(bise_str_get(raw), raw->len));
-    if (other < 0 || other == id)
-        return BISE_OK;
-    return bise_fail(err, BISE_EUNSUPPORTED, "special token '%s' (id %d) is "
-                     "spelt like token %d", p->text, (int)id, (int)other);
-}
-
-static bise_status put_added(bise_str *out, const bise_tokenizer *t, int32_t n,
-                             bise_error *err)
-{
-    bise_str raw = { 0 };
-    bise_status s = BISE_OK;
     uint64_t count = 0;
     bise_str_puts(out, "  \"added_tokens\": [");
-    for (int32_t id = 0; id < n && s == BISE_OK; id++) {
+    for (int32_t id = 0; id < n; id++) {
         const bise_piece *p = &t->pieces[id];
         if (!is_special(p) && p->type != BISE_PIECE_USER)
             continue;
-        if (is_special(p))
-            s = check_special(t, id, &raw, err);
         put_comma(out, &count);
         bise_str_printf(out, "    {\"id\": %d, \"content\": ", (int)id);
         put_quoted(out, p->text, p->len);
@@ -108,8 +84,6 @@ static bise_status put_added(bise_str *out, const bise_tokenizer *t, int32_t n,
                         "\"special\": %s}", is_special(p) ? "true" : "false");
     }
     bise_str_puts(out, "\n  ],\n");
-    bise_str_fini(&raw);
-    return s;
 }
 
 /* Blanks: how texts begin, and how U+2581 becomes a space again. The legacy
@@ -188,18 +162,57 @@ static void put_bos(bise_str *out, const bise_tokenizer *t)
     bise_str_fini(&name);
 }
 
-/* Token to id, every spelling once: of a double the first one counts, as in
- * the encoder here. */
-static void put_vocab(bise_str *out, const bise_tokenizer *t, int32_t n)
+/* Looked up by its text when one is encoded. */
+static bool is_found(const bise_piece *p)
+{
+    return p->type == BISE_PIECE_NORMAL || p->type == BISE_PIECE_USER;
+}
+
+/* The first token that a file of names spells like token id: id itself, most
+ * often. raw is scratch, not needed for SentencePiece kinds. */
+static int32_t first_spelt(const bise_tokenizer *t, int32_t id, bise_str *raw)
+{
+    const bise_piece *p = &t->pieces[id];
+    int32_t other = -1;
+    if (is_found(p) || t->kind == BISE_TOKENIZER_SPM) {
+        other = bise_vocab_find(t, p->text, p->len, p->hash);
+    } else {
+        bise_str_clear(raw);
+        if (bise_bytelevel_read(raw, p->text, p->len))
+            other = bise_vocab_find(t, bise_str_get(raw), raw->len,
+                                    bise_hash_bytes(bise_str_get(raw),
+                                                    raw->len));
+    }
+    if (other < 0)
+        other = (int32_t)bise_strmap_find(&t->specials, p->text, p->len);
+    return other >= 0 || p->type != BISE_PIECE_BYTE ? other
+           : t->byte_id[(uint8_t)p->shown[0]];
+}
+
+static bise_status spelt_twice(const bise_tokenizer *t, int32_t id,
+                               int32_t other, bise_error *err)
+{
+    return bise_fail(err, BISE_EUNSUPPORTED, "token '%s' (id %d) is spelt like "
+                     "token %d", t->pieces[id].text, (int)id, (int)other);
+}
+
+/* Token to id, every spelling once: of two tokens found in texts the first one
+ * counts, as in the encoder here; any other two cannot be told apart. */
+static bise_status put_vocab(bise_str *out, const bise_tokenizer *t, int32_t n,
+                             bise_error *err)
 {
     bise_str buf = { 0 };
     uint64_t count = 0;
+    bise_status s = BISE_OK;
     bise_str_puts(out, "    \"vocab\": {");
-    for (int32_t id = 0; id < n; id++) {
+    for (int32_t id = 0; id < n && s == BISE_OK; id++) {
         const bise_piece *p = &t->pieces[id];
-        const bool found = p->type == BISE_PIECE_NORMAL ||
-                           p->type == BISE_PIECE_USER;
-        if (found && bise_vocab_find(t, p->text, p->len, p->hash) != id)
+        if (p->type == BISE_PIECE_UNUSED)
+            continue;
+        const int32_t other = first_spelt(t, id, &buf);
+        if (other != id && !(is_found(p) && is_found(&t->pieces[other])))
+            s = spelt_twice(t, id, other, err);
+        if (other != id)
             continue;
         bise_str_clear(&buf);
         put_spelling(&buf, t, p);
@@ -211,6 +224,7 @@ static void put_vocab(bise_str *out, const bise_tokenizer *t, int32_t n)
     bise_str_puts(out, "\n    },\n");
     out->failed |= !bise_str_ok(&buf);
     bise_str_fini(&buf);
+    return s;
 }
 
 /* Where the merges go. */
@@ -250,9 +264,10 @@ static bise_status put_model(bise_str *out, const bise_tokenizer *t, int32_t n,
                     t->fuse_unknown ? "true" : "false",
                     fallback ? "true" : "false",
                     t->ignore_merges ? "true" : "false");
-    put_vocab(out, t, n);
+    bise_status s = put_vocab(out, t, n, err);
     bise_str_puts(out, "    \"merges\": [");
-    const bise_status s = bise_vocab_each_merge(t, put_merge, &m, err);
+    if (s == BISE_OK)
+        s = bise_vocab_each_merge(t, put_merge, &m, err);
     bise_str_puts(out, "\n    ]\n  }\n}\n");
     out->failed |= !bise_str_ok(&m.buf);
     bise_str_fini(&m.buf);
@@ -266,10 +281,11 @@ bise_status bise_tokenizer_to_hf(const bise_tokenizer *t, bise_str *out,
     const int32_t n = used_ids(t);
     bise_str_puts(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
                   "  \"padding\": null,\n");
-    bise_status s = put_added(out, t, n, err);
-    if (s == BISE_OK && t->kind == BISE_TOKENIZER_SPM)
+    bise_status s = BISE_OK;
+    put_added(out, t, n);
+    if (t->kind == BISE_TOKENIZER_SPM)
         s = put_blanks(out, t, err);
-    else if (s == BISE_OK)
+    else
         put_split(out, t);
     put_bos(out, t);
     if (s == BISE_OK)
@@ -472,12 +488,18 @@ static bise_status pack_model(bise_str *out, const Bise__Spm__Model *m,
 }
 
 /* Each piece with its score and type, in the order of the ids. */
-static void fill_pieces(Bise__Spm__Piece *p, Bise__Spm__Piece **list,
-                        const bise_tokenizer *t, const float *scores,
-                        int32_t n)
+static bise_status fill_pieces(Bise__Spm__Piece *p, Bise__Spm__Piece **list,
+                               const bise_tokenizer *t, const float *scores,
+                               int32_t n, bise_error *err)
 {
     for (int32_t id = 0; id < n; id++) {
         const bise_piece *from = &t->pieces[id];
+        if (!from->len || memchr(from->text, 0, from->len))
+            return bise_fail(err, BISE_EUNSUPPORTED, "token %d has no text, or "
+                             "a zero byte in it", (int)id);
+        const int32_t other = first_spelt(t, id, NULL);
+        if (other != id && from->type != BISE_PIECE_UNUSED)
+            return spelt_twice(t, id, other, err);
         bise__spm__piece__init(&p[id]);
         p[id].has_piece = p[id].has_score = p[id].has_type = 1;
         /* Packing only reads; protobuf-c has no const in its messages. */
@@ -487,6 +509,7 @@ static void fill_pieces(Bise__Spm__Piece *p, Bise__Spm__Piece **list,
         p[id].type = spm_type(t, id);
         list[id] = &p[id];
     }
+    return BISE_OK;
 }
 
 bise_status bise_tokenizer_to_spm(const bise_tokenizer *t, bise_str *out,
@@ -505,7 +528,7 @@ bise_status bise_tokenizer_to_spm(const bise_tokenizer *t, bise_str *out,
     bise_status s = scores && p && list ? BISE_OK : bise_fail_nomem(err);
     if (s == BISE_OK) {
         bise_vocab_scores(t, scores);
-        fill_pieces(p, list, t, scores, n);
+        s = fill_pieces(p, list, t, scores, n, err);
         m.pieces = list;
         m.n_pieces = (size_t)n;
         m.trainer = &tr;
@@ -524,8 +547,9 @@ bise_status bise_tokenizer_to_spm(const bise_tokenizer *t, bise_str *out,
         no.add_dummy_prefix = t->prefix != BISE_PREFIX_NONE;
         no.remove_extra_whitespaces = t->trim_blanks;
         no.escape_whitespaces = 1;
-        s = pack_model(out, &m, err);
     }
+    if (s == BISE_OK)
+        s = pack_model(out, &m, err);
     bise_free(scores);
     bise_free(p);
     bise_free(list);

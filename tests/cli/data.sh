@@ -76,6 +76,21 @@ if command -v yes >/dev/null; then
     rm "$tmp/big.jsonl"
 fi
 
+# the size of the issue: 1 GB of different rows, in 200 MB
+if [ -n "${BISE_LARGE:-}" ]; then
+    awk 'BEGIN { for (i = 0; i < 7000000; i++) printf "{\"prompt\":\"What is " \
+        "the square of the number %d, and why is it so?\",\"completion\":" \
+        "\"It is %.0f: multiply the number by itself, as one does.\"}\n", i, i * i }' \
+        >"$tmp/gb.jsonl"
+    run 0 data check "$tmp/gb.jsonl" --model "$model/tekken.json" --json
+    has '"rows":7000000' "1 GB"
+    has '"duplicates":0' "1 GB"
+    rss=$(sed 's/.*"peak_rss_bytes":\([0-9]*\).*/\1/' "$tmp/out")
+    echo "$(wc -c <"$tmp/gb.jsonl") bytes of rows in $rss bytes of memory"
+    [ "$rss" -lt 200000000 ] || fail "$rss bytes for 1 GB"
+    rm "$tmp/gb.jsonl"
+fi
+
 # --- show: brackets in a pipe, the trained part only
 printf '%s\n' '{"prompt":"Hello","completion":"Good day"}' >"$tmp/one.jsonl"
 run 0 data show "$tmp/one.jsonl" --model "$model"
@@ -124,12 +139,14 @@ cmp "$tmp/threads.1" "$tmp/threads.2" && cmp "$tmp/threads.1" "$tmp/threads.5" |
 
 # --- counts of mistral-common
 shared=${BISE_SHARED:-$top/../shared}
-gsm=$shared/data/instruct/gsm8k-train.jsonl
-if [ -n "$BISE_JUDGES" ] && [ -f "$gsm" ]; then
-    "$BISE_JUDGES" "$top/tests/cli/data_counts.py" "$model/tekken.json" "$gsm" \
-        >"$tmp/want" || fail "data_counts.py"
-    run 0 data check "$gsm" --model "$model" --max-len 0 --json
-    has "$(cat "$tmp/want")" "counts of mistral-common"
+instruct=$shared/data/instruct
+if [ -n "$BISE_JUDGES" ] && [ -d "$instruct" ]; then
+    for rows in gsm8k-train wikisql-train wikisql-valid; do
+        "$BISE_JUDGES" "$top/tests/cli/data_counts.py" "$model/tekken.json" \
+            "$instruct/$rows.jsonl" >"$tmp/want" || fail "data_counts.py"
+        run 0 data check "$instruct/$rows.jsonl" --model "$model" --max-len 0 --json
+        has "$(cat "$tmp/want")" "counts of mistral-common: $rows"
+    done
     "$BISE_JUDGES" "$top/tests/cli/data_formats.py" "$bise" "$model" ||
         fail "formats differ from mistral-common"
 else

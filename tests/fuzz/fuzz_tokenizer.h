@@ -6,6 +6,7 @@
 #ifndef BISE_TESTS_FUZZ_TOKENIZER_H
 #define BISE_TESTS_FUZZ_TOKENIZER_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,32 @@ static inline void fuzz_encode(const bise_tokenizer *t, const char *text,
     bise_ids_fini(&ids);
 }
 
+/* Write a tokenizer for another tool: done and read back, or a reason. A
+ * SentencePiece vocabulary without bytes is one for Hugging Face's reader, not
+ * for ours. */
+static inline void fuzz_write(const bise_tokenizer *t, const char *name,
+                              bise_status (*write)(const bise_tokenizer *t,
+                                                   bise_str *out,
+                                                   bise_error *err))
+{
+    bise_error err;
+    bise_str text = { 0 };
+    bise_tokenizer *back = NULL;
+    bise_error_init(&err);
+    bise_status s = write(t, &text, &err);
+    if (s != BISE_OK && !err.text[0])
+        abort();
+    if (s == BISE_OK)
+        s = bise_tokenizer_parse(&back, name, bise_str_get(&text), text.len,
+                                 &err);
+    if (s != BISE_OK && s != BISE_EUNSUPPORTED) {
+        fprintf(stderr, "%s: %s\n", name, err.text);
+        abort();
+    }
+    bise_tokenizer_free(back);
+    bise_str_fini(&text);
+}
+
 /* Use a tokenizer in every way, on fixed texts and on the input itself. */
 static inline void fuzz_use(const bise_tokenizer *t, const uint8_t *data,
                             size_t size)
@@ -56,6 +83,9 @@ static inline void fuzz_use(const bise_tokenizer *t, const uint8_t *data,
         BISE_OK && !err.text[0])
         abort();
     bise_gguf_meta_fini(&meta);
+    fuzz_write(t, "tokenizer.json", bise_tokenizer_to_hf);
+    fuzz_write(t, "tekken.json", bise_tokenizer_to_tekken);
+    fuzz_write(t, "tokenizer.model", bise_tokenizer_to_spm);
     if (strlen(bise_tokenizer_digest(t)) != 64)
         abort();
 }
