@@ -337,6 +337,10 @@ START_TEST(a_token_spelt_like_another_is_refused)
     }
     bise_tokenizer *t = spm_with("", BISE_PIECE_NORMAL, 0);
     refused(t, bise_tokenizer_to_spm, "has no text");
+    for (int32_t id = 0; id < t->n; id++)
+        t->pieces[id].type = BISE_PIECE_UNUSED;
+    refused(t, bise_tokenizer_to_hf, "no token in use");
+    refused(t, bise_tokenizer_to_spm, "with an unknown token");
     bise_tokenizer_free(t);
 }
 END_TEST

@@ -279,6 +279,8 @@ bise_status bise_tokenizer_to_hf(const bise_tokenizer *t, bise_str *out,
                                  bise_error *err)
 {
     const int32_t n = used_ids(t);
+    if (!n)
+        return bise_fail(err, BISE_EUNSUPPORTED, "it has no token in use");
     bise_str_puts(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
                   "  \"padding\": null,\n");
     bise_status s = BISE_OK;
@@ -519,7 +521,7 @@ bise_status bise_tokenizer_to_spm(const bise_tokenizer *t, bise_str *out,
     Bise__Spm__Model m = BISE__SPM__MODEL__INIT;
     Bise__Spm__TrainerSpec tr = BISE__SPM__TRAINER_SPEC__INIT;
     Bise__Spm__NormalizerSpec no = BISE__SPM__NORMALIZER_SPEC__INIT;
-    if (t->kind != BISE_TOKENIZER_SPM || t->unk < 0)
+    if (t->kind != BISE_TOKENIZER_SPM || t->unk < 0 || t->unk >= n)
         return bise_fail(err, BISE_EUNSUPPORTED, "it is not a SentencePiece "
                          "vocabulary with an unknown token");
     float *scores = bise_alloc_array((size_t)t->n, sizeof *scores);
