@@ -16,10 +16,13 @@
 enum { G = 2 }; /* searches side by side */
 /* A loop over them, unrolled so that their sums stay in registers. */
 #define EACH(g) _Pragma("GCC unroll 2") for (int g = 0; g < G; g++)
-/* QKX has long dependent steps between its passes, so more of them where the
- * registers for their sums are. n is a constant after inlining. */
-enum { Q = W == 16 ? 4 : 2 };
+/* QKX has long dependent steps between its passes: Q groups in pairs, so that
+ * the steps of a pair run under the passes of the next. n is a constant after
+ * inlining. */
+enum { Q = 4, PAIR = 2 };
 #define EACH_OF(n, g) _Pragma("GCC unroll 4") for (int g = 0; g < n; g++)
+#define EACH_PAIR(n, g) \
+    _Pragma("GCC unroll 4") for (int g = 0; g < n; g += PAIR)
 
 /* What a search found. iscale 0: all codes are 0. */
 typedef struct found {
@@ -159,9 +162,9 @@ typedef struct qkx_state {
 } qkx_state;
 
 /* Codes and the three sums of a candidate. */
-BISE_INLINE void v_qkx_sums(const bise_qkx *p, int groups, vf l[Q][32],
+BISE_INLINE void v_qkx_sums(const bise_qkx *p, int groups, vf (*l)[32],
                             vf *const *x, vf *const *w, const qkx_state *s,
-                            const vf *isc, vf sums[Q][3], clamping how)
+                            const vf *isc, vf (*sums)[3], clamping how)
 {
     EACH_OF(groups, g)
         sums[g][0] = sums[g][1] = sums[g][2] = v_zero();
@@ -179,7 +182,7 @@ BISE_INLINE void v_qkx_sums(const bise_qkx *p, int groups, vf l[Q][32],
 }
 
 /* Weighted errors of codes l under scale and minimum. */
-BISE_INLINE void v_qkx_errors(const bise_qkx *p, int groups, vf l[Q][32],
+BISE_INLINE void v_qkx_errors(const bise_qkx *p, int groups, vf (*l)[32],
                               vf *const *x, vf *const *w, const vf *scale,
                               const vf *min, vf *err)
 {
@@ -235,48 +238,76 @@ BISE_INLINE int v_qkx_in_range(const qkx_state *s, vf isc)
     return m_all(v_lt(reach, v_set(4e6f)));
 }
 
-/* bise_search_qkx for groups (at most Q) of W blocks; sums of w in sw. */
+/* A candidate of a pair up to its sums: r / range is its inverse scale. */
+BISE_INLINE void v_qkx_try(const bise_qkx *p, int groups, vf (*l)[32],
+                           vf *const *x, vf *const *w, const qkx_state *s,
+                           float r, vf *isc, vf (*sums)[3])
+{
+    int in_range = 1;
+    EACH_OF(groups, g) {
+        const vf range = v_sub(s[g].max, s[g].min);
+        isc[g] = v_div(v_set(r), v_sel(s[g].active, range, v_set(1)));
+        in_range &= v_qkx_in_range(&s[g], isc[g]);
+    }
+    if (!in_range)
+        v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_WRAP);
+    else if (r < (float)p->nmax + 0.49f)
+        v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_LOW);
+    else
+        v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_BOTH);
+}
+
+/* Least squares for the sums, with the minimum at most 0; true where there is
+ * a solution. */
+BISE_INLINE vm v_qkx_solve(const qkx_state *s, const vf *sums, vf *scale,
+                           vf *min)
+{
+    const vf sl = sums[0], sl2 = sums[1], sxl = sums[2];
+    const vf det = v_sub(v_mul(s->sw, sl2), v_mul(sl, sl));
+    const vf a = v_sub(v_mul(s->sw, sxl), v_mul(s->sx, sl));
+    const vf b = v_sub(v_mul(sl2, s->sx), v_mul(sl, sxl));
+    const vf m = v_div(b, det);
+    const vm above = v_gt(m, v_zero());
+    *min = v_sel(above, v_zero(), m);
+    *scale = v_div(v_sel(above, sxl, a), v_sel(above, sl2, det));
+    return v_gt(det, v_zero());
+}
+
+/* Keep a candidate in the lanes of fit where its error is smaller. */
+BISE_INLINE void v_qkx_keep(qkx_state *s, vm fit, vf err, vf scale, vf min,
+                            vf isc)
+{
+    const vm take = m_and(fit, v_lt(err, s->best));
+    s->best = v_sel(take, err, s->best);
+    s->scale = v_sel(take, scale, s->scale);
+    s->iscale = v_sel(take, isc, s->iscale);
+    s->from = v_sel(take, s->min, s->from);
+    s->min = v_sel(take, min, s->min);
+}
+
+/* bise_search_qkx for groups (1 or Q) of W blocks; sums of w in sw. */
 BISE_INLINE void v_search_qkx(const bise_qkx *p, int groups, vf *const *x,
                               vf *const *w, found *f, vf *sw)
 {
+    const int n = groups < PAIR ? groups : PAIR;
     qkx_state s[Q];
     vf l[Q][32], sums[Q][3], isc[Q], scale[Q], min[Q], err[Q];
     vm fit[Q];
     v_qkx_start(p, groups, l, x, w, s);
     for (int is = 0; is <= p->nstep; is++) {
         const float r = p->rmin + p->rdelta * (float)is + (float)p->nmax;
-        int in_range = 1;
-        EACH_OF(groups, g) {
-            const vf range = v_sub(s[g].max, s[g].min);
-            isc[g] = v_div(v_set(r), v_sel(s[g].active, range, v_set(1)));
-            in_range &= v_qkx_in_range(&s[g], isc[g]);
+        EACH_PAIR(groups, h) {
+            v_qkx_try(p, n, l + h, x + h, w + h, s + h, r, isc + h, sums + h);
+            EACH_OF(n, g)
+                fit[h + g] = v_qkx_solve(&s[h + g], sums[h + g],
+                                         &scale[h + g], &min[h + g]);
         }
-        if (!in_range)
-            v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_WRAP);
-        else if (r < (float)p->nmax + 0.49f)
-            v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_LOW);
-        else
-            v_qkx_sums(p, groups, l, x, w, s, isc, sums, CLAMP_BOTH);
-        /* least squares with the minimum at most 0 */
-        EACH_OF(groups, g) {
-            const vf sl = sums[g][0], sl2 = sums[g][1], sxl = sums[g][2];
-            const vf det = v_sub(v_mul(s[g].sw, sl2), v_mul(sl, sl));
-            const vf a = v_sub(v_mul(s[g].sw, sxl), v_mul(s[g].sx, sl));
-            const vf b = v_sub(v_mul(sl2, s[g].sx), v_mul(sl, sxl));
-            min[g] = v_div(b, det);
-            const vm above = v_gt(min[g], v_zero());
-            min[g] = v_sel(above, v_zero(), min[g]);
-            scale[g] = v_div(v_sel(above, sxl, a), v_sel(above, sl2, det));
-            fit[g] = v_gt(det, v_zero());
-        }
-        v_qkx_errors(p, groups, l, x, w, scale, min, err);
-        EACH_OF(groups, g) {
-            const vm take = m_and(fit[g], v_lt(err[g], s[g].best));
-            s[g].best = v_sel(take, err[g], s[g].best);
-            s[g].scale = v_sel(take, scale[g], s[g].scale);
-            s[g].iscale = v_sel(take, isc[g], s[g].iscale);
-            s[g].from = v_sel(take, s[g].min, s[g].from);
-            s[g].min = v_sel(take, min[g], s[g].min);
+        EACH_PAIR(groups, h) {
+            v_qkx_errors(p, n, l + h, x + h, w + h, scale + h, min + h,
+                         err + h);
+            EACH_OF(n, g)
+                v_qkx_keep(&s[h + g], fit[h + g], err[h + g], scale[h + g],
+                           min[h + g], isc[h + g]);
         }
     }
     EACH_OF(groups, g) {
