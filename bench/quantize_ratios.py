@@ -4,12 +4,14 @@
 usage: quantize_ratios.py MODEL_DIR [--rounds N] [--sparse DIR] [--no-encoders]
 
 MODEL_DIR holds one model.safetensors (../shared/tools/make_checkpoint.py
-mistral3-1b). In each round the file is copied by cp, then converted and
-quantized with two threads; the least wall time of each counts, beside the
-peak resident memory (file pages included) and the ratio to cp. cp leaves its
-pages to be written later; bise syncs before it renames, so "cp + sync" stands
-beside. --sparse: a checkpoint of holes, timed per weight, for --seconds at
-most. Then codecs_vs_ggml.py without and with importance, on one core.
+mistral3-1b). In each round the file is copied by cp, by cp and fsync, then
+converted and quantized with two threads, all with the file in memory (warm),
+then all without (cold); the least wall time of each counts. cp ends with its
+pages still to be written, bise syncs before it renames: so two ratios. Printed
+as the table of README.md; CPU seconds and peak resident memory, file pages
+included, follow. --sparse: a checkpoint of holes, timed per weight, for
+--seconds at most. Then codecs_vs_ggml.py without and with importance, on one
+core.
 Environment: BISE (build/bise). Run it on a quiet machine.
 """
 import os
@@ -21,9 +23,12 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BISE = os.environ.get("BISE", "build/bise")
-JOBS = (("convert bf16", 1.1, ["convert", "--dtype", "bf16"]),
-        ("quantize Q4_K_M", 1.6, ["quantize", "--type", "Q4_K_M"]),
-        ("quantize IQ4_XS", 2.0, ["quantize", "--type", "IQ4_XS"]))
+JOBS = (("Q4_K_M", 1.6, ["quantize", "--type", "Q4_K_M"]),
+        ("IQ4_XS", 2.0, ["quantize", "--type", "IQ4_XS"]),
+        ("convert to bf16", 1.1, ["convert", "--dtype", "bf16"]))
+COPIES = (("cp", None, 'cp "$0" "$1"'),
+          ("cp + fsync", None, 'cp "$0" "$1" && sync "$1"'))
+STATES = ("warm", "cold")
 
 
 def timed(command, out):
@@ -40,36 +45,62 @@ def timed(command, out):
     return wall, used.ru_utime + used.ru_stime, used.ru_maxrss
 
 
-def best(runs):
-    """The fastest run, with the largest memory of all."""
-    return min(runs)[:2] + (max(r[2] for r in runs),)
-
-
-def walls(model, rounds):
-    """Copy, convert and quantize in turn."""
-    source = os.path.join(model, "model.safetensors")
-    with open(source, "rb") as f:           # into the page cache
-        while f.read(1 << 24):
+def prepare(source, state):
+    """Bring the file into the page cache, or out of it."""
+    with open(source, "rb") as f:
+        if state == "cold":
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while state == "warm" and f.read(1 << 24):
             pass
+
+
+def commands(model, source, out):
+    """Name and command of every row of the table."""
+    for name, _, script in COPIES:
+        yield name, ["sh", "-c", script, source, out]
+    for name, _, args in JOBS:
+        yield name, [BISE, args[0], model, "-o", out, *args[1:],
+                     "--threads", "2", "--quiet"]
+
+
+def best(runs):
+    """Least wall and CPU seconds, and the largest memory."""
+    return min(r[0] for r in runs), min(r[1] for r in runs), \
+        max(r[2] for r in runs)
+
+
+def measure(model, rounds):
+    """Runs of every row and state, in turn."""
+    source = os.path.join(model, "model.safetensors")
     runs = {}
     with tempfile.TemporaryDirectory(dir=".") as folder:
         out = folder + "/out.gguf"
         for _ in range(rounds):
-            runs.setdefault("cp", []).append(timed(["cp", source, out], out))
-            runs.setdefault("cp + sync", []).append(timed(
-                ["sh", "-c", 'cp "$0" "$1" && sync "$1"', source, out], out))
-            for name, _, args in JOBS:
-                command = [BISE, args[0], model, "-o", out, *args[1:],
-                           "--threads", "2", "--quiet"]
-                runs.setdefault(name, []).append(timed(command, out))
-    copy, synced = best(runs["cp"])[0], best(runs["cp + sync"])[0]
-    print("job,wall_s,cpu_s,peak_MiB,of_cp,of_cp_and_sync,limit_of_cp")
-    limits = {name: limit for name, limit, _ in JOBS}
-    for name, all_runs in runs.items():
-        wall, cpu, peak = best(all_runs)
-        print("%s,%.2f,%.2f,%.0f,%.2f,%.2f,%s" % (
-            name, wall, cpu, peak / 1024, wall / copy, wall / synced,
-            limits.get(name, "")))
+            for state in STATES:
+                for name, command in commands(model, source, out):
+                    prepare(source, state)
+                    runs.setdefault((name, state), []).append(
+                        timed(command, out))
+    return {key: best(all_runs) for key, all_runs in runs.items()}
+
+
+def walls(model, rounds):
+    """The table of README.md, then CPU time and memory."""
+    took = measure(model, rounds)
+    print("| job | warm | / cp | / cp + fsync | cold | / cp | / cp + fsync "
+          "| floor |\n|---|--:|--:|--:|--:|--:|--:|--:|")
+    for name, limit, _ in COPIES + JOBS:
+        line = "| %s |" % name
+        for state in STATES:
+            wall = took[name, state][0]
+            line += " %.2f s |" % wall
+            for copy in ("cp", "cp + fsync"):
+                line += " %.2f |" % (wall / took[copy, state][0]) \
+                    if limit else " |"
+        print("%s %s |" % (line, limit or ""))
+    print("job,state,cpu_s,peak_MiB")
+    for (name, state), (_, cpu, peak) in took.items():
+        print("%s,%s,%.2f,%.0f" % (name, state, cpu, peak / 1024))
 
 
 def sparse(model, seconds):
