@@ -16,6 +16,7 @@
 
 #include "cli/command.h"
 #include "cli/data_print.h"
+#include "cli/loaded.h"
 #include "core/mem.h"
 #include "finetune/finetune.h"
 #include "text/scan.h"
@@ -67,22 +68,24 @@ static int choice(const struct bise_args *a, const char *name,
     return !strcmp(v, first) ? 0 : !strcmp(v, second) ? 1 : 2;
 }
 
-/* The tokenizer of a model, or of a tokenizer file by itself. */
+/* The tokenizer, which must fit the model where there is one that we can
+ * train: finetune would refuse it, too. */
 static bise_status open_tokenizer(data_job *j, const char *path,
                                   bise_error *err)
 {
-    bise_error as_file;
+    bise_config c = { 0 };
+    bise_error other;
     if (!path)
         return bise_fail(err, BISE_EINVAL, "data needs --model: a model or a "
                          "tokenizer file");
-    if (!bise_is_dir(path) && bise_file_exists(path)) {
-        bise_error_init(&as_file);
-        if (bise_tokenizer_load(&j->tokenizer, path, &as_file) == BISE_OK)
-            return BISE_OK;
-    }
-    const bise_status s = bise_store_open(&j->store, path, err);
-    return s == BISE_OK ? bise_tokenizer_open(&j->tokenizer, j->store,
-                                              j->ctx->progress, err) : s;
+    bise_status s = bise_loaded_tokenizer(&j->tokenizer, &j->store, j->ctx,
+                                          path, err);
+    bise_error_init(&other);
+    if (s == BISE_OK && j->store &&
+        bise_config_resolve(&c, j->store, &other) == BISE_OK)
+        s = bise_tokenizer_fits(j->tokenizer, c.V, err);
+    bise_config_fini(&c);
+    return s;
 }
 
 /* Files, tokenizer, chat format and dataset options from the command line. */

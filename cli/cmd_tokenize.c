@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/loaded.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/str.h"
@@ -43,34 +44,6 @@ static const bise_option options[] = {
     { "bos", BISE_OPT_FLAG, NULL, "put the start token first", NULL, 0 },
     { NULL, BISE_OPT_FLAG, NULL, NULL, NULL, 0 },
 };
-
-/* Does the file at path start like a tokenizer: JSON, GGUF, protobuf? A
- * safetensors file starts with a length, an archive with its own magic;
- * neither looks like one of these. */
-static bool is_tokenizer_file(const char *path)
-{
-    char head[4] = { 0 };
-    FILE *f = bise_is_dir(path) ? NULL : fopen(path, "rb");
-    const size_t n = f ? fread(head, 1, sizeof head, f) : 0;
-    if (f)
-        fclose(f);
-    return n == 4 && (head[0] == '{' || head[0] == '\n' || head[0] == ' ' ||
-                      memcmp(head, "GGUF", 4) == 0);
-}
-
-/* A file by itself, or the tokenizer of a model of any kind. */
-static bise_status open_tokenizer(bise_tokenizer **out, bise_context *ctx,
-                                  const char *path, bise_error *err)
-{
-    bise_store *store = NULL;
-    if (is_tokenizer_file(path))
-        return bise_tokenizer_load(out, path, err);
-    bise_status s = bise_store_open(&store, path, err);
-    if (s == BISE_OK)
-        s = bise_tokenizer_open(out, store, ctx->progress, err);
-    bise_store_close(store);
-    return s;
-}
 
 /* The text to work on: the argument, a file, or stdin. Exactly one source: a
  * forgotten TEXT beside --file would otherwise be ignored silently. */
@@ -252,9 +225,11 @@ static bise_status run(bise_context *ctx, bise_error *err)
     const bool decode = bise_opt_given(ctx->args, "decode");
     const bool masked = bise_opt_given(ctx->args, "chat");
     bise_tokenizer *t = NULL;
+    bise_store *store = NULL;
     bise_sample sample = { 0 };
     bise_str text = { 0 };
-    bise_status s = open_tokenizer(&t, ctx, bise_arg(ctx->args, 0), err);
+    bise_status s = bise_loaded_tokenizer(&t, &store, ctx,
+                                          bise_arg(ctx->args, 0), err);
     if (s == BISE_OK)
         s = make_tokens(&sample, ctx, t, err);
     if (s == BISE_OK)
@@ -275,6 +250,7 @@ static bise_status run(bise_context *ctx, bise_error *err)
     bise_str_fini(&text);
     bise_sample_fini(&sample);
     bise_tokenizer_free(t);
+    bise_store_close(store);
     return s;
 }
 

@@ -5,8 +5,10 @@
 
 #include "cli/loaded.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/mem.h"
 
 /* The adapters of --adapter, each checked against the base. */
@@ -30,6 +32,30 @@ static bise_status open_adapters(bise_loaded *m, bise_context *ctx,
         m->list[m->n++] = &m->loras[i];
     }
     return BISE_OK;
+}
+
+/* Does the file at path start like a tokenizer: JSON, protobuf? A safetensors
+ * file starts with a length, a GGUF or an archive with its own magic. */
+static bool is_tokenizer_file(const char *path)
+{
+    FILE *f = bise_is_dir(path) ? NULL : fopen(path, "rb");
+    const int first = f ? fgetc(f) : EOF;
+    if (f)
+        fclose(f);
+    return first == '{' || first == '\n' || first == ' ';
+}
+
+/* A broken tokenizer file is told as one: its error names the field. */
+bise_status bise_loaded_tokenizer(bise_tokenizer **out, bise_store **store,
+                                  bise_context *ctx, const char *path,
+                                  bise_error *err)
+{
+    *store = NULL;
+    if (is_tokenizer_file(path))
+        return bise_tokenizer_load(out, path, err);
+    const bise_status s = bise_store_open(store, path, err);
+    return s == BISE_OK ? bise_tokenizer_open(out, *store, ctx->progress, err)
+                        : s;
 }
 
 /* Tokenizer before adapters: its faults are the cheaper ones to find. */

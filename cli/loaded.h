@@ -1,5 +1,6 @@
 /* loaded.h - a MODEL argument with its --adapter options, opened for running:
- * what eval, generate, chat and calibrate start with.
+ * what eval, generate, chat and calibrate start with; and the tokenizer alone,
+ * for tokenize and data.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_CLI_LOADED_H
@@ -25,6 +26,13 @@ BISE_NODISCARD bise_status bise_loaded_open(bise_loaded *m, bise_context *ctx,
                                             const char *path, bool adapters,
                                             bool tokenizer, bise_error *err);
 void bise_loaded_close(bise_loaded *m);
+/* Open the tokenizer of a model, or of a tokenizer file by itself. *store is
+ * the model, NULL for a file; the caller closes both, also after a failure. */
+BISE_NODISCARD bise_status bise_loaded_tokenizer(bise_tokenizer **out,
+                                                 bise_store **store,
+                                                 bise_context *ctx,
+                                                 const char *path,
+                                                 bise_error *err);
 /* A graph for inference over at most max_tokens at once and samples or
  * contexts of max_seq. */
 BISE_NODISCARD bise_status bise_loaded_graph(bise_graph **g,

@@ -112,6 +112,22 @@ has "some.jsonl:3" "show --line"
 run 1 data show "$tmp/some.jsonl" --model "$model" --line 4
 grep -q "no row to show" "$tmp/err" || fail "show: nothing"
 
+# --- a tokenizer that is broken or of another model is told at once
+sed 's/"rank": *300,/"rank": 301,/' "$model/tekken.json" >"$tmp/ranks.json"
+run 1 data check "$tmp/one.jsonl" --model "$tmp/ranks.json"
+grep -q "field 'vocab\[300\].rank' is 301, must be 300" "$tmp/err" ||
+    fail "a broken tokenizer file: $(cat "$tmp/err")"
+mkdir "$tmp/small"
+cp "$model"/*.json "$model/model.safetensors" "$tmp/small"
+chmod -R u+w "$tmp/small"
+sed -i 's/"vocab_size": 4096/"vocab_size": 4000/' "$tmp/small/config.json"
+run 1 data check "$tmp/one.jsonl" --model "$tmp/small"
+grep -q "4096 ids, the embedding 4000 rows ('vocab_size')" "$tmp/err" ||
+    fail "a vocabulary larger than the embedding: $(cat "$tmp/err")"
+run 0 convert "$model" -o "$tmp/m.gguf"
+run 0 data check "$tmp/one.jsonl" --model "$tmp/m.gguf"
+has "on this machine" "time of a run for a GGUF"
+
 # --- what a row holds beside its format, and files without a row
 run 1 data check "$tmp/some.jsonl" --model "$model"
 has "keys not used      id" "ignored keys"
