@@ -19,6 +19,7 @@
 #include "text/token_cache.h"
 
 #define CACHE_VERSION 2 /* raise when the same input gives other samples */
+#define COPY_BYTES (8u << 20) /* of a token cache, resident at once */
 
 struct bise_dataset {
     bise_token_cache cache;
@@ -294,6 +295,20 @@ bise_status bise_dataset_open(bise_dataset **out,
     return BISE_OK;
 }
 
+/* Piece by piece, and pages are let go on the way: a copy of the whole mapping
+ * at once would make all of it resident. */
+static bise_status copy_map(bise_out *out, const bise_map *m, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    for (uint64_t at = 0; at < m->size && s == BISE_OK; at += COPY_BYTES) {
+        const uint64_t left = m->size - at;
+        const uint64_t n = left < COPY_BYTES ? left : COPY_BYTES;
+        s = bise_out_write(out, m->data + at, n, err);
+        bise_map_release(m->data + at, n);
+    }
+    return s;
+}
+
 /* The mapping is the file, whether it has a name or not. */
 bise_status bise_dataset_keep(const bise_dataset *d, const char *dir,
                               bise_error *err)
@@ -304,8 +319,7 @@ bise_status bise_dataset_keep(const bise_dataset *d, const char *dir,
     if (s == BISE_OK && !bise_file_exists(path)) {
         s = bise_out_open(&out, path, d->cache.map.size, true, err);
         if (s == BISE_OK)
-            s = bise_out_write(out, d->cache.map.data, d->cache.map.size,
-                               err);
+            s = copy_map(out, &d->cache.map, err);
         if (s == BISE_OK)
             s = bise_out_commit(out, err);
         else

@@ -88,6 +88,10 @@ if [ -n "${BISE_LARGE:-}" ]; then
     rss=$(sed 's/.*"peak_rss_bytes":\([0-9]*\).*/\1/' "$tmp/out")
     echo "$(wc -c <"$tmp/gb.jsonl") bytes of rows in $rss bytes of memory"
     [ "$rss" -lt 200000000 ] || fail "$rss bytes for 1 GB"
+    run 0 finetune "$model" --data "$tmp/gb.jsonl" -o "$tmp/run" --steps 1 --batch 1 --json
+    rss=$(sed 's/.*"peak_rss_bytes":\([0-9]*\).*/\1/' "$tmp/out")
+    echo "$rss bytes to train on them"
+    [ "$rss" -lt 500000000 ] || fail "$rss bytes to train on 1 GB"
     rm "$tmp/gb.jsonl"
 fi
 
