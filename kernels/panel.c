@@ -16,6 +16,7 @@
 #define GROUP BISE_PANEL_GROUP
 #define DEPTH BISE_PANEL_DEPTH
 #define ROW_BLOCK (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
+#define AHEAD 8         /* rows of blocks asked for before they are decoded */
 
 /* Scratch of a worker: packed panels of a group, and a decoded tile of at most
  * DEPTH x GROUP weights, or half as deep and twice as wide (in float32 half as
@@ -202,6 +203,25 @@ static bool direct_bf16(const bise_panel_ops *o, uint16_t *out,
     return true;
 }
 
+/* Ask for the bytes of columns [k0, k0 + k) of row n: rows lie pages apart,
+ * which no hardware prefetcher follows. */
+static void ask_row(const bise_matrix *w, int32_t n, int32_t k0, int32_t k)
+{
+    const uint8_t *at;
+    size_t bytes;
+    if (w->nf4) {
+        at = w->nf4->codes + nf4_at(w, n, k0) / 2;
+        bytes = (size_t)k / 2;
+    } else {
+        at = (const uint8_t *)w->data + (size_t)stored_row(w, n) * w->row_bytes +
+             bise_dtype_bytes(w->dtype, (uint64_t)k0);
+        bytes = bise_dtype_bytes(w->dtype, (uint64_t)k);
+    }
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(at + i);
+    __builtin_prefetch(at + bytes);
+}
+
 /* Row pointers to region g in the element type of the panels. Weights already
  * in it are used in place; others are decoded into the tile. */
 static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
@@ -217,6 +237,8 @@ static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
                          (size_t)row * w->row_bytes + (size_t)g->k0 * size;
             continue;
         }
+        if (i + AHEAD < g->n)
+            ask_row(w, n + AHEAD, g->k0, g->k);
         /* A tile row is padded to whole panels so that packing may read on. */
         const size_t ld = ((size_t)g->k + COLS - 1) / COLS * COLS;
         if (bf16) {

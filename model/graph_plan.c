@@ -168,15 +168,18 @@ static int32_t widest_input(const bise_graph *g)
     return width;
 }
 
-/* Room for the widest operand of a product as bf16: T rows of a layer, or a
- * chunk of gradients of logits. */
-static uint16_t *plan_bf16(const bise_graph *g, carver *c)
+/* Room for the widest operand of a product in the form the panels take: T rows
+ * of a layer, or a chunk of gradients of logits. */
+static void plan_operand(bise_graph *g, carver *c)
 {
-    const bise_config *f = g->f;
-    const int32_t width = widest_input(g);
-    const uint64_t layer = (uint64_t)g->o.max_tokens * (uint64_t)(width + 32);
-    const uint64_t head = (uint64_t)g->chunk * (uint64_t)(f->V + 32);
-    return carve(c, layer > head ? layer : head, sizeof(uint16_t));
+    const uint64_t layer =
+        (uint64_t)g->o.max_tokens * bise_stride16(widest_input(g));
+    const uint64_t head = (uint64_t)g->chunk * bise_stride16(g->f->V);
+    const uint64_t n = layer > head ? layer : head;
+    if (g->o.compute != BISE_COMPUTE_F32)
+        g->e.x16 = carve(c, n, sizeof *g->e.x16);
+    else if (g->e.panel)
+        g->e.x32 = carve(c, n, sizeof *g->e.x32);
 }
 
 /* T rows of width values as bf16. */
@@ -279,7 +282,7 @@ static void plan_rows16(bise_graph *g, carver *c)
     /* The head works when no layer does: a chunk of logits and its operand lie
      * where the layers' widest rows are. */
     const uint64_t lent = c->at;
-    g->e.x16 = plan_bf16(g, c);
+    plan_operand(g, c);
     g->logits = floats(c, (uint64_t)g->chunk, (uint64_t)f->V);
     const uint64_t logits_end = c->at;
     c->at = lent;
@@ -328,8 +331,7 @@ uint64_t graph_plan(bise_graph *g, void *base)
     if (g->rows16) {
         plan_rows16(g, &c);
     } else {
-        if (g->o.compute != BISE_COMPUTE_F32)
-            g->e.x16 = plan_bf16(g, &c);
+        plan_operand(g, &c);
         g->logits = floats(&c, (uint64_t)g->chunk, (uint64_t)f->V);
         plan_layers(g, &c);
         /* Rows that live for one operation, whatever the layer. */

@@ -29,12 +29,14 @@ typedef struct bise_exec {
     const bise_kernels *k;
     float *scratch;
     size_t scratch_floats;
-    /* Panel products (matmul_panel.c): NULL leaves float32 to OpenBLAS. With
-     * x16, which holds [T, width + 32] for the widest operand, inputs are
-     * rounded to bf16. */
+    /* Panel products (matmul_panel.c): NULL leaves float32 to OpenBLAS. The
+     * inputs of a product are rounded to bf16 into x16, or without it copied
+     * into x32, so that their rows do not share sets of the cache; each holds
+     * T rows of the widest operand, bise_stride16 apart. */
     const bise_panel_ops *panel;
     const bise_panel8_ops *panel8; /* 8-bit products, with int8 computation */
     uint16_t *x16;
+    float *x32;
     /* [T, widest input]: inputs of base products are rounded as llama.cpp
      * does (activations.h); NULL leaves them as they are. */
     float *rounded;

@@ -6,12 +6,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include <string.h>
+
 #include "model/linear_int.h"
 #include "model/rows16.h"
 
 #define THIN_TOKENS 3     /* up to here rows of W are used directly */
 #define TOKEN_BLOCK 2048  /* tokens of a task; fixed, so sums do not change */
-#define ROUND_ROWS 16     /* rows of x rounded to bf16 by a task */
+#define INPUT_ROWS 16     /* rows of x rounded or copied by a task */
 
 /* The products of one call: a job for each linear. */
 typedef struct panel_run {
@@ -24,7 +26,7 @@ typedef struct panel_run {
     const float *h;                 /* forward: adapters' x A^T */
     int n;
     int32_t T, blocks;
-    const float *x;                 /* being rounded: [T, width] */
+    const float *x;                 /* being prepared: [T, width] */
     int32_t width;
 } panel_run;
 
@@ -33,38 +35,40 @@ bool bise_panels_used(const bise_exec *e, int32_t T)
     return e->panel && T > THIN_TOKENS;
 }
 
-static void round_task(void *ctx, size_t block, int worker)
+/* Rows of x, rounded or copied. */
+static void input_task(void *ctx, size_t block, int worker)
 {
     const panel_run *r = ctx;
-    const int32_t t0 = (int32_t)block * ROUND_ROWS;
+    const int32_t t0 = (int32_t)block * INPUT_ROWS;
+    const size_t n = (size_t)r->width, ld = bise_stride16(r->width);
     (void)worker;
-    for (int32_t t = t0; t < r->T && t < t0 + ROUND_ROWS; t++) {
-        uint16_t *to = r->e->x16 + (size_t)t * bise_stride16(r->width);
-        r->e->panel->round_bf16(to, r->x + (size_t)t * (size_t)r->width,
-                                (size_t)r->width);
-        if (r->width % 2)
-            to[r->width] = 0;
+    for (int32_t t = t0; t < r->T && t < t0 + INPUT_ROWS; t++) {
+        const float *x = r->x + (size_t)t * n;
+        if (!r->e->x16) {
+            memcpy(r->e->x32 + (size_t)t * ld, x, n * sizeof *x);
+            continue;
+        }
+        uint16_t *to = r->e->x16 + (size_t)t * ld;
+        r->e->panel->round_bf16(to, x, n);
+        if (n % 2)
+            to[n] = 0;
     }
 }
 
-/* Set the input of a job: x [T, width], rounded into x16 when the run is in
- * bf16 (which ends the use of x16 by earlier jobs). */
+/* Set the input of a job: x [T, width], in the form the panels take; prepare
+ * ends the use of that form by earlier jobs. */
 static void set_input(panel_run *r, bise_panel_job *j, const float *x,
-                      int32_t width, bool round)
+                      int32_t width, bool prepare)
 {
-    if (!r->e->x16) {
-        j->x = x;
-        j->ldx = (size_t)width;
-        return;
-    }
-    if (round) {
+    if (prepare) {
         r->x = x;
         r->width = width;
         bise_pool_run(r->e->pool,
-                      (size_t)((r->T + ROUND_ROWS - 1) / ROUND_ROWS),
-                      round_task, r);
+                      (size_t)((r->T + INPUT_ROWS - 1) / INPUT_ROWS),
+                      input_task, r);
     }
     j->x_bf16 = r->e->x16;
+    j->x = r->e->x16 ? NULL : r->e->x32;
     j->ldx = bise_stride16(width);
 }
 

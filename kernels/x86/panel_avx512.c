@@ -21,6 +21,8 @@ INLINE void mul_rows(const int m, float *y, size_t ldy, const float *a,
     const __mmask16 m1 = nc >= 32 ? 0xffff :
                          nc > 16 ? (__mmask16)((1u << (nc - 16)) - 1) : 0;
     const __mmask16 m0 = nc >= 16 ? 0xffff : (__mmask16)((1u << nc) - 1);
+    if (r >= FAR)
+        ask_rows(y, ldy, m);
     _Pragma("GCC unroll 12")
     for (int i = 0; i < m; i++)
         s[i][0] = s[i][1] = _mm512_setzero_ps();

@@ -15,6 +15,18 @@ struct bise_panel_ops;
 /* Decoders to bf16 (panel_decode.c), part of the AVX512_BF16 set. */
 void bise_panel_decode_avx512bf16(struct bise_panel_ops *o);
 
+#define FAR 64 /* steps from which asking for y pays */
+
+/* m rows of y are far away from each other: ask for them while their sums are
+ * made. */
+INLINE void ask_rows(const float *y, size_t ldy, int m)
+{
+    for (int i = 0; i < m; i++) {
+        __builtin_prefetch(y + (size_t)i * ldy, 1);
+        __builtin_prefetch(y + (size_t)i * ldy + 31, 1);
+    }
+}
+
 /* Write one row of 32 sums, all or the first nc, set or added. */
 INLINE void put_row(float *y, __m512 s0, __m512 s1, int nc, bool add)
 {

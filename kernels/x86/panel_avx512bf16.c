@@ -17,11 +17,8 @@ INLINE void mul_rows(const int m, float *y, size_t ldy, const uint16_t *a,
                      bool add)
 {
     __m512 s[BISE_PANEL_ROWS][2];
-    /* y is far away when its rows are: ask for it while the sums are made. */
-    for (int i = 0; i < m && pairs >= 64; i++) {
-        __builtin_prefetch(y + (size_t)i * ldy, 1);
-        __builtin_prefetch(y + (size_t)i * ldy + 31, 1);
-    }
+    if (pairs >= FAR)
+        ask_rows(y, ldy, m);
     _Pragma("GCC unroll 12")
     for (int i = 0; i < m; i++)
         s[i][0] = s[i][1] = _mm512_setzero_ps();
