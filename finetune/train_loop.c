@@ -37,7 +37,7 @@ typedef struct loop {
     uint64_t saved;           /* step of the newest checkpoint */
     uint64_t save_time;       /* clock of it, or of the start */
     bool has_saved, resumed;
-    double time[BISE_TIME_PARTS]; /* of the last step; zeros in float32 */
+    double time[BISE_TIME_PARTS]; /* of the last step */
 } loop;
 
 /* Names are checked by the table of settings; the last one is the rest. */
@@ -208,13 +208,11 @@ static bise_status log_start(loop *l, bise_error *err)
 }
 
 /* Seconds of a step by part: those of the graph since before, and the two that
- * are the trainer's. Float32 computation does not tell its parts apart. */
+ * are the trainer's. */
 static void split_time(loop *l, const double *before, double optimizer,
                        double all)
 {
     const double *now = bise_graph_seconds(l->graph);
-    if (strcmp(l->f->s->compute, "f32") == 0)
-        return;
     l->time[BISE_TIME_OTHER] = all - optimizer;
     for (int i = 0; i < BISE_STEP_PARTS; i++) {
         l->time[i] = now[i] - before[i];

@@ -55,8 +55,10 @@ static bool attention_bwd(bise_graph *g, int32_t l)
                           a->h[STAGE_O], g->dh, T, false);
     if (end)
         return true;
+    graph_lap(g, BISE_STEP_PRODUCTS);
     const bise_attn at = graph_attn(g, a, NULL);
     bise_attn_backward(&g->e, &at, g->d_o, g->dq, g->dk, g->dv);
+    graph_lap(g, BISE_STEP_ATTENTION);
     graph_rope(g, g->dq, f->H, T, true, true);
     graph_rope(g, g->dk, f->K, T, false, true);
     graph_norm(g, g->normed, g->x[l], w->attn_norm, g->r, T, f->C, f->eps);

@@ -30,7 +30,8 @@ typedef enum { BISE_CKPT_AUTO, BISE_CKPT_ON, BISE_CKPT_OFF } bise_ckpt_mode;
 /* Where the time of a training step goes. */
 typedef enum {
     BISE_STEP_PRODUCTS,  /* frozen weights, forward and input gradient */
-    BISE_STEP_ADAPTERS,  /* thin products and gradients of LoRA */
+    BISE_STEP_ADAPTERS,  /* thin products and gradients of LoRA; in float32
+                            these count as products */
     BISE_STEP_ATTENTION, /* scores, softmax, values */
     BISE_STEP_ROWS,      /* norms, rotation, SwiGLU, rounding */
     BISE_STEP_LOSS,      /* head and cross entropy with its gradient */
@@ -112,8 +113,7 @@ BISE_NODISCARD bise_status bise_graph_train(bise_graph *g, const bise_batch *b,
 void bise_graph_set_step(bise_graph *g, uint64_t step, uint64_t micro);
 
 /* Seconds spent in each part since the graph was made, [BISE_STEP_PARTS];
- * borrowed. Only training with bf16 computation tells parts apart; float32
- * counts what is not loss as products. */
+ * borrowed. */
 const double *bise_graph_seconds(const bise_graph *g);
 
 /* Generation: a KV cache for one sequence of at most max_seq tokens. */

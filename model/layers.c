@@ -34,6 +34,14 @@ static int32_t block_end(const row_job *j, size_t block)
     return end < j->T ? end : j->T;
 }
 
+/* A row operation as a part of the step: what ran before it were products. */
+static void row_part(bise_graph *g, int32_t T, bise_task_fn *fn, void *ctx)
+{
+    graph_lap(g, BISE_STEP_PRODUCTS);
+    graph_rows(&g->e, T, fn, ctx);
+    graph_lap(g, BISE_STEP_ROWS);
+}
+
 /* One block of rows through RMSNorm; r is kept for the backward pass. */
 static void norm_task(void *ctx, size_t block, int worker)
 {
@@ -55,7 +63,7 @@ void graph_norm(bise_graph *g, float *y, const float *x, const float *w,
 {
     row_job j = { .g = g, .y = y, .x = x, .w = w, .r = r, .T = T, .n = n,
                   .eps = eps };
-    graph_rows(&g->e, T, norm_task, &j);
+    row_part(g, T, norm_task, &j);
 }
 
 /* Gradients add to dx, which already holds the residual path. */
@@ -77,7 +85,7 @@ void graph_norm_bwd(bise_graph *g, float *dx, const float *dy, const float *x,
 {
     row_job j = { .g = g, .y = dx, .dy = dy, .x = x, .w = w, .rc = r, .T = T,
                   .n = n };
-    graph_rows(&g->e, T, norm_bwd_task, &j);
+    row_part(g, T, norm_bwd_task, &j);
 }
 
 /* A block of rows is contiguous, so it is one long vector. */
@@ -95,7 +103,7 @@ void graph_swiglu(bise_graph *g, float *h, const float *gate, const float *up,
                   int32_t T, int32_t n)
 {
     row_job j = { .g = g, .y = h, .x = gate, .w = up, .T = T, .n = n };
-    graph_rows(&g->e, T, swiglu_task, &j);
+    row_part(g, T, swiglu_task, &j);
 }
 
 /* In place: gate and up are not needed after this. */
@@ -114,7 +122,7 @@ void graph_swiglu_bwd(bise_graph *g, float *gate, float *up, const float *dh,
                       int32_t T, int32_t n)
 {
     row_job j = { .g = g, .y = gate, .u = up, .dy = dh, .T = T, .n = n };
-    graph_rows(&g->e, T, swiglu_bwd_task, &j);
+    row_part(g, T, swiglu_bwd_task, &j);
 }
 
 /* Rotation and query scale commute with each other and are both diagonal over
@@ -143,7 +151,7 @@ void graph_rope(bise_graph *g, float *x, int32_t heads, int32_t T, bool query,
 {
     row_job j = { .g = g, .y = x, .heads = heads, .T = T, .query = query,
                   .back = back };
-    graph_rows(&g->e, T, rope_task, &j);
+    row_part(g, T, rope_task, &j);
 }
 
 /* Every linear of the group sees the same input rows. */
@@ -222,6 +230,7 @@ static bise_status attention_part(bise_graph *g, int32_t l, const graph_kv *kv,
     graph_rope(g, k, f->K, T, false, false);
     const bise_attn at_all = graph_attn(g, a, kv);
     bise_attn_forward(&g->e, &at_all);
+    graph_lap(g, BISE_STEP_ATTENTION);
     if ((s = graph_tap(g, &w->o, 1, a->o, T, err)) != BISE_OK)
         return s;
     copy_rows(a->xm, g->x[l], T, f->C);
