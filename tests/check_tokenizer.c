@@ -284,6 +284,19 @@ static size_t random_text(char *out, uint64_t seed)
     return n;
 }
 
+/* Text in which every U+2581 is the space that SentencePiece decodes it to. */
+static size_t spaces_for_marks(char *s, size_t n)
+{
+    size_t out = 0;
+    for (size_t i = 0; i < n; i++) {
+        const bool mark = n - i >= 3 && !memcmp(s + i, "\xe2\x96\x81", 3);
+        s[out++] = mark ? ' ' : s[i];
+        i += mark ? 2 : 0;
+    }
+    return out;
+}
+
+/* BISE_ROUND_TRIP_FILE may be a SentencePiece model, too. */
 START_TEST(tekken_round_trips_random_text)
 {
     const char *other = getenv("BISE_ROUND_TRIP_FILE");
@@ -291,8 +304,11 @@ START_TEST(tekken_round_trips_random_text)
     char text[256];
     const char *many = getenv("BISE_ROUND_TRIPS");
     const uint64_t n = many ? strtoull(many, NULL, 10) : 20000;
-    for (uint64_t i = 0; i < n; i++)
-        round_trip(t, text, random_text(text, i));
+    const bool spm = bise_tokenizer_kind_of(t) == BISE_TOKENIZER_SPM;
+    for (uint64_t i = 0; i < n; i++) {
+        const size_t len = random_text(text, i);
+        round_trip(t, text, spm ? spaces_for_marks(text, len) : len);
+    }
     bise_tokenizer_free(t);
 }
 END_TEST

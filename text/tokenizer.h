@@ -64,7 +64,9 @@ BISE_NODISCARD bise_status bise_tokenizer_encode(const bise_tokenizer *t,
                                                  const char *text, size_t n,
                                                  unsigned flags, bise_ids *out,
                                                  bise_error *err);
-/* Append the bytes of ids; special tokens are skipped unless show_special. */
+/* Append the bytes of ids; special tokens are skipped unless show_special.
+ * What was encoded comes back, but for what was replaced and, of SentencePiece
+ * kinds, U+2581, which is a space then (and blanks where the file trims). */
 BISE_NODISCARD bise_status bise_tokenizer_decode(const bise_tokenizer *t,
                                                  const int32_t *ids, size_t n,
                                                  bool show_special,
