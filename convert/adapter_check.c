@@ -13,7 +13,7 @@
 #include "core/mem.h"
 
 typedef enum {
-    FORMAT, DTYPE, DORA, SAVED, PATTERNS, RSLORA, HEAD, EXPERTS, PREFIX,
+    FORMAT, DORA, SAVED, PATTERNS, RSLORA, HEAD, EXPERTS, PREFIX,
     RANK_ABOVE, RANK_BELOW, RANK_OVER_DEFAULT, OLLAMA_ENGINE, LATENT, ALWAYS
 } condition;
 
@@ -89,16 +89,6 @@ static int rank_of(const bise_lora *l, bool largest)
     return r;
 }
 
-/* The sizes vLLM offers for --max-lora-rank. */
-static int vllm_step(int rank)
-{
-    static const int steps[] = { 1, 8, 16, 32, 64, 128, 256, 320, 512 };
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
-        if (rank <= steps[i])
-            return steps[i];
-    return rank;
-}
-
 /* The reader noted which format the file was. */
 static bool is_format(const bise_lora *l, int format)
 {
@@ -115,20 +105,19 @@ static bool fires(const struct rule *r, const bise_lora *l,
     *found = r->limit;
     switch (r->condition) {
     case FORMAT: return !is_format(l, r->limit);
-    case DTYPE: return bise_dtype_is_quant(l->dtype);
     case DORA: return l->dora;
     case SAVED: return l->n_saved > 0;
     case PATTERNS: return has_patterns(l);
     case RSLORA: return l->rslora;
     case HEAD: return has_kind(l, false);
     case EXPERTS: return has_kind(l, true);
-    case PREFIX:    /* only PEFT names tell of a class */
-        return base && base->config.wrapper && is_format(l, PEFT) &&
-               !l->wrapper;
+    case PREFIX:    /* only PEFT names tell of a class, a GGUF base of none */
+        return base && base->names != BISE_NAMES_GGUF && is_format(l, PEFT) &&
+               l->wrapper != base->config.wrapper;
     case RANK_ABOVE: return rank_of(l, true) > r->limit;
     case RANK_BELOW: return rank_of(l, false) < r->limit;
     case RANK_OVER_DEFAULT:
-        *found = vllm_step(rank_of(l, true));
+        *found = bise_lora_vllm_rank(rank_of(l, true));
         return rank_of(l, true) > r->limit && rank_of(l, true) <= 512;
     case OLLAMA_ENGINE: return base && in_ollama_engine(base);
     case LATENT: return has_latent(l);

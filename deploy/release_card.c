@@ -18,6 +18,7 @@
 #include "deploy/release_facts.h"
 #include "formats/yaml.h"
 #include "model/lineage.h"
+#include "model/lora.h"
 
 /* ---- front matter ---- */
 
@@ -297,21 +298,37 @@ const release_item *bise_release_example(const release *x, release_kind kind)
     return first;
 }
 
-/* Grammar: docs/modelfile of Ollama; the template is in the GGUF file. */
-void bise_release_modelfile(bise_str *out, const release *x)
+/* Ollama takes no file in parts (ollama/ollama#5245). */
+static const release_item *for_ollama(const release *x)
 {
     const release_item *f = bise_release_example(x, RELEASE_GGUF);
+    for (size_t i = 0; f && bise_release_is_split(f->name) && i < x->n; i++)
+        if (x->v[i].kind == RELEASE_GGUF &&
+            !bise_release_is_split(x->v[i].name))
+            f = &x->v[i];
+    return f && !bise_release_is_split(f->name) ? f : NULL;
+}
+
+/* Grammar: Ollama's docs/modelfile and parser/parser.go. One FROM a file, the
+ * vision part after the model; the template is in the GGUF file. A value in
+ * quotes ends at the next one. */
+void bise_release_modelfile(bise_str *out, const release *x)
+{
+    const release_item *f = for_ollama(x);
+    const release_item *mm = bise_release_example(x, RELEASE_MMPROJ);
     if (!f)
         return;
     bise_str_printf(out, "# ollama create %s -f Modelfile\nFROM ./%s\n",
                     name_of(x), f->name);
+    if (mm)
+        bise_str_printf(out, "FROM ./%s\n", mm->name);
     if (isfinite(x->temperature))
         bise_str_printf(out, "PARAMETER temperature %g\n", x->temperature);
     if (isfinite(x->top_p))
         bise_str_printf(out, "PARAMETER top_p %g\n", x->top_p);
     if (x->top_k > 0)
         bise_str_printf(out, "PARAMETER top_k %" PRId64 "\n", x->top_k);
-    if (x->licence[0])
+    if (x->licence[0] && !strchr(x->licence, '"'))
         bise_str_printf(out, "LICENSE \"%s\"\n", x->licence);
 }
 
@@ -334,22 +351,19 @@ static void put_run_gguf(bise_str *out, const release *x)
             bise_str_printf(out, " --mmproj %s", mm->name);
         bise_str_putc(out, '\n');
     }
-    const release_item *f = bise_release_example(x, RELEASE_GGUF);
-    bise_str_printf(out, "```\n\n### Ollama\n\n```sh\nollama run hf.co/%s:%s\n"
-                    "# or from a download of this repository:\n"
-                    "ollama create %s -f Modelfile && ollama run %s\n```\n\n",
-                    x->o->repo, f->type ? f->type : "latest", name_of(x),
-                    name_of(x));
-}
-
-/* vLLM takes --max-lora-rank from a short list. */
-static int vllm_rank(int64_t r)
-{
-    static const int allowed[] = { 8, 16, 32, 64, 128, 256, 320, 512 };
-    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
-        if (r <= allowed[i])
-            return allowed[i];
-    return 512;
+    bise_str_puts(out, "```\n\n### Ollama\n\n");
+    const release_item *f = for_ollama(x);
+    if (f)
+        bise_str_printf(out, "```sh\nollama run hf.co/%s:%s\n"
+                        "# or from a download of this repository:\n"
+                        "ollama create %s -f Modelfile && ollama run %s\n"
+                        "```\n\n", x->o->repo, f->type ? f->type : "latest",
+                        name_of(x), name_of(x));
+    else
+        bise_str_printf(out, "Ollama takes no file in parts: join them first, "
+                        "with `bise convert %s -o %s.gguf`.\n\n",
+                        bise_release_example(x, RELEASE_GGUF)->name,
+                        name_of(x));
 }
 
 static void put_run_weights(bise_str *out, const release *x)
@@ -377,7 +391,7 @@ static void put_run_adapter(bise_str *out, const release *x)
     if (p && n == 0)
         bise_str_printf(out, "### vLLM\n\n```sh\nvllm serve %s --enable-lora "
                         "--max-lora-rank %d --lora-modules %s=%s\n```\n\n",
-                        base, vllm_rank(x->lora_r), name_of(x), x->o->repo);
+                        base, bise_lora_vllm_rank(x->lora_r), name_of(x), x->o->repo);
     if (p) {
         bise_str_printf(out, "### transformers + PEFT\n\n```python\nfrom peft "
                         "import PeftModel\nfrom transformers import "

@@ -483,6 +483,10 @@ bise_status bise_release_config(release *x, release_item *f, const char *name)
                                                          "modules_to_save")))
             s = bise_release_problem(x, name, "vLLM refuses adapters with "
                                      "modules_to_save: merge it for vLLM");
+        const char *bias = bise_json_string(bise_json_get(v, "bias"), NULL);
+        if (s == BISE_OK && bias && strcmp(bias, "none") != 0)
+            s = bise_release_problem(x, name, "vLLM refuses adapters with "
+                                     "biases");
     }
     if (strcmp(name, "tokenizer_config.json") == 0)
         x->chat = x->chat || bise_json_get(v, "chat_template");

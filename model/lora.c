@@ -90,6 +90,16 @@ bise_status bise_lora_train(bise_lora *l, bise_error *err)
     return BISE_OK;
 }
 
+/* A short list: the server reserves room for the largest rank. */
+int bise_lora_vllm_rank(int64_t rank)
+{
+    static const int steps[] = { 1, 8, 16, 32, 64, 128, 256, 320, 512 };
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (rank <= steps[i])
+            return steps[i];
+    return (int)rank;
+}
+
 /* Modules point into the two buffers and own nothing. */
 void bise_lora_fini(bise_lora *l)
 {

@@ -52,6 +52,10 @@ static bise_status check_peft(const bise_json *c, bise_error *err)
             return bise_fail(err, BISE_EUNSUPPORTED, "the adapter uses '%s', "
                              "which bise does not", refused[i]);
     }
+    const char *bias = bise_json_string(bise_json_get(c, "bias"), NULL);
+    if (bias && strcmp(bias, "none") != 0)
+        return bise_fail(err, BISE_EUNSUPPORTED, "the adapter trains biases "
+                         "('%s'), which models of Mistral do not have", bias);
     /* These train a changed base; PEFT changes it again on loading. */
     static const char *const based[] = { "pissa", "olora", "corda", "loftq" };
     const char *init = bise_json_string(bise_json_get(c, "init_lora_weights"),

@@ -544,30 +544,21 @@ START_TEST(rank_rules_have_edges)
 }
 END_TEST
 
-/* Types matter to one tool only, and only as a remark. */
-START_TEST(type_rule_is_for_quantized_files)
+/* The sizes that the server offers. */
+START_TEST(ranks_of_vllm)
 {
-    static const struct { bise_dtype dtype; size_t n; } t[] = {
-        { BISE_DTYPE_F32, 0 }, { BISE_DTYPE_F16, 0 }, { BISE_DTYPE_BF16, 0 },
-        { BISE_DTYPE_Q8_0, 1 } };
-    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
-        bise_adapter_report r = { 0 };
-        make("q_proj", 4, 4);
-        l.format = "gguf";
-        l.dtype = t[i].dtype;
-        ck_ok(bise_adapter_check(&r, &l, NULL, "llama.cpp", &err));
-        ck_assert_uint_eq(r.n, t[i].n);
-        if (r.n)
-            ck_assert(!r.list[0].blocks);
-        bise_adapter_report_fini(&r);
-        bise_lora_fini(&l);
-    }
+    static const int t[][2] = { { 1, 1 }, { 2, 8 }, { 8, 8 }, { 9, 16 },
+        { 33, 64 }, { 257, 320 }, { 321, 512 }, { 512, 512 }, { 600, 600 } };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+        ck_assert_int_eq(bise_lora_vllm_rank(t[i][0]), t[i][1]);
 }
 END_TEST
 
-/* Names of the text class on a wrapper: silently without effect there. */
-START_TEST(prefix_rule_needs_a_wrapper)
+/* Names of the text class on a wrapper, or the reverse: silently without effect
+ * there. A GGUF base is of no class. */
+START_TEST(prefix_rule_needs_another_class)
 {
+    static const char *const targets[] = { "vllm", "transformers" };
     make("q_proj", 4, 4);
     l.format = "peft";
     for (int wrapper = 0; wrapper < 2; wrapper++)
@@ -575,10 +566,15 @@ START_TEST(prefix_rule_needs_a_wrapper)
             bise_adapter_report r = { 0 };
             base.config.wrapper = wrapper;
             l.wrapper = names;
-            ck_ok(bise_adapter_check(&r, &l, &base, "vllm", &err));
-            ck_assert_int_eq((int)r.n, wrapper && !names);
-            bise_adapter_report_fini(&r);
+            for (int i = 0; i < 4; i++) {
+                base.names = i < 2 ? BISE_NAMES_HF : BISE_NAMES_GGUF;
+                ck_ok(bise_adapter_check(&r, &l, &base, targets[i % 2],
+                                         &err));
+                ck_assert_int_eq((int)r.n, i < 2 && wrapper != names);
+                bise_adapter_report_fini(&r);
+            }
         }
+    base.names = BISE_NAMES_HF;
 }
 END_TEST
 
@@ -634,8 +630,8 @@ static Suite *suite(void)
     tcase_add_test(t, rank_rules_have_edges);
     tcase_add_test(t, ollama_rule_goes_by_the_architecture);
     tcase_add_test(t, latent_rule_needs_kv_b);
-    tcase_add_test(t, type_rule_is_for_quantized_files);
-    tcase_add_test(t, prefix_rule_needs_a_wrapper);
+    tcase_add_test(t, ranks_of_vllm);
+    tcase_add_test(t, prefix_rule_needs_another_class);
     tcase_add_test(t, targets_are_listed);
     suite_add_tcase(s, t);
     return s;

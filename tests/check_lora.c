@@ -384,6 +384,7 @@ static const struct {
     { Q0, 2, 8, 24, 2, "{}", "peft_type" },
     { Q0, 2, 8, 24, 2, CFG(",\"use_dora\":true"), "magnitude" },
     { Q0, 2, 8, 24, 2, CFG(",\"fan_in_fan_out\":true"), "fan_in_fan_out" },
+    { Q0, 2, 8, 24, 2, CFG(",\"bias\":\"lora_only\""), "trains biases" },
     { Q0, 2, 8, 24, 2, CFG(",\"target_parameters\":[\"x\"]"),
       "target_parameters" },
     { Q0, 2, 8, 24, 2, CFG(",\"init_lora_weights\":\"pissa_niter_4\""),

@@ -269,7 +269,7 @@ START_TEST(takes_a_vision_part)
     same("eye.gguf", "out/mmproj-eye.gguf");
     has("README.md", "\npipeline_tag: image-text-to-text\n");
     has("README.md", "-m m-Q8_0.gguf --mmproj mmproj-eye.gguf\n");
-    has("Modelfile", "FROM ./m-Q8_0.gguf\n");
+    has("Modelfile", "FROM ./m-Q8_0.gguf\nFROM ./mmproj-eye.gguf\n");
     ck_ok(run("mmproj-F32.gguf", "m-Q8_0.gguf", NULL));
     same("mmproj-F32.gguf", "out/mmproj-F32.gguf");
     ck_ok(run("m-Q8_0.gguf", NULL, NULL));
@@ -310,7 +310,14 @@ START_TEST(keeps_splits_together)
          "out/m-Q4_K_M-00001-of-00002.gguf");
     same("s/m-Q4_K_M-00002-of-00002.gguf",
          "out/m-Q4_K_M-00002-of-00002.gguf");
-    has("Modelfile", "FROM ./m-Q4_K_M-00001-of-00002.gguf\n");
+    ck_assert(!bise_file_exists(at("out/Modelfile")));
+    has("README.md", "Ollama takes no file in parts: join them first, with "
+        "`bise convert m-Q4_K_M-00001-of-00002.gguf -o tiny-GGUF.gguf`");
+    hasnt("README.md", "ollama create");
+    model("m-Q8_0.gguf");
+    ck_ok(run("s", "m-Q8_0.gguf", NULL));
+    has("Modelfile", "FROM ./m-Q8_0.gguf\n");
+    ck_ok(run("s", NULL, NULL));
     has("README.md", "-m m-Q4_K_M-00001-of-00002.gguf\n");
     hasnt("README.md", "-m m-Q4_K_M-00002");
     ck_assert(!told("no licence is known"));
@@ -631,6 +638,13 @@ START_TEST(replaces_private_paths)
     has("README.md", "| training loss | 2.5000 | 1.2500 |");
     has("README.md", "seed 7, 2 steps, 16 tokens.");
     has("README.md", "--max-lora-rank 8 ");
+    put("ad/adapter_config.json", "{\"peft_type\":\"LORA\",\"r\":1,"
+        "\"bias\":\"all\",\"use_dora\":true,\"modules_to_save\":[\"lm_head\"]}");
+    ck_ok(run("ad", NULL, NULL));
+    has("README.md", "--max-lora-rank 1 ");
+    ck_assert(told("refuses adapters with biases"));
+    ck_assert(told("refuses adapters with DoRA"));
+    ck_assert(told("refuses adapters with modules_to_save"));
 }
 END_TEST
 

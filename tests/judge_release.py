@@ -114,14 +114,14 @@ def vllm_rules():
           "vLLM: rules for an adapter")
     text = open(at("r-adapter/README.md")).read()
     rank = int(re.search(r"--max-lora-rank (\d+)", text).group(1))
-    claim(rank in (8, 16, 32, 64, 128, 256, 320, 512) and rank >= config["r"],
+    claim(rank in (1, 8, 16, 32, 64, 128, 256, 320, 512) and rank >= config["r"],
           "vLLM: --max-lora-rank")
 
 
 def modelfile():
     """Ollama: instruction and argument a line, comments, known parameters."""
     words = {"FROM", "PARAMETER", "TEMPLATE", "SYSTEM", "ADAPTER", "LICENSE", "MESSAGE",
-             "REQUIRES"}
+             "REQUIRES", "RENDERER", "PARSER", "DRAFT"}
     parameters = {"num_ctx", "repeat_last_n", "repeat_penalty", "temperature", "seed", "stop",
                   "num_predict", "top_k", "top_p", "min_p"}
     lines = [x for x in open(at("r-quantized/Modelfile")).read().splitlines()
