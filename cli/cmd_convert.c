@@ -8,9 +8,7 @@
 
 #include "cli/job.h"
 #include "cli/packed.h"
-#include "cli/record.h"
 #include "convert/convert.h"
-#include "core/mem.h"
 #include "core/str.h"
 
 static const bise_option options[] = {
@@ -62,31 +60,22 @@ static bise_layout settle(bise_layout to, const bise_job *j, const char *path)
     return bise_convert_layout_of(&j->model) == BISE_TO_GGUF ? BISE_TO_HF : to;
 }
 
-/* The vision file is a second plan over the same checkpoint; its outputs join
- * those of the first.
- */
-static bise_status write_mmproj(bise_job *j, bise_context *ctx,
-                                bise_dtype dtype, bise_error *err)
+/* The vision file is a second plan over the same checkpoint. What can be refused
+ * is, before the model is written. */
+static bise_status plan_vision(bise_job *j, const bise_context *ctx,
+                               const char *out, bise_dtype dtype,
+                               bise_error *err)
 {
     const char *path = bise_opt_str(ctx->args, "mmproj", NULL);
-    bise_run_result r = { 0 };
-    bise_plan p;
-    if (!path || bise_opt_given(ctx->args, "plan"))
-        return BISE_OK;
-    bise_status s = bise_convert_plan_mmproj(&p, &j->model, dtype, err);
-    char *line = bise_record_command(ctx, j->model.base_name);
-    if (s == BISE_OK)
-        s = line ? bise_plan_record(&p, line, err) : bise_fail_nomem(err);
-    bise_free(line);
-    const bise_run_options o = { .path = path, .stage = "mmproj",
-                                 .force = ctx->force, .pool = ctx->pool,
-                                 .progress = ctx->progress };
-    if (s == BISE_OK)
-        s = bise_run(&p, &o, &r, err);
-    if (s == BISE_OK)
-        bise_print(ctx, "%s  %zu vision tensors\n", path, p.n);
-    bise_run_result_fini(&r);
-    bise_plan_fini(&p);
+    bise_status s = BISE_OK;
+    if (path && out && strcmp(path, out) == 0)
+        return bise_fail(err, BISE_EINVAL, "-o and --mmproj are one file");
+    if (path && !bise_opt_given(ctx->args, "plan"))
+        s = bise_out_check(path, ctx->force, err);
+    if (path && s == BISE_OK) {
+        s = bise_convert_plan_mmproj(&j->vision, &j->model, dtype, err);
+        j->vision_path = path;
+    }
     return s;
 }
 
@@ -121,7 +110,7 @@ static bise_status edit_keys(bise_plan *p, const bise_context *ctx,
     return s;
 }
 
-/* Options, model and adapters, plan, run; then the vision file. */
+/* Options, model and adapters, plans, run. */
 static bise_status run(bise_context *ctx, bise_error *err)
 {
     bise_job j = { 0 };
@@ -149,17 +138,16 @@ static bise_status run(bise_context *ctx, bise_error *err)
                                    bise_opt_str(ctx->args, "vocab-size", NULL),
                                    ctx->progress, err);
     }
-    if (s == BISE_OK) {
+    if (s == BISE_OK)
+        s = plan_vision(&j, ctx, path, o.dtype, err);
+    if (s == BISE_OK)
         s = bise_convert_plan(&j.plan, &j.model, &o, err);
-    }
     if (s == BISE_OK)
         s = bise_job_record(&j, ctx, err);
     if (s == BISE_OK)
         s = edit_keys(&j.plan, ctx, err);
     if (s == BISE_OK)
         s = bise_job_run(&j, ctx, "convert", false, &r, err);
-    if (s == BISE_OK)
-        s = write_mmproj(&j, ctx, o.dtype, err);
     bise_run_result_fini(&r);
     bise_job_close(&j);
     return s;

@@ -56,6 +56,7 @@ bise_status bise_job_open(bise_job *j, bise_context *ctx, bise_error *err)
 void bise_job_close(bise_job *j)
 {
     bise_plan_fini(&j->plan);
+    bise_plan_fini(&j->vision);
     for (int i = 0; i < j->n_loras; i++)
         bise_lora_fini(&j->loras[i]);
     bise_free(j->loras);
@@ -69,8 +70,10 @@ bise_status bise_job_record(bise_job *j, const bise_context *ctx,
                             bise_error *err)
 {
     char *line = bise_record_command(ctx, j->model.base_name);
-    const bise_status s = line ? bise_plan_record(&j->plan, line, err)
-                               : bise_fail_nomem(err);
+    bise_status s = line ? bise_plan_record(&j->plan, line, err)
+                         : bise_fail_nomem(err);
+    if (s == BISE_OK && j->vision_path)
+        s = bise_plan_record(&j->vision, line, err);
     bise_free(line);
     return s;
 }
@@ -205,37 +208,53 @@ void bise_job_print_plan(bise_context *ctx, const bise_plan *p, bool tensors)
 
 /* ---- running ---- */
 
-/* The keys common to convert, merge and quantize (cli.md 2). */
-static void set_counts(bise_context *ctx, const bise_plan *p)
+/* The keys common to convert, merge and quantize (cli.md 2), of both plans. */
+static void set_counts(bise_context *ctx, const bise_job *j)
 {
-    bise_result_set(ctx, "tensors", bise_json_new_int((int64_t)p->n));
-    bise_result_set(ctx, "bytes_in",
-                    bise_json_new_int((int64_t)bise_plan_bytes_in(p)));
-    bise_result_set(ctx, "bytes_out",
-                    bise_json_new_int((int64_t)bise_plan_bytes_out(p)));
+    const bise_plan *const plans[] = { &j->plan, &j->vision };
+    uint64_t tensors = 0, in = 0, out = 0;
+    for (int i = 0; i < (j->vision_path ? 2 : 1); i++) {
+        tensors += plans[i]->n;
+        in += bise_plan_bytes_in(plans[i]);
+        out += bise_plan_bytes_out(plans[i]);
+    }
+    bise_result_set(ctx, "tensors", bise_json_new_int((int64_t)tensors));
+    bise_result_set(ctx, "bytes_in", bise_json_new_int((int64_t)in));
+    bise_result_set(ctx, "bytes_out", bise_json_new_int((int64_t)out));
 }
 
-/* Are more than half of the weights rounded to F16? Its range is smaller than
- * that of the types models come in, so that what is lost is counted. */
+/* Is any tensor rounded to F16? Its range is smaller than that of the types
+ * models come in, so that what is lost is counted. */
 static bool writes_half(const bise_plan *p)
 {
-    uint64_t n = 0;
     for (size_t i = 0; i < p->n; i++)
         if (p->tensors[i].dtype == BISE_DTYPE_F16 &&
             !bise_plan_is_raw(&p->tensors[i]))
-            n += bise_stream_rows(p->tensors[i].stream) *
-                 bise_stream_cols(p->tensors[i].stream);
-    return n > bise_plan_weights(p) / 2;
+            return true;
+    return false;
 }
 
-/* Values that left the range of F16: the sums and a row for each tensor in the
- * result, the sums and the worst tensor on stderr. */
-static void report_half(bise_context *ctx, const bise_plan *p,
-                        const bise_run_result *r)
+/* Values that left the range of F16: of zero and of infinity, how many, in how
+ * many tensors, and the tensor that has most. */
+typedef struct half_loss {
+    uint64_t values, tensors, most;
+    const char *name;
+} half_loss;
+
+static void add_loss(half_loss *h, uint64_t n, const char *name)
 {
-    bise_json *list = bise_json_new_array();
-    uint64_t zero = 0, over = 0, n_zero = 0, n_over = 0;
-    size_t most_zero = 0, most_over = 0;
+    if (n > h->most) {
+        h->most = n;
+        h->name = name;
+    }
+    h->values += n;
+    h->tensors += n > 0;
+}
+
+/* Add the losses of one plan; list gets a row for each tensor. */
+static void add_losses(half_loss *zero, half_loss *over, bise_json *list,
+                       const bise_plan *p, const bise_run_result *r)
+{
     for (size_t i = 0; i < r->n_stats; i++) {
         const bise_run_stats *s = &r->stats[i];
         if (p->tensors[i].dtype != BISE_DTYPE_F16 ||
@@ -247,34 +266,38 @@ static void report_half(bise_context *ctx, const bise_plan *p,
         bise_json_set(t, "overflowed",
                       bise_json_new_int((int64_t)s->overflowed));
         bise_json_append(list, t);
-        most_zero = !n_zero || s->flushed > r->stats[most_zero].flushed
-                        ? i : most_zero;
-        most_over = !n_over || s->overflowed > r->stats[most_over].overflowed
-                        ? i : most_over;
-        zero += s->flushed;
-        over += s->overflowed;
-        n_zero += s->flushed > 0;
-        n_over += s->overflowed > 0;
+        add_loss(zero, s->flushed, p->tensors[i].name);
+        add_loss(over, s->overflowed, p->tensors[i].name);
     }
-    bise_result_set(ctx, "flushed", bise_json_new_int((int64_t)zero));
-    bise_result_set(ctx, "overflowed", bise_json_new_int((int64_t)over));
+}
+
+/* The sums and rows in the result, the sums and the worst tensor on stderr. */
+static void report_half(bise_context *ctx, const bise_job *j,
+                        const bise_run_result *r, const bise_run_result *eye)
+{
+    bise_json *list = bise_json_new_array();
+    half_loss zero = { 0 }, over = { 0 };
+    add_losses(&zero, &over, list, &j->plan, r);
+    add_losses(&zero, &over, list, &j->vision, eye);
+    bise_result_set(ctx, "flushed", bise_json_new_int((int64_t)zero.values));
+    bise_result_set(ctx, "overflowed",
+                    bise_json_new_int((int64_t)over.values));
     bise_result_set(ctx, "f16", list);
-    if (zero)
+    if (zero.values)
         bise_progress_say(ctx->progress, "note: %" PRIu64 " weights of %" PRIu64
                           " tensors became zero in F16, most in '%s': BF16 "
-                          "keeps them", zero, n_zero,
-                          p->tensors[most_zero].name);
-    if (over)
+                          "keeps them", zero.values, zero.tensors, zero.name);
+    if (over.values)
         bise_progress_say(ctx->progress, "warning: %" PRIu64 " weights of %"
                           PRIu64 " tensors became infinite in F16, most in "
-                          "'%s': use BF16", over, n_over,
-                          p->tensors[most_over].name);
+                          "'%s': use BF16", over.values, over.tensors,
+                          over.name);
 }
 
 /* One line for each file on stdout, the same as JSON. */
-static void set_outputs(bise_context *ctx, const bise_run_result *r)
+static void add_outputs(bise_context *ctx, bise_json *list,
+                        const bise_run_result *r)
 {
-    bise_json *list = bise_json_new_array();
     for (size_t i = 0; i < r->n_outputs; i++) {
         bise_json *o = bise_json_new_object();
         char size[32];
@@ -285,7 +308,6 @@ static void set_outputs(bise_context *ctx, const bise_run_result *r)
         bise_print(ctx, "%s  %s\n", r->outputs[i].path,
                    bise_format_bytes(size, r->outputs[i].bytes));
     }
-    bise_result_set(ctx, "outputs", list);
 }
 
 /* Name of the GGUF inside an archive: that of the archive. */
@@ -367,7 +389,7 @@ static bise_status add_notices(bise_job *j, const char *file, bise_error *err)
 }
 
 /* Into a file or folder, or into an archive when -o is the name of one. */
-static bise_status execute(bise_job *j, bise_context *ctx, bise_run_options *o,
+static bise_status execute(bise_job *j, bise_run_options *o,
                            bise_run_result *result, bise_error *err)
 {
     char *inner = NULL;
@@ -380,9 +402,28 @@ static bise_status execute(bise_job *j, bise_context *ctx, bise_run_options *o,
     if (s == BISE_OK)
         s = bise_run(&j->plan, o, result, err);
     bise_free(inner);
-    if (s == BISE_OK)
-        set_outputs(ctx, result);
     return s;
+}
+
+/* What would be done, instead of doing it. */
+static bise_status show_plans(bise_job *j, bise_context *ctx, bool measure)
+{
+    uint64_t memory = bise_run_memory(&j->plan, ctx->threads, measure);
+    double seconds = estimate(&j->plan, ctx->threads);
+    bise_job_print_plan(ctx, &j->plan, ctx->verbose);
+    if (j->vision_path) {
+        const uint64_t more = bise_run_memory(&j->vision, ctx->threads, false);
+        char size[32];
+        memory = more > memory ? more : memory;
+        seconds += estimate(&j->vision, ctx->threads);
+        bise_print(ctx, "vision        %zu tensors, %s in %s\n", j->vision.n,
+                   bise_format_bytes(size, bise_plan_bytes_out(&j->vision)),
+                   j->vision_path);
+    }
+    bise_result_set(ctx, "outputs", bise_json_new_array());
+    bise_result_set(ctx, "memory_bytes", bise_json_new_int((int64_t)memory));
+    bise_result_set(ctx, "estimated_seconds", bise_json_new_real(seconds));
+    return BISE_OK;
 }
 
 /* The layout is made here, after all types are final. */
@@ -390,19 +431,15 @@ bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
                          bool measure, bise_run_result *result,
                          bise_error *err)
 {
+    bise_run_result eye = { 0 };
     bise_status s = bise_plan_layout(&j->plan, err);
+    if (s == BISE_OK && j->vision_path)
+        s = bise_plan_layout(&j->vision, err);
     if (s != BISE_OK)
         return s;
-    set_counts(ctx, &j->plan);
-    if (bise_opt_given(ctx->args, "plan")) {
-        bise_job_print_plan(ctx, &j->plan, ctx->verbose);
-        bise_result_set(ctx, "outputs", bise_json_new_array());
-        bise_result_set(ctx, "memory_bytes", bise_json_new_int(
-            (int64_t)bise_run_memory(&j->plan, ctx->threads, measure)));
-        bise_result_set(ctx, "estimated_seconds", bise_json_new_real(
-            estimate(&j->plan, ctx->threads)));
-        return BISE_OK;
-    }
+    set_counts(ctx, j);
+    if (bise_opt_given(ctx->args, "plan"))
+        return show_plans(j, ctx, measure);
     bise_run_options o = {
         .path = bise_opt_str(ctx->args, "o", NULL), .stage = stage,
         .force = ctx->force, .pool = ctx->pool,
@@ -410,8 +447,22 @@ bise_status bise_job_run(bise_job *j, bise_context *ctx, const char *stage,
         .progress = ctx->progress,
         .allow_nonfinite = bise_opt_given(ctx->args, "allow-nonfinite"),
     };
-    s = execute(j, ctx, &o, result, err);
-    if (s == BISE_OK && writes_half(&j->plan))
-        report_half(ctx, &j->plan, result);
+    s = execute(j, &o, result, err);
+    if (s == BISE_OK && j->vision_path) {
+        o.path = j->vision_path;
+        o.archive = NULL;
+        o.stage = "vision";
+        o.measure = writes_half(&j->vision);
+        s = bise_run(&j->vision, &o, &eye, err);
+    }
+    if (s == BISE_OK) {
+        bise_json *list = bise_json_new_array();
+        add_outputs(ctx, list, result);
+        add_outputs(ctx, list, &eye);
+        bise_result_set(ctx, "outputs", list);
+    }
+    if (s == BISE_OK && (writes_half(&j->plan) || writes_half(&j->vision)))
+        report_half(ctx, j, result, &eye);
+    bise_run_result_fini(&eye);
     return s;
 }

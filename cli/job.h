@@ -26,6 +26,8 @@ typedef struct bise_job {
     int n_loras;
     bool opened;
     bise_plan plan;
+    bise_plan vision;       /* of a second file (convert --mmproj), */
+    const char *vision_path; /* or NULL */
 } bise_job;
 
 /* Rows of an option table that all of them take. */
@@ -51,16 +53,17 @@ BISE_NODISCARD bise_status bise_job_output(const char **out,
 /* Is this the name of a GGUF, packed or not (.gguf, .gguf.tar.zst)? NULL is
  * not. */
 bool bise_job_is_gguf(const char *path);
-/* Write the command into the history of the plan's output. Call between the
+/* Write the command into the history of the plans' outputs. Call between the
  * plan maker and changes that the user asked for (keys removed). */
 BISE_NODISCARD bise_status bise_job_record(bise_job *j,
                                            const bise_context *ctx,
                                            bise_error *err);
-/* Run the job's plan into -o, or print it under --plan (tensors: with one row
- * for each tensor). Sets outputs, tensors, bytes_in, bytes_out; of a plan that
- * rounds to F16 also flushed, overflowed and f16 (each tensor that lost some).
- * measure asks for rmse and for what adapters changed; *result is the caller's
- * to release, empty when only planned. */
+/* Run the job's plan into -o and that of the vision file into its path, or
+ * print them under --plan (--verbose: with one row for each tensor). Sets
+ * outputs, tensors, bytes_in, bytes_out; when a tensor is rounded to F16 also
+ * flushed, overflowed and f16 (each tensor that lost some). measure asks for
+ * rmse and for what adapters changed; *result, of the first plan, is the
+ * caller's to release, empty when only planned. */
 BISE_NODISCARD bise_status bise_job_run(bise_job *j, bise_context *ctx,
                                         const char *stage, bool measure,
                                         bise_run_result *result,

@@ -291,8 +291,10 @@ bise_status bise_disk_check(const char *path, uint64_t bytes, bise_error *err)
     return s;
 }
 
-static bise_status refuse_existing(const char *path, bise_error *err)
+bise_status bise_out_check(const char *path, bool force, bise_error *err)
 {
+    if (force || !bise_file_exists(path))
+        return BISE_OK;
     bise_status s = bise_fail(err, BISE_EIO, "output exists already");
     err->sys_errno = EEXIST;
     s = bise_error_hint(err, "use --force to replace it");
@@ -305,10 +307,9 @@ static bise_status refuse_existing(const char *path, bise_error *err)
 bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
                           bool force, bise_error *err)
 {
-    if (!force && bise_file_exists(path)) {
-        return refuse_existing(path, err);
-    }
-    bise_status s = bise_disk_check(path, expect, err);
+    bise_status s = bise_out_check(path, force, err);
+    if (s == BISE_OK)
+        s = bise_disk_check(path, expect, err);
     if (s != BISE_OK)
         return s;
     bise_out *o = bise_alloc(sizeof *o);
@@ -468,9 +469,9 @@ bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
                              bise_error *err)
 {
     memset(d, 0, sizeof *d);
-    if (!force && bise_file_exists(path)) {
-        return refuse_existing(path, err);
-    }
+    bise_status s = bise_out_check(path, force, err);
+    if (s != BISE_OK)
+        return s;
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
@@ -485,7 +486,7 @@ bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
         return bise_fail_nomem(err);
     }
     bise_remove_tree(d->part_path);             /* left by an earlier crash */
-    const bise_status s = bise_mkdir(d->part_path, err);
+    s = bise_mkdir(d->part_path, err);
     if (s != BISE_OK)
         bise_outdir_drop(d);
     return s;

@@ -30,6 +30,9 @@ BISE_NODISCARD bise_status bise_mkdir(const char *path, bise_error *err);
 void bise_remove_tree(const char *path);
 /* Bytes free for this user on the file system of path (or its parent). */
 uint64_t bise_disk_free(const char *path);
+/* Refuse an output that exists, unless it may be replaced. */
+BISE_NODISCARD bise_status bise_out_check(const char *path, bool force,
+                                          bise_error *err);
 /* Refuse, with both figures, when fewer than bytes are. */
 BISE_NODISCARD bise_status bise_disk_check(const char *path, uint64_t bytes,
                                            bise_error *err);
