@@ -50,8 +50,10 @@ check_PROGRAMS += tests/logits_tool
 tests_logits_tool_SOURCES = tests/logits_tool.c
 tests_logits_tool_LDADD = libbise.a $(BISE_LIBS)
 TESTS += tests/cli/memory.sh tests/cli/real_configs.sh tests/cli/half.sh \
+  tests/cli/mmproj.sh \
   tests/cli/float8_base.sh tests/cli/vocabulary.sh
 EXTRA_DIST += tests/cli/real_configs.sh tests/make_real.py tests/cli/half.sh \
+  tests/cli/mmproj.sh \
   tests/cli/float8_base.sh tests/cli/vocabulary.sh
 EXTRA_DIST += tests/cli/memory.sh tests/make_fp8_wrapper.py tests/anon_peak.py
 # adapters between formats

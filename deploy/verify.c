@@ -34,6 +34,7 @@ typedef struct verify {
     const char *path;
     bise_error *err;
     bool scanned;            /* weights were seen while the archive passed */
+    bool weights;            /* the archive has some: it is a model */
 } verify;
 
 /* The same words about the same place: found on two ways. */
@@ -220,16 +221,6 @@ static bise_status pass_data(void *ctx, const bise_member *m, const void *data,
     return BISE_OK;
 }
 
-/* An archive that holds weights is a model, otherwise only files. */
-static bool archive_has_weights(const bise_archive *a)
-{
-    bool found = false;
-    for (size_t i = 0; i < a->n; i++)
-        found = found || bise_ends_with(a->members[i].path, ".safetensors") ||
-                bise_ends_with(a->members[i].path, ".gguf");
-    return found;
-}
-
 /* What was found in a file that is whole; in a damaged one it says nothing. */
 static bise_status tell_spots(const passing *w, const char *path)
 {
@@ -247,20 +238,16 @@ static bise_status tell_spots(const passing *w, const char *path)
 static const char *member_of(const verify *v, const bise_archive *a,
                              const char *file)
 {
-    const char *name = file + strlen(v->path) + 1, *folder = NULL;
-    size_t n = 0;
-    for (size_t i = 0; i < a->n; i++) {
-        const char *path = a->members[i].path;
-        if (!folder && (bise_ends_with(path, ".safetensors") ||
-                        bise_ends_with(path, ".gguf"))) {
-            folder = path;
-            n = (size_t)(bise_path_base(path) - path);
-            i = (size_t)-1;                     /* again, from the first */
-        } else if (folder && strncmp(path, folder, n) == 0 &&
-                   strcmp(path + n, name) == 0)
-            return path;
+    const bise_member *first = bise_archive_weights(a), *m = NULL;
+    bise_str path = { 0 };
+    if (first) {
+        bise_str_add(&path, first->path,
+                     (size_t)(bise_path_base(first->path) - first->path));
+        bise_str_puts(&path, file + strlen(v->path) + 1);
+        m = bise_archive_find(a, bise_str_get(&path));
     }
-    return "";
+    bise_str_fini(&path);
+    return m ? m->path : "";
 }
 
 /* The tensors of the model in the archive. What cannot be opened is told
@@ -269,7 +256,7 @@ static bise_status find_spots(passing *w, const bise_archive *a)
 {
     bise_error ignored;
     bise_error_init(&ignored);
-    if (!w->v->o->find_bad || !archive_has_weights(a) ||
+    if (!w->v->o->find_bad || !w->v->weights ||
         bise_store_open(&w->store, w->v->path, &ignored) != BISE_OK)
         return BISE_OK;
     const size_t n = bise_store_count(w->store);
@@ -317,6 +304,7 @@ static bise_status check_archive(verify *v)
     bise_error_init(&e);
     if (bise_archive_open(&a, v->path, &e) != BISE_OK)
         return problem(v, &e, v->path);
+    v->weights = bise_archive_weights(&a);
     bise_unpacker *u = bise_unpacker_new();
     bise_status s = u ? BISE_OK : bise_fail_nomem(v->err);
     for (size_t i = 0; i < a.n && s == BISE_OK; i++) {
@@ -720,19 +708,6 @@ static bise_status check_store(verify *v)
     return s;
 }
 
-/* The same of a path; one that cannot be opened was told of. */
-static bool path_has_weights(const char *path)
-{
-    bise_archive a;
-    bise_error e;
-    bise_error_init(&e);
-    if (bise_archive_open(&a, path, &e) != BISE_OK)
-        return false;
-    const bool found = archive_has_weights(&a);
-    bise_archive_close(&a);
-    return found;
-}
-
 /* Of a damaged archive only the terms are looked for: opening what is damaged
  * would repeat its problems in other words. */
 static bise_status check_damaged(verify *v)
@@ -740,7 +715,7 @@ static bise_status check_damaged(verify *v)
     bise_store *store = NULL;
     bise_error ignored;
     bise_error_init(&ignored);
-    if (!path_has_weights(v->path) ||
+    if (!v->weights ||
         bise_store_open(&store, v->path, &ignored) != BISE_OK)
         return BISE_OK;
     const bise_status s = kind_of(store) == KIND_TENSORS ? BISE_OK
@@ -770,7 +745,7 @@ bise_status bise_verify(const char *path, const bise_verify_options *o,
         result->format = "archive";
         s = check_archive(&v);
         const bool damaged = bise_json_size(result->problems) > 0;
-        model = s == BISE_OK && !damaged && path_has_weights(path);
+        model = s == BISE_OK && !damaged && v.weights;
         if (s == BISE_OK && damaged)
             s = check_damaged(&v);
     } else if (bise_is_dir(path)) {

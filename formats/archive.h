@@ -112,6 +112,9 @@ BISE_NODISCARD bise_status bise_archive_open(bise_archive *a, const char *path,
 void bise_archive_close(bise_archive *a);
 /* Member of a path, NULL when there is none. */
 const bise_member *bise_archive_find(const bise_archive *a, const char *path);
+/* The first weights in it (.safetensors, .gguf), whose folder is the model's;
+ * NULL when there are none. */
+const bise_member *bise_archive_weights(const bise_archive *a);
 /* Can a name leave the folder it is unpacked in? (absolute, "..", odd) */
 bool bise_archive_safe_path(const char *path);
 

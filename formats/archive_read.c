@@ -410,6 +410,16 @@ const bise_member *bise_archive_find(const bise_archive *a, const char *path)
     return i == BISE_STRMAP_NONE ? NULL : &a->members[i];
 }
 
+/* Members are sorted, so that it is the same one in any archive of a tree. */
+const bise_member *bise_archive_weights(const bise_archive *a)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (bise_ends_with(a->members[i].path, ".safetensors") ||
+            bise_ends_with(a->members[i].path, ".gguf"))
+            return &a->members[i];
+    return NULL;
+}
+
 /* The header that our writer would make of the manifest's facts must stand
  * in the stream byte for byte. So a header with another name, size or kind
  * (a link) cannot hide behind a harmless manifest, and tar and bise unpack

@@ -246,23 +246,12 @@ static const bise_source_ops packed_ops = {
     .copy = packed_copy, .drop = packed_drop, .close = packed_close
 };
 
-/* Is this the kind of file that makes a folder a model? */
-static bool is_weights(const char *path)
-{
-    return bise_ends_with(path, ".safetensors") ||
-           bise_ends_with(path, ".gguf");
-}
-
 /* The folder of the model: where the first weights stand. */
 static const char *model_folder(packed_source *p)
 {
-    for (size_t i = 0; i < p->archive.n; i++) {
-        const char *path = p->archive.members[i].path;
-        if (is_weights(path))
-            return bise_arena_strndup(&p->archive.arena, path,
-                                      (size_t)(bise_path_base(path) - path));
-    }
-    return "";
+    const bise_member *m = bise_archive_weights(&p->archive);
+    return m ? bise_arena_strndup(&p->archive.arena, m->path, (size_t)
+                                  (bise_path_base(m->path) - m->path)) : "";
 }
 
 /* Files directly inside the model's folder, without it. */
