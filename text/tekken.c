@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/crypto.h"
 #include "text/chat_settings.h"
 #include "text/vocab.h"
 
@@ -30,41 +31,6 @@ typedef struct tekken_config {
     int64_t vocab, specials;
     int version;
 } tekken_config;
-
-/* The digits of RFC 4648; -1 for anything else, the padding included. */
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Decode padded base64 into out; false when it is not valid. Strict: no
- * blanks, padding only at the end. A token that decodes to something else
- * would silently change all ids behind it. */
-static bool base64_read(bise_str *out, const char *s, size_t n)
-{
-    if (n % 4)
-        return false;
-    for (size_t i = 0; i < n; i += 4) {
-        const bool last = i + 4 == n;
-        const int pad = last && s[i + 3] == '=' ? 1 + (s[i + 2] == '=') : 0;
-        uint32_t v = 0;
-        for (int k = 0; k < 4; k++) {
-            const int d = k >= 4 - pad ? 0 : base64_value(s[i + (size_t)k]);
-            if (d < 0)
-                return false;
-            v = v << 6 | (uint32_t)d;
-        }
-        for (int k = 0; k < 3 - pad; k++)
-            bise_str_putc(out, (char)(v >> (16 - 8 * k)));
-    }
-    return true;
-}
 
 /* Bounded before anything is allocated by it. */
 static bise_status get_count(const bise_json *config, const char *key,
@@ -194,11 +160,14 @@ static bise_status read_entry(bise_tokenizer *t, const tekken_config *c,
         return bise_fail(err, BISE_EFORMAT, "field 'vocab[%zu].token_bytes' is "
                          "missing or not a string", i);
     bise_str_clear(raw);
-    if (!base64_read(raw, b64, len) || !raw->len)
-        return bise_fail(err, BISE_EFORMAT, "field 'vocab[%zu].token_bytes' is "
-                         "'%.40s', not base64", i, b64);
+    /* Strict: a token that decodes to something else would silently change all
+     * ids behind it. */
+    const bool good = bise_base64_get(raw, b64, len);
     if (!bise_str_ok(raw))
         return bise_fail_nomem(err);
+    if (!good || !raw->len)
+        return bise_fail(err, BISE_EFORMAT, "field 'vocab[%zu].token_bytes' is "
+                         "'%.40s', not base64", i, b64);
     if (i < 256 && (raw->len != 1 || (uint8_t)raw->data[0] != i))
         return bise_fail(err, BISE_EFORMAT, "field 'vocab[%zu].token_bytes' is "
                          "'%.40s', must be the byte %zu", i, b64, i);
