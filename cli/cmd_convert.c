@@ -60,8 +60,8 @@ static bise_layout settle(bise_layout to, const bise_job *j, const char *path)
     return bise_convert_layout_of(&j->model) == BISE_TO_GGUF ? BISE_TO_HF : to;
 }
 
-/* The vision file is a second plan over the same checkpoint. What can be refused
- * is, before the model is written. */
+/* The vision file is a second plan over the same checkpoint. What can be
+ * refused is, before the model is written. */
 static bise_status plan_vision(bise_job *j, const bise_context *ctx,
                                const char *out, bise_dtype dtype,
                                bise_error *err)

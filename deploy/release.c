@@ -329,8 +329,8 @@ static bise_status check_private(release *x)
         const char *mark = look && s == BISE_OK ?
             bise_release_private(bise_str_get(t), t->len) : NULL;
         if (mark) {
-            s = bise_fail(x->err, BISE_EUNSUPPORTED, "'%s' would publish a path of "
-                          "this machine ('%s...')", f->name, mark);
+            s = bise_fail(x->err, BISE_EUNSUPPORTED, "'%s' would publish a "
+                          "path of this machine ('%s...')", f->name, mark);
             s = bise_error_hint(x->err, "take it out of the input");
         }
         bise_str_fini(&text);

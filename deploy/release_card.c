@@ -391,7 +391,8 @@ static void put_run_adapter(bise_str *out, const release *x)
     if (p && n == 0)
         bise_str_printf(out, "### vLLM\n\n```sh\nvllm serve %s --enable-lora "
                         "--max-lora-rank %d --lora-modules %s=%s\n```\n\n",
-                        base, bise_lora_vllm_rank(x->lora_r), name_of(x), x->o->repo);
+                        base, bise_lora_vllm_rank(x->lora_r), name_of(x),
+                        x->o->repo);
     if (p) {
         bise_str_printf(out, "### transformers + PEFT\n\n```python\nfrom peft "
                         "import PeftModel\nfrom transformers import "

@@ -49,8 +49,8 @@ static release_item *add(release *x, release_kind kind, const char *name,
     void *v = x->v;
     for (size_t i = 0; i < x->n; i++)
         if (strcmp(x->v[i].name, name) == 0) {
-            if (bise_fail(x->err, BISE_EUNSUPPORTED, "two inputs would both be '%s' "
-                          "in the release", name) == BISE_OK ||
+            if (bise_fail(x->err, BISE_EUNSUPPORTED, "two inputs would both "
+                          "be '%s' in the release", name) == BISE_OK ||
                 bise_error_hint(x->err, "rename one of them") == BISE_OK)
                 return NULL;
             return NULL;
@@ -313,8 +313,8 @@ static bise_status directory(release *x, const char *path)
             x->v[i].given = bise_release_keep(x, bise_path_base(base));
     x->used_top = x->used_top || weights;
     if (s == BISE_OK && x->n == first)
-        s = bise_fail(x->err, BISE_EUNSUPPORTED, "no model, adapter or GGUF file in "
-                      "this folder");
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "no model, adapter or GGUF "
+                      "file in this folder");
     bise_free(names);
     bise_free(config);
     bise_free(base);
@@ -362,7 +362,8 @@ static bise_status json_file(release *x, const char *path)
     bise_status s = bise_json_load(&v, path, x->err);
     if (s == BISE_OK && (!bise_json_get(v, "tokens") ||
                          !bise_json_get(v, "loss"))) {
-        s = bise_fail(x->err, BISE_EUNSUPPORTED, "not a result of bise --json eval");
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "not a result of bise --json "
+                      "eval");
         s = bise_error_in(x->err, path, NULL);
     }
     if (s == BISE_OK)
@@ -371,8 +372,8 @@ static bise_status json_file(release *x, const char *path)
     if (s == BISE_OK && !bise_str_ok(&text))
         s = bise_fail_nomem(x->err);
     else if (s == BISE_OK && mark)
-        s = bise_fail(x->err, BISE_EUNSUPPORTED, "it would publish a path of this "
-                      "machine ('%s...')", mark);
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "it would publish a path of "
+                      "this machine ('%s...')", mark);
     bise_str_fini(&text);
     if (s != BISE_OK)
         bise_json_free(v);
@@ -416,8 +417,8 @@ bise_status bise_release_take(release *x, const char *path)
     else if (bise_ends_with(path, ".json"))
         s = json_file(x, path);
     else {
-        s = bise_fail(x->err, BISE_EUNSUPPORTED, "not a directory, .gguf, .dat or "
-                      "eval result");
+        s = bise_fail(x->err, BISE_EUNSUPPORTED, "not a directory, .gguf, "
+                      ".dat or eval result");
         s = bise_error_hint(x->err, "an archive is unpacked first: bise unpack "
                             "A -o DIR");
     }

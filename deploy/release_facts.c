@@ -71,18 +71,16 @@ static bise_status take_licence(release *x, const char *who,
                                 const bise_json *l)
 {
     const char *name, *licence = licence_of(l, &name);
-    if (x->licence_seen && strcasecmp(x->licence, licence) != 0 &&
-        strcasecmp(x->licence, "apache-2.0") != 0)
-        return bise_release_problem(x, who, "licence is '%s', another input "
-                                    "has another one", licence);
     const bool differs = x->licence_seen &&
                          strcasecmp(x->licence, licence) != 0;
-    if (differs)
-        bise_str_clear(&x->licence_text);
-    x->licence_seen = true;
-    snprintf(x->licence, sizeof x->licence, "%s", licence);
-    x->licence_name = bise_release_keep(x, name);
-    x->licence_link = bise_release_keep(x, fact(l, "license_link"));
+    if (!differs || strcasecmp(x->licence, "apache-2.0") == 0) {
+        if (differs)
+            bise_str_clear(&x->licence_text);
+        x->licence_seen = true;
+        snprintf(x->licence, sizeof x->licence, "%s", licence);
+        x->licence_name = bise_release_keep(x, name);
+        x->licence_link = bise_release_keep(x, fact(l, "license_link"));
+    }
     if (differs)
         return bise_release_problem(x, who, "licence is '%s', another input "
                                     "has another one", licence);
@@ -247,8 +245,8 @@ static bise_status check_keys(release *x, const bise_gguf_meta *m)
             continue;
         if ((kv->type == BISE_GGUF_STR && kv->data[0] == '/') ||
             bise_release_private((const char *)kv->data, kv->bytes)) {
-            bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "key '%s' holds a "
-                                      "path of a machine", kv->key);
+            bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "key '%s' "
+                                      "holds a path of a machine", kv->key);
             return s = bise_error_hint(x->err, "make the file again with bise, "
                                        "which writes names only");
         }
@@ -340,8 +338,8 @@ bise_status bise_release_st_meta(release *x, const release_item *f,
     if (!ok)
         return bise_fail_nomem(x->err);
     if (mark) {
-        bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "__metadata__ holds a "
-                                  "path of a machine ('%s...')", mark);
+        bise_status s = bise_fail(x->err, BISE_EUNSUPPORTED, "__metadata__ "
+                                  "holds a path of a machine ('%s...')", mark);
         return s = bise_error_in(x->err, f->disk, NULL);
     }
     return BISE_OK;

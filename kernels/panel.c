@@ -131,6 +131,13 @@ static uint64_t nf4_at(const bise_matrix *w, int32_t n, int32_t k0)
            (uint64_t)k0;
 }
 
+/* The bytes of row n from weight k0 on, which begins a block (not NF4). */
+static const uint8_t *stored_at(const bise_matrix *w, int32_t n, int32_t k0)
+{
+    return (const uint8_t *)w->data + (size_t)stored_row(w, n) * w->row_bytes +
+           bise_dtype_bytes(w->dtype, (uint64_t)k0);
+}
+
 /* Decode columns [k0, k0 + k) of one stored row into out as float32; reads the
  * whole blocks around them. */
 static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
@@ -142,22 +149,17 @@ static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
     }
     const int32_t row = stored_row(w, n);
     if (w->row_scales) {
-        const int8_t *v = (const int8_t *)w->data +
-                          (size_t)row * w->row_bytes + (size_t)k0;
+        const int8_t *v = (const int8_t *)stored_at(w, n, k0);
         for (int32_t i = 0; i < k; i++)
             out[i] = v[i] * w->row_scales[row];
         return;
     }
-    const bise_dtype_info *d = bise_dtype_get(w->dtype);
-    const int32_t bl = (int32_t)d->block_len;
+    const int32_t bl = (int32_t)bise_dtype_get(w->dtype)->block_len;
     const int32_t b0 = k0 / bl, b1 = (k0 + k + bl - 1) / bl;
-    const uint8_t *src = (const uint8_t *)w->data +
-                         (size_t)row * w->row_bytes +
-                         (size_t)b0 * d->block_bytes;
     const bise_codec *c = bise_codec_get(w->dtype);
     const bool aligned = b0 * bl == k0 && b1 * bl == k0 + k;
     float *to = aligned ? out : line;
-    c->decode(to, src, (size_t)(b1 - b0) * (size_t)bl);
+    c->decode(to, stored_at(w, n, b0 * bl), (size_t)(b1 - b0) * (size_t)bl);
     if (!aligned)
         memcpy(out, line + (k0 - b0 * bl), (size_t)k * sizeof *out);
     if (w->scales)
@@ -192,14 +194,10 @@ static bool direct_bf16(const bise_panel_ops *o, uint16_t *out,
 {
     if (w->nf4)
         return nf4_bf16(o, out, w->nf4, nf4_at(w, n, k0), (size_t)k);
-    const bise_dtype_info *d = bise_dtype_get(w->dtype);
-    const int32_t bl = (int32_t)d->block_len;
+    const int32_t bl = (int32_t)bise_dtype_get(w->dtype)->block_len;
     if (!o->decode_bf16[w->dtype] || w->scales || k0 % bl || k % bl)
         return false;
-    o->decode_bf16[w->dtype](out, (const uint8_t *)w->data +
-                                      (size_t)stored_row(w, n) * w->row_bytes +
-                                      (size_t)(k0 / bl) * d->block_bytes,
-                             (size_t)k);
+    o->decode_bf16[w->dtype](out, stored_at(w, n, k0), (size_t)k);
     return true;
 }
 
@@ -207,16 +205,10 @@ static bool direct_bf16(const bise_panel_ops *o, uint16_t *out,
  * which no hardware prefetcher follows. */
 static void ask_row(const bise_matrix *w, int32_t n, int32_t k0, int32_t k)
 {
-    const uint8_t *at;
-    size_t bytes;
-    if (w->nf4) {
-        at = w->nf4->codes + nf4_at(w, n, k0) / 2;
-        bytes = (size_t)k / 2;
-    } else {
-        at = (const uint8_t *)w->data + (size_t)stored_row(w, n) * w->row_bytes +
-             bise_dtype_bytes(w->dtype, (uint64_t)k0);
-        bytes = bise_dtype_bytes(w->dtype, (uint64_t)k);
-    }
+    const uint8_t *at = w->nf4 ? w->nf4->codes + nf4_at(w, n, k0) / 2
+                               : stored_at(w, n, k0);
+    const size_t bytes = w->nf4 ? (size_t)k / 2
+                                : bise_dtype_bytes(w->dtype, (uint64_t)k);
     for (size_t i = 0; i < bytes; i += 64)
         __builtin_prefetch(at + i);
     __builtin_prefetch(at + bytes);
@@ -228,13 +220,10 @@ static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
                   const region *g, bool bf16)
 {
     const bise_dtype same = bf16 ? BISE_DTYPE_BF16 : BISE_DTYPE_F32;
-    const size_t size = bf16 ? 2 : 4;
     for (int32_t i = 0; i < g->n; i++) {
         const int32_t n = g->n0 + i;
         if (w->dtype == same && !w->scales) {
-            const int32_t row = stored_row(w, n);
-            s->rows[i] = (const uint8_t *)w->data +
-                         (size_t)row * w->row_bytes + (size_t)g->k0 * size;
+            s->rows[i] = stored_at(w, n, g->k0);
             continue;
         }
         if (i + AHEAD < g->n)

@@ -10,7 +10,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "core/mem.h"
 #include "kernels/gemm.h"
 #include "model/graph_int.h"
@@ -502,7 +501,6 @@ bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
     g->n_seg = b->n_seg;
     g->n_tiles = g->rows16 ? bise_attn16_cut(g->tiles, b->seg, b->n_seg) :
                              bise_attn_cut(g->tiles, b->seg, b->n_seg);
-    g->lap_ns = bise_clock_ns();
     return graph_run(g, b->ids, b->T, NULL, err);
 }
 

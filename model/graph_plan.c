@@ -169,12 +169,13 @@ static int32_t widest_input(const bise_graph *g)
 }
 
 /* Room for the widest operand of a product in the form the panels take: T rows
- * of a layer, or a chunk of gradients of logits. */
+ * of a layer, or going backward a chunk of gradients of logits. */
 static void plan_operand(bise_graph *g, carver *c)
 {
     const uint64_t layer =
         (uint64_t)g->o.max_tokens * bise_stride16(widest_input(g));
-    const uint64_t head = (uint64_t)g->chunk * bise_stride16(g->f->V);
+    const uint64_t head = g->o.train ?
+        (uint64_t)g->chunk * bise_stride16(g->f->V) : 0;
     const uint64_t n = layer > head ? layer : head;
     if (g->o.compute != BISE_COMPUTE_F32)
         g->e.x16 = carve(c, n, sizeof *g->e.x16);

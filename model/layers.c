@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "model/graph_int.h"
 
 /* Sixteen rows are work enough for a task, also in small models. */
@@ -286,6 +287,7 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
     const bise_config *f = g->f;
     float *first = g->rows16 ? g->stream : g->x[0];
     g->T = T;
+    g->lap_ns = bise_clock_ns();
     for (int32_t t = 0; t < T; t++) {
         if (ids[t] < 0 || ids[t] >= f->V)
             return bise_fail(err, BISE_EINVAL, "token id %d at position %d, "
@@ -302,7 +304,6 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
             graph_pages_end(g, l);
         }
         graph_norm(g, g->xf, g->stream, g->norm, NULL, T, f->C, f->eps);
-        graph_lap(g, BISE_STEP_ROWS);
         return BISE_OK;
     }
     for (int32_t l = 0; l < f->L; l++) {
@@ -314,6 +315,5 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
             return s;
     }
     graph_norm(g, g->xf, g->x[f->L], g->norm, NULL, T, f->C, f->eps);
-    graph_lap(g, BISE_STEP_PRODUCTS);
     return BISE_OK;
 }

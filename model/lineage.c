@@ -138,7 +138,8 @@ int bise_lineage_card(bise_json *l, const char *text, size_t n)
     (void)bise_lineage_add_all(l, "datasets", bise_json_get(old, "datasets"));
     if (bise_json_number(bise_json_get(old, "adapters"), 0) > 0) {
         bise_json_remove(l, "base_model");
-        (void)bise_lineage_add_all(l, "base_model", bise_json_get(old, "base_model"));
+        (void)bise_lineage_add_all(l, "base_model",
+                                   bise_json_get(old, "base_model"));
     }
     bise_json_free(old);
     bise_json_free(front);
@@ -398,8 +399,10 @@ bise_json *bise_lineage_made(const bise_json *model, const char *base_name,
         bad |= bise_json_set(l, "adapters", bise_json_new_int(had + n));
     }
     for (int i = 0; i < n; i++) {
-        bad |= bise_lineage_add_all(l, "datasets", bise_json_get(adapters[i], "datasets"));
-        bad |= bise_lineage_add_all(l, "history", bise_json_get(adapters[i], "history"));
+        static const char *const lists[] = { "datasets", "history" };
+        for (int k = 0; k < 2; k++)
+            bad |= bise_lineage_add_all(l, lists[k],
+                                        bise_json_get(adapters[i], lists[k]));
         bad |= join_licence(l, adapters[i]);
     }
     const char *id = bise_lineage_licence(l);

@@ -114,8 +114,8 @@ BISE_NODISCARD bise_status bise_lora_alloc(bise_lora *l,
 float bise_lora_scale(double alpha, int32_t r, bool rslora);
 /* Module of a role, NULL when the adapter has none. Borrowed. */
 const bise_lora_module *bise_lora_find(const bise_lora *l, bise_role role);
-/* The least --max-lora-rank of vLLM for an adapter of this rank; the rank itself
- * when it is above all (vllm/config/lora.py, MaxLoRARanks). */
+/* The least --max-lora-rank of vLLM for an adapter of this rank; the rank
+ * itself when it is above all (vllm/config/lora.py, MaxLoRARanks). */
 int bise_lora_vllm_rank(int64_t rank);
 /* Release all values; a zeroed one is fine. */
 void bise_lora_fini(bise_lora *l);

@@ -25,7 +25,7 @@
 
 size_t bise_stride16(int32_t width)
 {
-    return (size_t)(width + 31) / 32 * 32 + 32;
+    return ((size_t)(width + 31) / 32 | 1) * 32;
 }
 
 /* One call: the arguments of its tasks. */

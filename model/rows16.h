@@ -18,8 +18,9 @@ typedef struct bise_rows16 {
     size_t ld;
 } bise_rows16;
 
-/* Values from one row of width values to the next: room to read an even count,
- * and never a multiple of the cache's set span. */
+/* Values from one row of width values to the next, of bf16 or float32: room to
+ * read an even count, and an odd multiple of 32, so that rows never lie a
+ * multiple of the cache's set span apart. */
 size_t bise_stride16(int32_t width);
 
 /* Workspace of these products, one for all layers; see bise_adapters16_plan. */

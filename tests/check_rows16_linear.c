@@ -473,6 +473,18 @@ START_TEST(many_tokens)
 }
 END_TEST
 
+/* The cache's sets repeat every 4096 bytes. */
+START_TEST(rows_do_not_share_sets)
+{
+    for (int32_t width = 1; width < 40000; width++) {
+        const size_t ld = bise_stride16(width);
+        ck_assert_uint_ge(ld, (size_t)width + (size_t)(width & 1));
+        ck_assert_uint_ne(ld * sizeof(uint16_t) % 4096, 0);
+        ck_assert_uint_ne(ld * sizeof(float) % 4096, 0);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("rows16 linear");
@@ -482,6 +494,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, ranks_of_both_adapters, 0, 4);
     tcase_add_loop_test(t, token_counts_around_the_tiles, 0, 4);
     tcase_add_loop_test(t, many_tokens, 0, 2);
+    tcase_add_test(t, rows_do_not_share_sets);
     suite_add_tcase(s, t);
     return s;
 }
