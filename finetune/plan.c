@@ -23,8 +23,9 @@
 #include "kernels/panel.h"
 #include "kernels/panel8.h"
 
-/* The kernel maps the pages around one that is touched, this many bytes. */
-#define FAULT_AROUND 65536
+/* The kernel maps the pages around one that is touched: since Linux 6.18 a
+ * whole folio, which is this many bytes at most. */
+#define FAULT_AROUND (2u << 20)
 #define DISK_SPEED 1.5e9   /* bytes a second of streamed weights, a guess */
 
 /* Where the bytes of the mapped weights are. */

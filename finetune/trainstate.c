@@ -68,8 +68,10 @@ bise_status bise_base_digest(char out[65], const bise_checkpoint *c,
         bise_json_dump(&config, c->config.json, 0, true);
         bise_sha256_add(h, bise_str_get(&config), config.len);
     }
-    for (size_t i = 0; i < bise_store_count(c->store) && !s; i++)
+    for (size_t i = 0; i < bise_store_count(c->store) && !s; i++) {
         s = add_tensor(h, c, bise_store_at(c->store, i), err);
+        bise_store_release_all(c->store);
+    }
     bise_str_fini(&config);
     if (s) {
         bise_sha256_free(h);

@@ -461,6 +461,16 @@ void bise_store_release(bise_store *s, const bise_tensor *t, uint64_t first,
     bise_source_release(s->src, &s->shards[t->file].img, t->offset + first, n);
 }
 
+/* What an archive has unpacked is kept: it would have to be unpacked again. */
+void bise_store_release_all(bise_store *s)
+{
+    for (size_t i = 0; i < s->n_shards; i++) {
+        bise_image *img = &s->shards[i].img;
+        if (!img->lazy)
+            bise_source_release(s->src, img, 0, img->size);
+    }
+}
+
 /* Weights in other formats are not counted. */
 size_t bise_store_file_count(const bise_store *s)
 {

@@ -70,6 +70,9 @@ void bise_store_ahead(bise_store *s, const bise_tensor *t, uint64_t first,
 /* These bytes are no longer needed; what is read later stays right. */
 void bise_store_release(bise_store *s, const bise_tensor *t, uint64_t first,
                         uint64_t n);
+/* Nothing of the weights that is mapped is needed for now: a kernel may map a
+ * whole block of 2 MiB for one row that is touched. */
+void bise_store_release_all(bise_store *s);
 
 /* Side files (config.json, tekken.json, README.md, ...): relative names of
  * all files beside the weights; whether one is there; its content appended. */

@@ -18,7 +18,7 @@
 
 typedef struct bise_graph bise_graph;
 
-#define BISE_EMBED_ROWS 256 /* rows of a mapped embedding that training looks
+#define BISE_EMBED_ROWS 16  /* rows of a mapped embedding that training looks
                                up before it releases their pages */
 
 /* Precision of products with frozen weights. INT8: as BF16, and training of

@@ -5,6 +5,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
@@ -375,6 +377,53 @@ START_TEST(reads_slices_in_place)
 }
 END_TEST
 
+/* Kilobytes of a mapped file that are resident. */
+static long resident_kb(const char *file)
+{
+    char line[512];
+    long kb = 0, n;
+    bool inside = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strstr(line, file))
+            inside = true;
+        if (inside && sscanf(line, "Rss: %ld kB", &n) == 1) {
+            kb += n;
+            inside = false;
+        }
+    }
+    if (f)
+        fclose(f);
+    return kb;
+}
+
+/* One value that is read may map a large part of a file. A page at the end
+ * may stay. */
+START_TEST(releases_all_that_is_mapped)
+{
+    enum { N = 1 << 20 };
+    bise_error err;
+    bise_store *s;
+    float *data = calloc(N, sizeof *data);
+    data[0] = 3;
+    const bise_tensor t = { .name = "w", .dtype = BISE_DTYPE_F32, .n_dims = 1,
+                            .dims = { N }, .data = data };
+    ck_ok(bise_st_save(at("model.safetensors"), NULL, &t, 1, &err));
+    free(data);
+    ck_ok(bise_store_open(&s, dir, &err));
+    const void *v;
+    ck_ok(bise_store_data(s, bise_store_at(s, 0), &v, &err));
+    volatile float sum = 0;
+    for (int i = 0; i < N; i++)
+        sum += ((const float *)v)[i];
+    ck_assert_int_ge(resident_kb("model.safetensors"), 4096);
+    bise_store_release_all(s);
+    ck_assert_int_le(resident_kb("model.safetensors"), 64);
+    ck_assert(first(s, "w") == 3);
+    bise_store_close(s);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("store");
@@ -394,6 +443,7 @@ static Suite *suite(void)
     tcase_add_test(t, opens_gguf_splits);
     tcase_add_test(t, refuses_mixed_up_splits);
     tcase_add_test(t, reads_slices_in_place);
+    tcase_add_test(t, releases_all_that_is_mapped);
     suite_add_tcase(s, t);
     return s;
 }
