@@ -16,7 +16,7 @@
 #define GROUP BISE_PANEL_GROUP
 #define DEPTH BISE_PANEL_DEPTH
 #define ROW_BLOCK (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
-#define AHEAD 8         /* rows of blocks asked for before they are decoded */
+#define AHEAD 4         /* rows of blocks asked for before they are decoded */
 
 /* Scratch of a worker: packed panels of a group, and a decoded tile of at most
  * DEPTH x GROUP weights, or half as deep and twice as wide (in float32 half as
@@ -266,21 +266,14 @@ static void pack_forward(const bise_panel_ops *o, scratch *s, const region *g,
     }
 }
 
-/* Gradient panels that reach beyond the matrix, or float32 ones: 32 columns
- * from c of every row, missing ones as zeros. */
-static void pack_columns(scratch *s, const region *g, int32_t c, bool bf16)
+/* Gradient panels that reach beyond the matrix: 32 columns from c of every
+ * row, missing ones as zeros. */
+static void pack_columns(scratch *s, const region *g, int32_t c)
 {
     const size_t r = ((size_t)g->n + 1) / 2 * 2;
     const size_t nc = g->k - c < COLS ? (size_t)(g->k - c) : COLS;
     for (size_t n = 0; n < r; n++) {
         const bool in = n < (size_t)g->n;
-        if (!bf16) {
-            float *to = s->packed.f32 + (size_t)c * r + n * COLS;
-            memset(to, 0, COLS * sizeof *to);
-            if (in)
-                memcpy(to, (const float *)s->rows[n] + c, nc * sizeof *to);
-            continue;
-        }
         const uint16_t *row = in ? (const uint16_t *)s->rows[n] + c : NULL;
         uint16_t *to = s->packed.bf16 + (size_t)c * r + n / 2 * 64 + n % 2;
         for (size_t i = 0; i < COLS; i++)
@@ -289,17 +282,34 @@ static void pack_columns(scratch *s, const region *g, int32_t c, bool bf16)
 }
 
 /* Gradient: the reduction runs over rows of W; a panel is 32 columns. */
-static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g,
-                          bool bf16)
+static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g)
 {
     const size_t r = ((size_t)g->n + 1) / 2 * 2;
-    const int32_t whole = bf16 ? g->k / COLS * COLS : 0;
+    const int32_t whole = g->k / COLS * COLS;
     if (whole)
         o->pack_pairs_bf16(s->packed.bf16, COLS * r,
                            (const uint16_t *const *)s->rows, (size_t)g->n,
                            (size_t)whole);
     for (int32_t c = whole; c < g->k; c += COLS)
-        pack_columns(s, g, c, bf16);
+        pack_columns(s, g, c);
+}
+
+/* The same in float32, where a row of a panel is a part of a row of W: each
+ * row is decoded and dealt out while it is in the first cache. */
+static void pack_gradient_f32(scratch *s, const bise_matrix *w,
+                              const region *g)
+{
+    const size_t r = ((size_t)g->n + 1) / 2 * 2;
+    for (int32_t n = 0; n < g->n; n++) {
+        float *to = s->packed.f32 + (size_t)n * COLS, *row = s->tile.f32;
+        if (n + AHEAD < g->n)
+            ask_row(w, g->n0 + n + AHEAD, g->k0, g->k);
+        decode_row(row, w, g->n0 + n, g->k0, g->k, s->line);
+        for (int32_t c = g->k; c % COLS; c++)
+            row[c] = 0;
+        for (int32_t c = 0; c < g->k; c += COLS)
+            memcpy(to + (size_t)c * r, row + c, COLS * sizeof *row);
+    }
 }
 
 /* Rows [t0, t1) of x over the packed panels of one region; then low (0 or the
@@ -396,6 +406,22 @@ static region region_at(const bise_panel_job *j, int32_t d, int32_t depth,
     return j->transposed ? (region){ d, dn, c0, n } : (region){ c0, n, d, dn };
 }
 
+/* The panels of a region. */
+static void pack(const bise_panel_ops *o, const bise_panel_job *j, scratch *s,
+                 const region *g)
+{
+    const bool bf16 = j->x_bf16 != NULL;
+    if (j->transposed && !bf16) {
+        pack_gradient_f32(s, j->w, g);
+        return;
+    }
+    fetch(o, s, j->w, g, bf16);
+    if (j->transposed)
+        pack_gradient(o, s, g);
+    else
+        pack_forward(o, s, g, bf16);
+}
+
 /* Columns [c0, c0 + n) of a job, at most its width. */
 static void run_group(const bise_panel_ops *o, const bise_panel_job *j,
                       int32_t c0, int32_t n, scratch *s)
@@ -410,11 +436,7 @@ static void run_group(const bise_panel_ops *o, const bise_panel_job *j,
     for (int32_t d = 0; d < all; d += depth) {
         const region at = region_at(j, d, depth, c0, n);
         const bool last = d + depth >= all;
-        fetch(o, s, w, &at, bf16);
-        if (j->transposed)
-            pack_gradient(o, s, &at, bf16);
-        else
-            pack_forward(o, s, &at, bf16);
+        pack(o, j, s, &at);
         multiply(o, j, s, &at, j->add || d > 0, last ? rank : 0);
     }
     if (j->e && !low)

@@ -10,7 +10,7 @@
 #include "kernels/panel.h"
 #include "kernels/x86/panel_avx512.h"
 
-#define AHEAD 16 /* rows fetched ahead while packing */
+#define AHEAD 32 /* rows fetched ahead while packing */
 
 /* m is a constant at each call, so the sums stay in registers. */
 INLINE void mul_rows(const int m, float *y, size_t ldy, const float *a,
@@ -213,8 +213,8 @@ static void pack_pairs_bf16_avx512(uint16_t *b, size_t panel_stride,
         const uint16_t *soon = rows[n + AHEAD < r ? n + AHEAD : n];
         const uint16_t *next = rows[n + AHEAD + 1 < r ? n + AHEAD + 1 : n];
         for (size_t c = 0; c < cols; c += 32) {
-            _mm_prefetch((const char *)(soon + c), _MM_HINT_T0);
-            _mm_prefetch((const char *)(next + c), _MM_HINT_T0);
+            _mm_prefetch((const char *)(soon + c), _MM_HINT_T1);
+            _mm_prefetch((const char *)(next + c), _MM_HINT_T1);
             const __m512i x = _mm512_loadu_si512(p + c);
             const __m512i y = q ? _mm512_loadu_si512(q + c) :
                                   _mm512_setzero_si512();
