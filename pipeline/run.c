@@ -18,9 +18,9 @@
 #include "kernels/codec.h"
 #include "pipeline/check.h"
 
-#define SLAB_WEIGHTS (1u << 18) /* float32 weights of a slab: 1 MiB */
+#define SLAB_WEIGHTS (1u << 20) /* float32 weights of a slab: 4 MiB */
 #define SLAB_BYTES (2u << 20)   /* bytes of a slab that is copied */
-#define AHEAD 12                /* slabs read ahead */
+#define AHEAD 6                 /* slabs read ahead */
 
 /* Rows of a slab: a function of the tensor alone. */
 static uint64_t rows_per_slab(const bise_plan_tensor *t)
