@@ -9,6 +9,10 @@
 
 #include "formats/archive.h"
 
+/* Where units of 4 MiB stand in memory: at a multiple of this, and so in their
+ * file, as writes past the page cache want it. */
+#define BISE_WALK_ALIGN 4096
+
 /* Called in the order of the archive. A status other than BISE_OK ends the
  * walk. */
 typedef struct bise_walk_sink {

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,11 +23,13 @@
 #define RATIO 1000                     /* and this many times the archive */
 #define MANY_FILES 256
 #define SETTLE (UINT64_C(4) << 20)     /* bytes given to the disk at once */
+#define LARGE (UINT64_C(16) << 20)     /* files that bypass the page cache */
 
 typedef struct writer {
     const char *root;
     char *path;          /* of the open file */
     int fd;
+    bool direct;         /* fd bypasses the page cache */
     uint64_t at, settled; /* bytes written, and given to the disk */
     bise_json *files;
 } writer;
@@ -51,6 +54,22 @@ static bise_status close_file(writer *w, const bise_member *m, bise_error *err)
     return bad ? bise_fail_nomem(err) : BISE_OK;
 }
 
+/* Write past the page cache, or through it again. Large files go straight
+ * from the walk's buffers to the disk: no copy, no pages to find for them, and
+ * nothing left for the sync at the end. Where the file system cannot, all is
+ * written through the cache. */
+static void set_direct(writer *w, bool direct)
+{
+#ifdef O_DIRECT
+    const int flags = fcntl(w->fd, F_GETFL);
+    const int want = direct ? flags | O_DIRECT : flags & ~O_DIRECT;
+    w->direct = flags >= 0 && fcntl(w->fd, F_SETFL, want) == 0 && direct;
+#else
+    (void)direct;
+    w->direct = false;
+#endif
+}
+
 /* Create a file with its folders; nothing may be there. */
 static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
 {
@@ -70,17 +89,35 @@ static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
     w->at = w->settled = 0;
     w->fd = open(w->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                  m->mode);
-    return w->fd < 0 ? bise_fail_errno(err, w->path, "cannot create") : BISE_OK;
+    if (w->fd < 0)
+        return bise_fail_errno(err, w->path, "cannot create");
+    set_direct(w, m->bytes >= LARGE);
+    return BISE_OK;
 }
 
 /* Have the disk start on what is complete, so that the sync at the end has
  * little left to wait for. */
 static void settle(writer *w)
 {
-    const uint64_t end = w->at & ~(SETTLE - 1);
+    const uint64_t end = w->direct ? 0 : w->at & ~(SETTLE - 1);
     if (end > w->settled)
         bise_fd_settle(w->fd, w->settled, end - w->settled);
     w->settled = end;
+}
+
+/* Write some of n bytes, as write() does. Past the cache only whole blocks
+ * from and to aligned places can go; the rest of a file follows through it. */
+static ssize_t put_some(writer *w, const char *p, size_t n)
+{
+    const size_t whole = n / BISE_WALK_ALIGN * BISE_WALK_ALIGN;
+    if (w->direct && (!whole || w->at % BISE_WALK_ALIGN ||
+                      (uintptr_t)p % BISE_WALK_ALIGN))
+        set_direct(w, false);
+    const ssize_t k = write(w->fd, p, w->direct ? whole : n);
+    if (k >= 0 || errno != EINVAL || !w->direct)
+        return k;
+    set_direct(w, false);                       /* larger blocks than ours */
+    return write(w->fd, p, n);
 }
 
 /* Write the next bytes of a file; the first call opens it, the last one
@@ -92,7 +129,7 @@ static bise_status put_data(void *ctx, const bise_member *m, const void *data,
     const char *p = data;
     bise_status s = first ? open_file(w, m, err) : BISE_OK;
     while (s == BISE_OK && n) {
-        const ssize_t k = write(w->fd, p, n);
+        const ssize_t k = put_some(w, p, n);
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0)

@@ -498,34 +498,39 @@ END_TEST
 /* Bytes of a file that are in the page cache. */
 static uint64_t cached_bytes(const char *path)
 {
-    static unsigned char pages[1 << 15];
     bise_error err;
     bise_map m;
     uint64_t n = 0;
     ck_ok(bise_map_open(&m, path, &err));
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t count = (size_t)(m.size + page - 1) / page;
-    ck_assert_uint_le(count, sizeof pages);
+    unsigned char *pages = bise_alloc(count);
     union { const uint8_t *in; void *out; } u = { m.data };
     ck_assert_int_eq(mincore(u.out, (size_t)m.size, pages), 0);
     for (size_t i = 0; i < count; i++)
         n += pages[i] & 1 ? page : 0;
+    bise_free(pages);
     bise_map_close(&m);
     return n;
 }
 
-/* Reading one member of a cold archive reads less than 1 % more than it. */
+/* Reading one member of a cold archive reads less than 1 % more than it; with
+ * BISE_LARGE the archive has 1.6 GiB. */
 START_TEST(a_member_is_read_without_its_neighbours)
 {
     enum { SIZE = 16 << 20 };
+    const int n = getenv("BISE_LARGE") ? 100 : 3;
     bise_error err;
+    char name[40];
     uint8_t *v = bise_alloc(SIZE);
-    for (size_t i = 0; i < SIZE; i += 8)
-        bise_store_le64(v + i, bise_mix64(i));
-    put("in/a.bin", v, SIZE);
-    put("in/b.bin", v, SIZE);
-    put("in/c.bin", v, SIZE);
+    for (int f = 0; f < n; f++) {
+        for (size_t i = 0; i < SIZE; i += 8)
+            bise_store_le64(v + i, bise_mix64(i + (f != n / 2)));
+        snprintf(name, sizeof name, "in/%03d.bin", f);
+        put(name, v, SIZE);
+    }
     pack("in", "a.tar.zst", true, 1);
+    snprintf(name, sizeof name, "in/%03d.bin", n / 2);
     const int fd = open(at("a.tar.zst"), O_RDONLY);
     ck_assert_int_eq(fsync(fd), 0);
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -537,20 +542,21 @@ START_TEST(a_member_is_read_without_its_neighbours)
     }
     bise_archive a;
     ck_ok(bise_archive_open(&a, at("a.tar.zst"), &err));
-    const bise_member *m = bise_archive_find(&a, "b.bin");
+    const bise_member *m = bise_archive_find(&a, name + 3);
     bise_unpacker *u = bise_unpacker_new();
-    uint8_t *got = bise_alloc(SIZE);
     ck_assert_ptr_nonnull(m);
     for (uint64_t k = 0; k * BISE_ARCHIVE_UNIT < SIZE; k++)
-        ck_ok(bise_archive_unit(&a, m, k, got + k * BISE_ARCHIVE_UNIT, u,
-                                &err));
-    ck_assert_mem_eq(got, v, SIZE);
+        ck_ok(bise_archive_unit(&a, m, k, v + k * BISE_ARCHIVE_UNIT, u, &err));
+    for (size_t i = 0; i < SIZE; i += 8)
+        ck_assert(bise_load_le64(v + i) == bise_mix64(i));
     const uint64_t touched = cached_bytes(at("a.tar.zst"));
+    if (n > 3)
+        printf("%" PRIu64 " bytes touched of %" PRIu64 " for a member of %d\n",
+               touched, a.map.size, SIZE);
     ck_assert_uint_ge(touched, SIZE);
     ck_assert_uint_lt(touched, SIZE + SIZE / 100);
     bise_unpacker_free(u);
     bise_archive_close(&a);
-    bise_free(got);
     bise_free(v);
 }
 END_TEST
@@ -571,6 +577,43 @@ START_TEST(several_paths_stand_under_their_names)
     const char *twice[2] = { at("one.txt"), at("in/../one.txt") };
     ck_fails(bise_pack(twice, 2, at("b.tar.zst"), &o, &r, &err), BISE_EINVAL);
     ck_assert(!bise_file_exists(at("b.tar.zst")));
+}
+END_TEST
+
+/* Sizes about the one from which files bypass the page cache, whole blocks
+ * and not; a short file before them moves none out of place. */
+START_TEST(large_files_come_back_past_the_cache)
+{
+    static const size_t sizes[] = { 5, (16 << 20) - 1, 16 << 20,
+                                    (16 << 20) + 1, (20 << 20) + 4097 };
+    const size_t most = sizes[4];
+    bise_error err;
+    char name[2][40], path[300];
+    uint8_t *v = bise_alloc(most + 8);
+    for (size_t i = 0; i < most; i += 8)
+        bise_store_le64(v + i, bise_mix64(i));
+    for (int i = 0; i < 5; i++) {
+        snprintf(name[0], sizeof name[0], "in/%d.bin", i);
+        put(name[0], v + i, sizes[i]);
+    }
+    bise_free(v);
+    pack("in", "a.tar.zst", true, 2);
+    ck_ok(unpack("a.tar.zst", "out", &err));
+    for (int i = 0; i < 5; i++) {
+        snprintf(name[0], sizeof name[0], "in/%d.bin", i);
+        snprintf(name[1], sizeof name[1], "out/%d.bin", i);
+        /* reading would fill the cache: look first. Only the last block of
+         * a large file may be there */
+        snprintf(path, sizeof path, "%s", at(name[1]));
+        const int fd = open(path, O_RDONLY);
+#ifdef O_DIRECT
+        if (sizes[i] >= 16 << 20 && fcntl(fd, F_SETFL, O_DIRECT) == 0)
+            ck_assert_uint_lt(cached_bytes(path), 1 << 20);
+#endif
+        close(fd);
+        snprintf(path, sizeof path, "%s", at(name[0]));
+        same_file(path, at(name[1]));
+    }
 }
 END_TEST
 
@@ -869,7 +912,7 @@ static Suite *suite(void)
     tcase_add_test(t, threads_may_read_together);
     tcase_add_test(t, several_paths_stand_under_their_names);
     tcase_add_test(t, a_member_is_read_without_its_neighbours);
-    tcase_add_test(t, a_member_is_read_without_its_neighbours);
+    tcase_add_test(t, large_files_come_back_past_the_cache);
     tcase_add_test(t, links_to_folders_and_pipes_are_refused);
     tcase_add_test(t, every_truncation_is_refused);
     tcase_add_test(t, every_damaged_byte_is_found);
