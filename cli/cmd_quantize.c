@@ -5,12 +5,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include <inttypes.h>
 #include <string.h>
 
+#include "cli/chunks.h"
 #include "cli/job.h"
 #include "convert/convert.h"
+#include "core/mem.h"
 #include "core/str.h"
 #include "quantize/budget.h"
+#include "quantize/feedback.h"
 #include "quantize/quantize.h"
 
 static const bise_option options[] = {
@@ -19,6 +23,10 @@ static const bise_option options[] = {
       "Q4_K_M, Q8_0, BF16, ... (--type help lists them)", NULL, 0 },
     { "imatrix", BISE_OPT_STRING, "FILE",
       "importance of the columns, from calibrate", NULL, 0 },
+    { "method", BISE_OPT_CHOICE, "rtn|gptq",
+      "round each weight by itself, or with error feedback by --data", "rtn",
+      0 },
+    BISE_CHUNK_OPTIONS,
     { "tensor-type", BISE_OPT_LIST, "REGEX=T",
       "type of tensors whose name matches", NULL, 0 },
     { "output-tensor-type", BISE_OPT_STRING, "T",
@@ -153,6 +161,117 @@ static bise_status read_options(bise_quantize_options *o,
     return s;
 }
 
+/* ---- error feedback ---- */
+
+/* What --method gptq holds while the plan is run. */
+typedef struct gptq {
+    bool on;
+    bise_chunks data;
+    bise_tokenizer *tok;
+    bise_batch *batches;     /* [data.n], copies in arena */
+    bise_arena arena;
+    bise_feedback done;
+} gptq;
+
+static bise_status gptq_options(gptq *g, const bise_context *ctx,
+                                bise_error *err)
+{
+    const bool data = bise_opt_given(ctx->args, "data");
+    g->on = strcmp(bise_opt_str(ctx->args, "method", "rtn"), "gptq") == 0;
+    if (!g->on && data)
+        return bise_fail(err, BISE_EINVAL, "--data is for --method gptq; an "
+                         "imatrix is made by bise calibrate");
+    if (!g->on || data)
+        return g->on ? bise_chunks_options(&g->data, ctx, err) : BISE_OK;
+    bise_status s = bise_fail(err, BISE_EINVAL, "--method gptq needs --data "
+                              "FILE");
+    s = bise_error_hint(err, "text like what the model will see; 128 chunks "
+                        "are plenty");
+    return s;
+}
+
+static void gptq_close(gptq *g)
+{
+    bise_feedback_close(&g->done);
+    bise_chunks_close(&g->data);
+    bise_tokenizer_free(g->tok);
+    bise_free(g->batches);
+    bise_arena_fini(&g->arena);
+}
+
+/* All chunks at once: every layer goes over them. */
+static bise_status gptq_batches(gptq *g, bise_error *err)
+{
+    bise_status s = BISE_OK;
+    g->batches = bise_alloc_array((size_t)g->data.n + 1, sizeof *g->batches);
+    if (!g->batches)
+        return bise_fail_nomem(err);
+    for (uint64_t i = 0; i < g->data.n && s == BISE_OK; i++) {
+        bise_batch *b = &g->batches[i];
+        s = bise_chunks_next(&g->data, b, err);
+        if (s != BISE_OK)
+            break;
+        const size_t n = (size_t)b->T, m = (size_t)b->n_seg + 1;
+        int32_t *ids = bise_arena_alloc(&g->arena, (n + m) * sizeof *ids);
+        if (!ids)
+            return bise_fail_nomem(err);
+        memcpy(ids, b->ids, n * sizeof *ids);
+        memcpy(ids + n, b->seg, m * sizeof *ids);
+        b->ids = ids;
+        b->seg = ids + n;
+    }
+    return s;
+}
+
+/* Under --plan only the memory is told. */
+static bise_status gptq_plan(bise_job *j, bise_context *ctx,
+                             const bise_feedback_options *o, bise_error *err)
+{
+    uint64_t memory = 0;
+    char text[32];
+    const bise_status s = bise_feedback_memory(&memory, &j->plan, &j->model, o,
+                                               err);
+    bise_print(ctx, "gptq memory   %s beside the weights\n",
+               bise_format_bytes(text, memory));
+    bise_result_set(ctx, "gptq_memory_bytes",
+                    bise_json_new_int((int64_t)memory));
+    return s;
+}
+
+/* Encode with feedback what has it; the runner does the rest. */
+static bise_status gptq_run(gptq *g, bise_job *j, bise_context *ctx,
+                            bise_error *err)
+{
+    bise_feedback_options o = {
+        .max_tokens = g->data.T, .loras = j->list, .n_loras = j->n_loras,
+        .path = bise_opt_str(ctx->args, "o", "."), .pool = ctx->pool,
+        .progress = ctx->progress,
+    };
+    if (!g->on || bise_opt_given(ctx->args, "dry-run"))
+        return BISE_OK;
+    if (bise_opt_given(ctx->args, "plan"))
+        return gptq_plan(j, ctx, &o, err);
+    bise_status s = bise_out_check(o.path, ctx->force, err);
+    if (s == BISE_OK)
+        s = bise_tokenizer_open(&g->tok, j->model.store, ctx->progress, err);
+    if (s == BISE_OK)
+        s = bise_tokenizer_fits(g->tok, j->model.config.V, err);
+    if (s == BISE_OK)
+        s = bise_chunks_open(&g->data, ctx, g->tok, err);
+    if (s == BISE_OK)
+        s = gptq_batches(g, err);
+    o.batches = g->batches;
+    o.n_batches = (size_t)g->data.n;
+    if (s == BISE_OK)
+        s = bise_feedback_run(&g->done, &j->plan, &j->model, &o, err);
+    if (s == BISE_OK)
+        bise_progress_say(ctx->progress, "gptq: %zu tensors by %" PRIu64
+                          " chunks of %d tokens%s", g->done.tensors,
+                          g->data.n, (int)g->data.T, g->done.plain ?
+                          "; others have a type without error feedback" : "");
+    return s;
+}
+
 /* type, bits_per_weight and a row for each tensor; rmse when it was measured. */
 static void set_result(bise_context *ctx, const bise_plan *p,
                        const bise_mixture *m, const bise_run_result *r)
@@ -169,6 +288,8 @@ static void set_result(bise_context *ctx, const bise_plan *p,
         bise_json_append(list, t);
     }
     bise_result_set(ctx, "type", bise_json_new_string(m->name));
+    bise_result_set(ctx, "method", bise_json_new_string(
+        bise_opt_str(ctx->args, "method", "rtn")));
     bise_result_set(ctx, "bits_per_weight",
                     bise_json_new_real(bise_plan_bits(p)));
     bise_result_set(ctx, "tensors", list);
@@ -176,7 +297,7 @@ static void set_result(bise_context *ctx, const bise_plan *p,
 
 /* Plan, then print or run it. */
 static bise_status work(bise_job *j, bise_context *ctx,
-                        bise_quantize_options *q, bise_error *err)
+                        bise_quantize_options *q, gptq *g, bise_error *err)
 {
     const bise_convert_options o = {
         .to = BISE_TO_GGUF, .dtype = BISE_DTYPE_NONE, .loras = j->list,
@@ -192,6 +313,8 @@ static bise_status work(bise_job *j, bise_context *ctx,
         s = fit_target(j, ctx, q, err);
     if (s == BISE_OK)
         s = bise_job_record(j, ctx, err);
+    if (s == BISE_OK)
+        s = gptq_run(g, j, ctx, err);
     if (s != BISE_OK)
         return s;
     if (fallbacks)
@@ -227,16 +350,18 @@ static bise_status run(bise_context *ctx, bise_error *err)
     bise_type_rule *rules = NULL;
     bise_imatrix im = { 0 };
     bise_arena arena = { 0 };
+    gptq g = { 0 };
     const char *path;
-    bise_status s = BISE_OK;
-    if (!bise_opt_given(ctx->args, "dry-run"))
+    bise_status s = gptq_options(&g, ctx, err);
+    if (s == BISE_OK && !bise_opt_given(ctx->args, "dry-run"))
         s = bise_job_output(&path, ctx, err);
     if (s == BISE_OK)
         s = read_options(&q, &rules, &im, &arena, ctx, err);
     if (s == BISE_OK)
         s = bise_job_open(&j, ctx, err);
     if (s == BISE_OK)
-        s = work(&j, ctx, &q, err);
+        s = work(&j, ctx, &q, &g, err);
+    gptq_close(&g);
     bise_job_close(&j);
     bise_imatrix_fini(&im);
     bise_arena_fini(&arena);
@@ -251,7 +376,10 @@ const bise_command bise_cmd_quantize = {
     .details = "The bytes are those of llama-quantize: the same encoders, the "
                "same type for each tensor, the same order. Adapters are added "
                "in float32 on the way. -o NAME.tar.zst packs the GGUF as it "
-               "is made, with the model's card and licence. With "
+               "is made, with the model's card and licence. --method gptq "
+               "takes the files of --data through the model layer by layer "
+               "and rounds with error feedback: better at four bits and "
+               "below, the same types and sizes. With "
                "--target-size or --target-bpw the error of every type is "
                "measured on each tensor (weighted by the imatrix), and the "
                "types of least error that fit are chosen; tensors named by "

@@ -1,7 +1,8 @@
 # cli/ - main, command table, options, progress, printing. Commands are in a
 # library of their own so that tests can link them.
 noinst_LIBRARIES += libcli.a
-libcli_a_SOURCES = %D%/args.c %D%/args.h %D%/cmd_convert.c %D%/cmd_merge.c \
+libcli_a_SOURCES = %D%/args.c %D%/args.h %D%/chunks.c %D%/chunks.h \
+  %D%/cmd_convert.c %D%/cmd_merge.c \
   %D%/cmd_quantize.c %D%/job.c %D%/job.h %D%/command.h %D%/commands.def \
   %D%/help.c %D%/help.h %D%/packed.c %D%/packed.h %D%/print.c \
   %D%/record.c %D%/record.h \

@@ -293,6 +293,40 @@ bise_status bise_disk_check(const char *path, uint64_t bytes, bise_error *err)
     return s;
 }
 
+/* NAME.XXXXXX loses its name at once. posix_fallocate and not ftruncate: a
+ * page that the disk has no room for would end the process. */
+bise_status bise_map_scratch(bise_map *m, uint8_t **data, const char *path,
+                             uint64_t size, bise_error *err)
+{
+    *m = (bise_map){ 0 };
+    *data = NULL;
+    if (size == 0)
+        return BISE_OK;
+    bise_status s = bise_disk_check(path, size, err);
+    if (s != BISE_OK)
+        return s;
+    bise_str name = { 0 };
+    bise_str_printf(&name, "%s.XXXXXX", path);
+    if (!bise_str_ok(&name))
+        return bise_fail_nomem(err);
+    const int fd = mkostemp(name.data, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name.data);
+    bise_str_fini(&name);
+    void *p = MAP_FAILED;
+    if (fd >= 0 && (errno = posix_fallocate(fd, 0, (off_t)size)) == 0)
+        p = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        s = bise_fail_errno(err, path, "cannot make a scratch file beside");
+    if (fd >= 0)
+        close(fd);
+    if (s != BISE_OK)
+        return s;
+    *m = (bise_map){ p, size };
+    *data = p;
+    return BISE_OK;
+}
+
 bise_status bise_out_check(const char *path, bool force, bise_error *err)
 {
     if (force || !bise_file_exists(path))

@@ -65,6 +65,14 @@ void bise_map_ahead(const void *data, uint64_t n);
  * later reads fetch them again. Only for file mappings. */
 void bise_map_release(const void *data, uint64_t n);
 
+/* Zeroed memory of size bytes that is kept on disk: a file without a name in
+ * the folder of path, mapped. Its pages can leave memory, and it is gone when
+ * closed or when the process dies. *data is m's, to be written to. The whole
+ * space is taken here: a full disk is an error now, not a signal later. */
+BISE_NODISCARD bise_status bise_map_scratch(bise_map *m, uint8_t **data,
+                                            const char *path, uint64_t size,
+                                            bise_error *err);
+
 /* An output file in the making. */
 typedef struct bise_out bise_out;
 

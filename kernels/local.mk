@@ -4,7 +4,7 @@
 EXTRA_libbise_a_DEPENDENCIES =
 libbise_a_SOURCES += %D%/codec.h %D%/kernels.h
 # Block codecs (codecs.def): one file per type.
-libbise_a_SOURCES += %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
+libbise_a_SOURCES += %D%/grid.h %D%/ref/grid.c %D%/block.h %D%/codecs.c %D%/codec_ref.h %D%/codecs.def \
   %D%/ref/bf16.c %D%/ref/f16.c %D%/ref/f32.c \
   %D%/ref/f8_e4m3.c %D%/ref/f8_e5m2.c %D%/ref/fp4.h %D%/ref/iq4_nl.c \
   %D%/ref/iq4_xs.c %D%/ref/kquant.c %D%/ref/kquant.h %D%/ref/linear.h %D%/ref/mxfp4.c \
@@ -55,8 +55,11 @@ if X86
 libbise_a_SOURCES += %D%/x86/ops_simd.h %D%/x86/ops_x86.c %D%/x86/ops_x86.h
 endif
 if HAVE_CHECK
-check_PROGRAMS += tests/check_codecs tests/kernelcheck/codec_slots
-TESTS += tests/check_codecs tests/kernelcheck/codec_slots
+check_PROGRAMS += tests/check_codecs tests/check_grid tests/kernelcheck/codec_slots
+TESTS += tests/check_codecs tests/check_grid tests/kernelcheck/codec_slots
+tests_check_grid_SOURCES = tests/check_grid.c
+tests_check_grid_CPPFLAGS = $(test_cppflags)
+tests_check_grid_LDADD = $(test_ldadd)
 if X86
 # Vector code below the codecs, compiled for each set like them.
 bise_vec_check = tests/kernelcheck/vec_check.c tests/kernelcheck/vec_check.h

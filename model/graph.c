@@ -479,7 +479,8 @@ void bise_graph_set_step(bise_graph *g, uint64_t step, uint64_t micro)
 }
 
 /* Check the batch against the plan; positions restart in each sample. */
-bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
+bise_status graph_set_batch(bise_graph *g, const bise_batch *b,
+                            bise_error *err)
 {
     /* Buffers are sized by the plan: a longer batch would write past them. */
     if (b->T < 1 || b->T > g->o.max_tokens || b->n_seg < 1 ||
@@ -501,7 +502,14 @@ bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
     g->n_seg = b->n_seg;
     g->n_tiles = g->rows16 ? bise_attn16_cut(g->tiles, b->seg, b->n_seg) :
                              bise_attn_cut(g->tiles, b->seg, b->n_seg);
-    return graph_run(g, b->ids, b->T, NULL, err);
+    g->T = b->T;
+    return BISE_OK;
+}
+
+bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
+{
+    const bise_status s = graph_set_batch(g, b, err);
+    return s == BISE_OK ? graph_run(g, b->ids, b->T, NULL, err) : s;
 }
 
 const double *bise_graph_seconds(const bise_graph *g)

@@ -93,6 +93,24 @@ BISE_NODISCARD bise_status bise_graph_plan(uint64_t *bytes,
 BISE_NODISCARD bise_status bise_graph_forward(bise_graph *g,
                                               const bise_batch *b,
                                               bise_error *err);
+/* For work that takes all data through one layer before the next (layerwise.c;
+ * graphs without training): embedding rows of b into x [T, C]; x through layer
+ * l into out [T, C], which may be x, or NULL when only the tap is wanted. */
+BISE_NODISCARD bise_status bise_graph_embed(bise_graph *g, const bise_batch *b,
+                                            float *x, bise_error *err);
+BISE_NODISCARD bise_status bise_graph_layer(bise_graph *g, int32_t l,
+                                            const bise_batch *b,
+                                            const float *x, float *out,
+                                            bise_error *err);
+/* From now on compute the linear layer of a role (an expert's: with its number)
+ * with other weights of its shape: rows of dtype in a row order, borrowed. Its
+ * adapters are dropped: the weights contain them. BISE_EINVAL when the graph
+ * has no such layer. */
+BISE_NODISCARD bise_status bise_graph_replace(bise_graph *g, bise_role role,
+                                              bise_dtype dtype,
+                                              const uint8_t *data,
+                                              bise_rows order,
+                                              bise_error *err);
 /* Logits of n positions of the last forward into out [n, V]. */
 BISE_NODISCARD bise_status bise_graph_logits(bise_graph *g,
                                              const int32_t *rows, int32_t n,

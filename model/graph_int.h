@@ -157,9 +157,14 @@ void graph_pages_begin(const bise_graph *g, int32_t l, int32_t step);
 void graph_pages_end(const bise_graph *g, int32_t l);
 void graph_pages_end_head(const bise_graph *g);
 void graph_pages_end_embed(const bise_graph *g);
-/* Check the batch, set positions and tiles, run. */
+/* Check the batch, set its positions and tiles; and run it. */
+BISE_NODISCARD bise_status graph_set_batch(bise_graph *g, const bise_batch *b,
+                                           bise_error *err);
 BISE_NODISCARD bise_status graph_batch(bise_graph *g, const bise_batch *b,
                                        bise_error *err);
+/* Embedding rows of ids into x [T, C]. */
+BISE_NODISCARD bise_status graph_embed(bise_graph *g, const int32_t *ids,
+                                       int32_t T, float *x, bise_error *err);
 /* Embedding rows of ids, then all layers, then the final norm into xf. kv:
  * [L] or NULL. */
 BISE_NODISCARD bise_status graph_run(bise_graph *g, const int32_t *ids,

@@ -279,24 +279,34 @@ bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
     return BISE_OK;
 }
 
-/* Embedding rows, layers, final norm. Ids are checked here because every
- * caller passes through. */
-bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
-                      const graph_kv *kv, bise_error *err)
+/* Ids are checked here because every caller passes through. */
+bise_status graph_embed(bise_graph *g, const int32_t *ids, int32_t T,
+                        float *x, bise_error *err)
 {
     const bise_config *f = g->f;
-    float *first = g->rows16 ? g->stream : g->x[0];
-    g->T = T;
-    g->lap_ns = bise_clock_ns();
     for (int32_t t = 0; t < T; t++) {
         if (ids[t] < 0 || ids[t] >= f->V)
             return bise_fail(err, BISE_EINVAL, "token id %d at position %d, "
                              "the model has %d", ids[t], t, f->V);
-        bise_linear_row(&g->embed, ids[t], first + (size_t)t * (size_t)f->C);
+        bise_linear_row(&g->embed, ids[t], x + (size_t)t * (size_t)f->C);
         if (t % BISE_EMBED_ROWS == BISE_EMBED_ROWS - 1)
             graph_pages_end_embed(g);
     }
     graph_pages_end_embed(g);
+    return BISE_OK;
+}
+
+/* Embedding rows, layers, final norm. */
+bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
+                      const graph_kv *kv, bise_error *err)
+{
+    const bise_config *f = g->f;
+    g->T = T;
+    g->lap_ns = bise_clock_ns();
+    const bise_status embedded =
+        graph_embed(g, ids, T, g->rows16 ? g->stream : g->x[0], err);
+    if (embedded != BISE_OK)
+        return embedded;
     if (g->rows16) {
         for (int32_t l = 0; l < f->L; l++) {
             graph_pages_begin(g, l, 1);

@@ -13,7 +13,7 @@ libbise_a_SOURCES += %D%/activations.c %D%/activations.h %D%/attention.c \
   %D%/attention.h %D%/attention_bf16.c %D%/attention_bf16.h %D%/backprop.c \
   %D%/backprop_bf16.c %D%/balance.c %D%/cache.c %D%/dora.c %D%/graph.c \
   %D%/graph_int.h %D%/graph_pages.c %D%/graph_plan.c %D%/layers.c \
-  %D%/layers_bf16.c %D%/linear.c %D%/linear.h %D%/linear_int.h %D%/loss.c \
+  %D%/layers_bf16.c %D%/layerwise.c %D%/linear.c %D%/linear.h %D%/linear_int.h %D%/loss.c \
   %D%/matmul.c %D%/matmul_bf16.c %D%/matmul_int8.c \
   %D%/matmul_int8.h %D%/matmul_panel.c %D%/mla.c %D%/moe.c \
   %D%/rows16.h \

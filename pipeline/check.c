@@ -7,6 +7,8 @@
 
 #include "pipeline/check.h"
 
+#include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "core/bytes.h"
@@ -129,4 +131,19 @@ uint64_t bise_find_bad_block(bise_dtype t, const void *bytes, uint64_t n)
         }
     }
     return UINT64_MAX;
+}
+
+/* The one message about a bad weight, whoever meets it first. */
+bise_status bise_check_weights(const float *x, uint64_t first, uint64_t n,
+                               uint64_t cols, bise_error *err)
+{
+    const uint64_t i = bise_find_nonfinite(x, n * cols);
+    if (i == UINT64_MAX)
+        return BISE_OK;
+    bise_status s = bise_fail(err, BISE_EFORMAT, "weight %" PRIu64 " (row %"
+                              PRIu64 ", column %" PRIu64 ") is %s",
+                              first * cols + i, first + i / cols, i % cols,
+                              isnan(x[i]) ? "NaN" : "infinite");
+    s = bise_error_hint(err, "--allow-nonfinite keeps it in a float type");
+    return s;
 }

@@ -37,6 +37,9 @@ typedef struct bise_plan_tensor {
      * one for each expert; NULL when there is none. */
     const float *imatrix;
     uint64_t imatrix_n;
+    /* All rows encoded as dtype, to be written as they are (only where the
+     * stream is of another type); NULL: the runner encodes. */
+    const uint8_t *encoded;
 } bise_plan_tensor;
 
 /* A file beside the weights: bytes, or a copy of the store's when data is

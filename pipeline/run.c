@@ -130,6 +130,18 @@ static void encode(const bise_plan_tensor *t, void *dst, const float *x,
     }
 }
 
+/* Encode rows, unless that was done already. */
+static void make_bytes(const bise_plan_tensor *t, void *dst, const float *x,
+                       uint64_t first, uint64_t n)
+{
+    const uint64_t row_bytes =
+        bise_dtype_bytes(t->dtype, bise_stream_cols(t->stream));
+    if (t->encoded)
+        memcpy(dst, t->encoded + first * row_bytes, (size_t)(n * row_bytes));
+    else
+        encode(t, dst, x, first, n);
+}
+
 /* The user may keep NaN and infinity where the type can hold them. */
 static bool may_be_bad(const bise_run_job *j, bise_dtype t)
 {
@@ -141,19 +153,11 @@ static bise_status check_rows(const bise_run_job *j, const bise_plan_tensor *t,
                               const float *x, uint64_t first, uint64_t n,
                               bise_error *err)
 {
-    const uint64_t cols = bise_stream_cols(t->stream);
     if (may_be_bad(j, t->dtype))
         return BISE_OK;
-    const uint64_t i = bise_find_nonfinite(x, n * cols);
-    if (i == UINT64_MAX)
-        return BISE_OK;
-    bise_status s = bise_fail(err, BISE_EFORMAT, "weight %" PRIu64 " (row %"
-                              PRIu64 ", column %" PRIu64 ") is %s",
-                              first * cols + i, first + i / cols, i % cols,
-                              isnan(x[i]) ? "NaN" : "infinite");
-    s = bise_error_hint(err, "--allow-nonfinite keeps it in a float type");
-    s = bise_error_in(err, NULL, t->name);
-    return s;
+    const bise_status s = bise_check_weights(
+        x, first, n, bise_stream_cols(t->stream), err);
+    return s == BISE_OK ? s : bise_error_in(err, NULL, t->name);
 }
 
 /* The message gives the first weight of the block: with a block type no
@@ -239,7 +243,7 @@ static bise_status make_rows(const bise_run_job *j, bise_run_lane *l,
         s = check_rows(j, t, l->x, first, n, err);
     if (s != BISE_OK)
         return s;
-    encode(t, l->out, l->x, first, n);
+    make_bytes(t, l->out, l->x, first, n);
     *data = l->out;
     s = check_encoded(j, t, l->out, first, n, err);
     if (s == BISE_OK && st)

@@ -90,26 +90,26 @@ static void add_block(void *ctx, size_t index, int worker)
 }
 
 /* Name of the weight in GGUF; experts share the stack's. */
-static bool name_of(char out[192], const bise_collector *c, bise_role role)
+static bool name_of(char out[192], const bise_config *g, bise_role role)
 {
     role.expert = -1;
-    return bise_role_name_in(out, role, BISE_NAMES_GGUF, c->config.family);
+    return bise_role_name_in(out, role, BISE_NAMES_GGUF, g->family);
 }
 
 /* The column in the message is that of the layer's input; the token counts
  * from the start of the data. */
-static bise_status check_rows(const bise_collector *c, bise_role role,
+bise_status bise_check_inputs(const bise_config *g, bise_role role,
                               const float *x, int32_t T, int32_t in,
-                              bise_error *err)
+                              uint64_t token, bise_error *err)
 {
     const uint64_t at = bise_find_nonfinite(x, (uint64_t)T * (uint64_t)in);
     if (at == UINT64_MAX)
         return BISE_OK;
     char name[192] = "?";
-    (void)name_of(name, c, role);
+    (void)name_of(name, g, role);
     bise_status s = bise_fail(err, BISE_EFORMAT, "the input of layer %d at "
                               "token %" PRIu64 ", column %" PRIu64 " is %s",
-                              (int)role.layer, c->token + at / (uint64_t)in,
+                              (int)role.layer, token + at / (uint64_t)in,
                               at % (uint64_t)in,
                               isnan(x[at]) ? "NaN" : "infinite");
     s = bise_error_in(err, NULL, name);
@@ -133,7 +133,8 @@ bise_status bise_collector_tap(void *ctx, bise_role role, const float *x,
     bise_collector *c = ctx;
     if (role.layer < 0 || role.layer >= c->config.L || T <= 0)
         return BISE_OK;             /* the head is not collected */
-    const bise_status s = check_rows(c, role, x, T, in, err);
+    const bise_status s = bise_check_inputs(&c->config, role, x, T, in,
+                                            c->token, err);
     if (s != BISE_OK)
         return s;
     entry *e = &c->entries[role.layer * BISE_ROLE_COUNT + (int)role.kind];
@@ -193,7 +194,7 @@ bise_status bise_collector_take(const bise_collector *c, bise_imatrix *m,
             const entry *e = &c->entries[l * BISE_ROLE_COUNT + k];
             char name[192];
             const bise_role role = { (bise_role_kind)k, l, -1 };
-            if (e->sums && name_of(name, c, role))
+            if (e->sums && name_of(name, &c->config, role))
                 s = take_entry(e, name, m, err);
         }
     return s;

@@ -32,6 +32,12 @@ BISE_NODISCARD bise_status bise_collector_tap(void *ctx, bise_role role,
                                               int32_t in, bise_error *err);
 /* Number of the first token of the next forward, for such errors. */
 void bise_collector_at(bise_collector *c, uint64_t token);
+/* BISE_EFORMAT when one of the inputs x [T, in] of a linear layer is not finite:
+ * names layer, tensor and token; token: number of the first. */
+BISE_NODISCARD bise_status bise_check_inputs(const bise_config *g,
+                                             bise_role role, const float *x,
+                                             int32_t T, int32_t in,
+                                             uint64_t token, bise_error *err);
 /* The sums as entries of m; entries that m has already (an earlier part of the
  * same run) are added to. */
 BISE_NODISCARD bise_status bise_collector_take(const bise_collector *c,
