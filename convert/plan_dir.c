@@ -17,6 +17,7 @@
 #include "convert/tokenizer_files.h"
 #include "convert/vision.h"
 #include "convert/weights.h"
+#include "core/strmap.h"
 #include "model/lineage.h"
 #include "text/template.h"
 
@@ -44,23 +45,22 @@ static bise_dtype type_for(bise_dtype stored, const bise_convert_options *o)
     return fp8 || bise_dtype_is_quant(stored) ? BISE_DTYPE_BF16 : stored;
 }
 
-/* Linear over some hundred weights, for each tensor once. */
-static const bise_weight *weight_of(const bise_checkpoint *c,
-                                    const bise_tensor *t)
+/* The names of all scales that belong to a weight. Without it they are dropped
+ * or kept together. */
+static bise_status list_scales(bise_strmap *names, const bise_checkpoint *c,
+                               bise_error *err)
 {
-    for (size_t i = 0; i < c->n; i++)
-        if (c->weights[i].tensor == t)
-            return &c->weights[i];
-    return NULL;
-}
-
-/* Scales belong to a weight; without it they are dropped or kept together. */
-static bool is_scale(const bise_checkpoint *c, const bise_tensor *t)
-{
-    for (size_t i = 0; i < c->n; i++)
-        if (c->weights[i].scale == t || c->weights[i].act_scale == t)
-            return true;
-    return false;
+    if (bise_strmap_init(names, 2 * c->n) != 0)
+        return bise_fail_nomem(err);
+    for (size_t i = 0; i < c->n; i++) {
+        const bise_tensor *const t[2] = { c->weights[i].scale,
+                                          c->weights[i].act_scale };
+        for (int k = 0; k < 2; k++)
+            if (t[k] && bise_strmap_add(names, t[k]->name, strlen(t[k]->name),
+                                        0) < 0)
+                return bise_fail_nomem(err);
+    }
+    return BISE_OK;
 }
 
 /* A copy of the embedding that nobody reads: left out, as opening said. It
@@ -93,15 +93,20 @@ static bise_status add_same(bise_plan *p, const bise_weights *w,
                             const bise_convert_options *o, bise_error *err)
 {
     bise_store *store = w->c->store;
-    bise_status s = BISE_OK;
+    bise_strmap scales = { 0 };
+    size_t next = 0;
+    bise_status s = list_scales(&scales, w->c, err);
     for (size_t i = 0; i < bise_store_count(store) && s == BISE_OK; i++) {
         const bise_tensor *t = bise_store_at(store, i);
-        const bise_weight *q = weight_of(w->c, t);
+        const bise_weight *q = bise_checkpoint_next(w->c, t, &next);
         bise_weight_rows rows = { .stored = t->dtype, .n_dims = t->n_dims };
         memcpy(rows.dims, t->dims, sizeof rows.dims);
         bise_role role = { BISE_ROLE_OPAQUE, -1, -1 };
         bise_dtype type = t->dtype;
-        if ((is_scale(w->c, t) && !o->keep_fp8) || is_tied_head(w->c, t))
+        const bool scale = bise_strmap_find(&scales, t->name,
+                                            strlen(t->name)) !=
+                           BISE_STRMAP_NONE;
+        if ((scale && !o->keep_fp8) || is_tied_head(w->c, t))
             continue;
         rows.stream = bise_stream_tensor(&p->arena, store, t);
         if (q) {
@@ -117,6 +122,7 @@ static bise_status add_same(bise_plan *p, const bise_weights *w,
         if (s == BISE_OK)
             s = add_tensor(p, t->name, role, &rows, type, err);
     }
+    bise_strmap_fini(&scales);
     return s;
 }
 

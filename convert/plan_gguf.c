@@ -100,12 +100,10 @@ static bise_status add_stored(bise_plan *p, const bise_weights *w,
 {
     bise_store *store = w->c->store;
     bise_status s = BISE_OK;
+    size_t next = 0;
     for (size_t i = 0; i < bise_store_count(store) && s == BISE_OK; i++) {
         const bise_tensor *t = bise_store_at(store, i);
-        const bise_weight *q = NULL;
-        for (size_t k = 0; k < w->c->n && !q; k++)
-            if (w->c->weights[k].tensor == t)
-                q = &w->c->weights[k];
+        const bise_weight *q = bise_checkpoint_next(w->c, t, &next);
         bise_plan_tensor out = { .name = t->name, .n_dims = t->n_dims,
                                  .dtype = t->dtype,
                                  .role = { BISE_ROLE_OPAQUE, -1, -1 } };

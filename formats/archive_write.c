@@ -416,9 +416,9 @@ static step pick(bise_archive_writer *w, slot **s)
     return todo;
 }
 
-/* Note a step as done; called with the lock held. Pages of a mapping are given
- * back when the slot was hashed and packed. */
-static void complete(bise_archive_writer *w, slot *s, step did)
+/* Note a step as done; called with the lock held. True when the slot is now
+ * hashed and packed and stands in a mapping, whose pages can be given back. */
+static bool complete(bise_archive_writer *w, slot *s, step did)
 {
     if (did == WRITE) {
         w->write_busy = false;
@@ -428,9 +428,8 @@ static void complete(bise_archive_writer *w, slot *s, step did)
         w->hash_busy = false;
         w->hashing++;
     }
-    if (did != WRITE && ++s->steps == 2 && s->mapped)
-        bise_map_release(s->data, s->content);
     pthread_cond_broadcast(&w->turn);
+    return did != WRITE && ++s->steps == 2 && s->mapped;
 }
 
 /* One thread of the pool: step after step until all slots are written. The
@@ -460,7 +459,11 @@ static void steps_task(void *ctx, size_t index, int worker)
         pthread_mutex_lock(&w->lock);
         if (st != BISE_OK && w->task_error.status == BISE_OK)
             w->task_error = err;
-        complete(w, s, todo);
+        if (complete(w, s, todo)) {
+            pthread_mutex_unlock(&w->lock);
+            bise_map_release(s->data, s->content);
+            pthread_mutex_lock(&w->lock);
+        }
     }
     pthread_mutex_unlock(&w->lock);
 }

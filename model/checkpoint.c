@@ -677,6 +677,14 @@ const bise_weight *bise_checkpoint_get(const bise_checkpoint *c,
     return bise_checkpoint_find(c, (bise_role){ kind, layer, -1 });
 }
 
+/* take_all appended at most one weight for each tensor, in this order. */
+const bise_weight *bise_checkpoint_next(const bise_checkpoint *c,
+                                        const bise_tensor *t, size_t *next)
+{
+    return *next < c->n && c->weights[*next].tensor == t
+               ? &c->weights[(*next)++] : NULL;
+}
+
 /* "language_model." stands before everything, the head included;
  * "model.language_model." replaces "model." and leaves the head alone. */
 bool bise_role_name_prefixed(char out[256], bise_role role, bise_family family,

@@ -97,6 +97,11 @@ const bise_weight *bise_checkpoint_find(const bise_checkpoint *c,
 /* The same by kind, layer. */
 const bise_weight *bise_checkpoint_get(const bise_checkpoint *c,
                                        bise_role_kind kind, int32_t layer);
+/* The weight that tensor t of the store became, NULL for none, while walking
+ * the store from its first tensor on: as weights are in its order, *next, 0 at
+ * first, tells where to look. */
+const bise_weight *bise_checkpoint_next(const bise_checkpoint *c,
+                                        const bise_tensor *t, size_t *next);
 /* Name of a text tensor in the checkpoint's own layout and prefix scheme, as a
  * saver must write it; false when the layout has no such name. */
 bool bise_checkpoint_name(char out[256], const bise_checkpoint *c,

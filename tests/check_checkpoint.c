@@ -364,6 +364,26 @@ START_TEST(every_doubled_tensor_is_told)
 }
 END_TEST
 
+/* Walking the store in order meets every weight once, with its tensor; what is
+ * no weight gives NULL and moves nothing. */
+static void walk_meets_all_weights(void)
+{
+    size_t next = 0, met = 0, others = 0;
+    for (size_t i = 0; i < bise_store_count(c.store); i++) {
+        const bise_tensor *t = bise_store_at(c.store, i);
+        const bise_weight *w = bise_checkpoint_next(&c, t, &next);
+        const bise_weight *want = NULL;
+        for (size_t k = 0; k < c.n; k++)
+            if (c.weights[k].tensor == t)
+                want = &c.weights[k];
+        ck_assert_ptr_eq(w, want);
+        met += w != NULL;
+        others += w == NULL;
+    }
+    ck_assert_uint_eq(met, c.n);
+    ck_assert_uint_gt(others, 0);
+}
+
 /* Old rotary buffers are silent; anything else is named once and counted. */
 START_TEST(warns_of_unknown_tensors_and_skips_leftovers)
 {
@@ -380,6 +400,7 @@ START_TEST(warns_of_unknown_tensors_and_skips_leftovers)
     ck_ok(open_hf(MISTRAL));
     ck_assert_ptr_nonnull(strstr(said, "model.extra.weight"));
     ck_assert_ptr_nonnull(strstr(said, "1 more"));
+    walk_meets_all_weights();
     bise_checkpoint_close(&c);
 }
 END_TEST
@@ -434,6 +455,7 @@ START_TEST(attaches_fp8_scales)
         ck_assert(w->scales[0] == 0.25f);
         ck_assert_ptr_nonnull(w->act_scale);
         ck_assert_uint_eq(c.n, 21);
+        walk_meets_all_weights();
         bise_checkpoint_close(&c);
     }
 }
