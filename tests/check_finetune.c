@@ -378,7 +378,8 @@ START_TEST(the_plan_adds_up)
 }
 END_TEST
 
-/* Weights that do not fit are read layer by layer, with the same result. */
+/* Weights that do not fit are read layer by layer, with the same result; also
+ * when the run is stopped and resumed. */
 START_TEST(streamed_weights_train_the_same_adapter)
 {
     bise_settings s;
@@ -402,7 +403,10 @@ START_TEST(streamed_weights_train_the_same_adapter)
     ck_assert(f.plan.streamed && f.graph_options.stream_weights);
     ck_assert_uint_le(f.plan.peak_bytes, peak - 4000000);
     bise_finetune_close(&f);
-    ck_ok(train(&s, false, false, &st));
+    cancel_at = 2;
+    ck_assert_int_eq(train(&s, false, false, &st), BISE_ECANCEL);
+    cancel = cancel_at = 0;
+    ck_ok(train(&s, true, false, &st));
     bise_settings_fini(&s);
     same_adapter("whole", "streamed");
 }
