@@ -307,8 +307,9 @@ static void pack_gradient_f32(scratch *s, const bise_matrix *w,
         decode_row(row, w, g->n0 + n, g->k0, g->k, s->line);
         for (int32_t c = g->k; c % COLS; c++)
             row[c] = 0;
-        for (int32_t c = 0; c < g->k; c += COLS)
-            memcpy(to + (size_t)c * r, row + c, COLS * sizeof *row);
+        for (int32_t c = 0; c < g->k; c += COLS / 2)
+            memcpy(to + (size_t)(c / COLS * COLS) * r + c % COLS, row + c,
+                   COLS / 2 * sizeof *row);      /* short enough to inline */
     }
 }
 
