@@ -17,4 +17,4 @@ EXTRA_PROGRAMS += bench/bench_generate
 bench_bench_generate_SOURCES = %D%/bench_generate.c
 bench_bench_generate_LDADD = libbise.a $(BISE_LIBS)
 EXTRA_DIST += %D%/train_vs_peft.py
-EXTRA_DIST += %D%/bench_pack.sh %D%/README.md
+EXTRA_DIST += %D%/bench_gptq.sh %D%/bench_pack.sh %D%/README.md
