@@ -70,6 +70,7 @@ bise_status bise_base_digest(char out[65], const bise_checkpoint *c,
     }
     for (size_t i = 0; i < bise_store_count(c->store) && !s; i++) {
         s = add_tensor(h, c, bise_store_at(c->store, i), err);
+        /* also the blocks around the norms, which were read before */
         bise_store_release_all(c->store);
     }
     bise_str_fini(&config);

@@ -6,6 +6,7 @@
 #include "kernels/gemm.h"
 
 #include <cblas.h>
+#include <f77blas.h>
 
 /* Our pool makes the threads; a second pool below it would fight for the
  * cores and would cut sums by its own number of threads. */
@@ -42,4 +43,13 @@ void bise_gemm_tn(int32_t m, int32_t n, int32_t k, float alpha,
     if (m > 0 && n > 0)
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, n, k, alpha,
                     a, lda, b, ldb, beta, c, ldc);
+}
+
+/* By columns, as LAPACK reads it, the lower triangle is the upper one. */
+bool bise_gemm_cholesky(float *a, int32_t n)
+{
+    char upper = 'U';
+    blasint size = n, info = 0;
+    spotrf_(&upper, &size, a, &size, &info);
+    return info == 0;
 }

@@ -1,4 +1,5 @@
-/* gemm.h - float32 matrix products of one thread, the only door to OpenBLAS.
+/* gemm.h - float32 matrix products, and a factorization, of one thread: the only
+ * door to OpenBLAS.
  * Callers cut the work into tiles whose sizes depend on the problem only and
  * give each tile to one thread, so results do not depend on threads.
  */
@@ -6,6 +7,7 @@
 #ifndef BISE_KERNELS_GEMM_H
 #define BISE_KERNELS_GEMM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Tell the library to use the calling thread only. Call before the first
@@ -26,5 +28,10 @@ void bise_gemm_nn(int32_t m, int32_t n, int32_t k, float alpha,
 void bise_gemm_tn(int32_t m, int32_t n, int32_t k, float alpha,
                   const float *a, int32_t lda, const float *b, int32_t ldb,
                   float beta, float *c, int32_t ldc);
+
+/* A = L L^T of a symmetric a [n, n] in place of its lower triangle; what is
+ * above the diagonal is neither read nor changed (LAPACK's spotrf). False when
+ * A is not positive definite in float32; the triangle is then undefined. */
+bool bise_gemm_cholesky(float *a, int32_t n);
 
 #endif

@@ -154,7 +154,8 @@ static bise_status run_layer(walk *w, bool keep, bise_error *err)
     return s;
 }
 
-/* Where matrix k of a tensor is encoded, and its rows. */
+/* Where matrix k of a tensor is encoded, and its rows. What the runner only
+ * reads is written to here. */
 static uint8_t *place_of(const walk *w, const bise_plan_tensor *t, int32_t k,
                          uint64_t *rows)
 {
@@ -189,6 +190,12 @@ static bise_status encode_input(const walk *w, const input *p,
     return s;
 }
 
+/* Bytes that statistics may take together. */
+static uint64_t limit_of(const bise_feedback_options *o)
+{
+    return o->memory_bytes ? o->memory_bytes : bise_memory_available() / 4;
+}
+
 /* As many inputs from first on as fit, at least one. */
 static size_t fitting(const walk *w, size_t first, uint64_t limit)
 {
@@ -214,7 +221,7 @@ static bise_status run_pass(walk *w, bise_error *err)
         if (s == BISE_OK)
             s = step(w, "factors", err);
         if (s == BISE_OK)
-            s = bise_hessian_factor(&w->inputs[i].h, w->o->pool, err);
+            s = bise_hessian_factor(&w->inputs[i].h, err);
         if (s == BISE_OK)
             s = encode_input(w, &w->inputs[i], err);
         bise_hessian_fini(&w->inputs[i].h);
@@ -266,7 +273,7 @@ static bise_status check_weights(const walk *w, int32_t layer,
 static bise_status replace_all(const walk *w, bise_error *err)
 {
     bise_status s = BISE_OK;
-    for (size_t i = 0; i < w->plan->n; i++) {
+    for (size_t i = 0; i < w->plan->n && s == BISE_OK; i++) {
         const bise_plan_tensor *t = &w->plan->tensors[i];
         if (t->role.layer != w->layer || !is_ours(t))
             continue;
@@ -285,8 +292,7 @@ static bise_status replace_all(const walk *w, bise_error *err)
 static bise_status run_all(walk *w, bise_error *err)
 {
     const int32_t L = w->c->config.L;
-    const uint64_t limit = w->o->memory_bytes ? w->o->memory_bytes
-                                              : bise_memory_available() / 4;
+    const uint64_t limit = limit_of(w->o);
     bise_status s = BISE_OK;
     for (w->layer = 0; w->layer < L && s == BISE_OK; w->layer++) {
         s = check_weights(w, w->layer, err);
@@ -383,8 +389,7 @@ bise_status bise_feedback_memory(uint64_t *bytes, const bise_plan *p,
                                  const bise_feedback_options *o,
                                  bise_error *err)
 {
-    const uint64_t limit = o->memory_bytes ? o->memory_bytes
-                                           : bise_memory_available() / 4;
+    const uint64_t limit = limit_of(o);
     walk w = { .plan = p, .c = c, .o = o };
     uint64_t most = 0, wide = 0;
     const bise_graph_options g = graph_options(o, &w);

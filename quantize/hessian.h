@@ -45,7 +45,6 @@ void bise_hessian_add(bise_hessian *h, const float *x, int32_t T,
  * all count alike; neither gets feedback. BISE_EFORMAT when the sums left
  * float32. */
 BISE_NODISCARD bise_status bise_hessian_factor(bise_hessian *h,
-                                               bise_pool *pool,
                                                bise_error *err);
 
 #endif

@@ -88,7 +88,7 @@ static bise_hessian factored(const float *rows, int32_t n, bise_pool *pool)
     bise_hessian_add(&h, rows, 300, pool);
     bise_hessian_add(&h, rows + (size_t)300 * (size_t)n, T - 300, pool);
     ck_assert_uint_eq(h.rows, T);
-    ck_ok(bise_hessian_factor(&h, pool, &err));
+    ck_ok(bise_hessian_factor(&h, &err));
     return h;
 }
 
@@ -193,7 +193,7 @@ START_TEST(damping_is_raised_when_needed)
     for (size_t i = 0; i < 64; i++)
         for (size_t j = i; j < 64; j++)
             h.h[i * 64 + j] = i == j ? 1 : 1.2f; /* eigenvalue -0.2 */
-    ck_ok(bise_hessian_factor(&h, NULL, &err));
+    ck_ok(bise_hessian_factor(&h, &err));
     ck_assert_double_ge(h.damping, 0.2);
     ck_assert_double_le(h.damping, 0.7);
     for (size_t i = 0; i < 64; i++) /* of H as it was, not of the first try */
@@ -206,7 +206,7 @@ START_TEST(no_inputs_weigh_all_columns_alike)
 {
     bise_hessian h;
     ck_ok(bise_hessian_init(&h, 96, &err));
-    ck_ok(bise_hessian_factor(&h, NULL, &err));
+    ck_ok(bise_hessian_factor(&h, &err));
     for (size_t i = 0; i < 96; i++) {
         ck_assert(h.diag[i] == h.diag[0] && h.diag[i] > 0);
         for (size_t j = i + 1; j < 96; j++)
@@ -223,7 +223,7 @@ START_TEST(sums_that_overflow_are_told)
     for (size_t i = 0; i < 32; i++)
         x[i] = 1e25f;
     bise_hessian_add(&h, x, 1, NULL);
-    ck_fails(bise_hessian_factor(&h, NULL, &err), BISE_EFORMAT);
+    ck_fails(bise_hessian_factor(&h, &err), BISE_EFORMAT);
     bise_hessian_fini(&h);
 }
 END_TEST
@@ -411,7 +411,7 @@ START_TEST(without_inputs_it_is_plain_rounding)
     uint8_t *y = bise_alloc(OUT * (size_t)bise_dtype_bytes(g->dtype, NK));
     bise_hessian h;
     ck_ok(bise_hessian_init(&h, NK, &err));
-    ck_ok(bise_hessian_factor(&h, NULL, &err));
+    ck_ok(bise_hessian_factor(&h, &err));
     feedback(got, a, g, &h, NULL);
     bise_codec_get(g->dtype)->encode(y, a, OUT, NK, h.diag);
     bise_codec_get(g->dtype)->decode(plain, y, OUT * NK);
@@ -488,7 +488,7 @@ START_TEST(another_shape_is_refused)
     uint8_t y[64];
     bise_hessian h;
     ck_ok(bise_hessian_init(&h, 64, &err));
-    ck_ok(bise_hessian_factor(&h, NULL, &err));
+    ck_ok(bise_hessian_factor(&h, &err));
     const bise_stream *stream = bise_stream_memory(&arena, w, 1, 96);
     ck_fails(bise_gptq_encode(y, stream, 0, 1,
                               bise_grid_get(BISE_DTYPE_Q4_0), &h, "w", NULL,
