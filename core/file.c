@@ -19,14 +19,14 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/direct.h"
 #include "core/mem.h"
-
-#define WRITE_BYTES (512u << 10)
 
 struct bise_out {
     int fd;
     uint64_t pos, allocated;
     char *path, *part;
+    bise_direct *direct; /* takes what is appended, or NULL */
 };
 
 /* Works for pipes as well as files: the size is not asked for. */
@@ -388,34 +388,43 @@ static bise_status write_failed(bise_out *o, size_t n, bise_error *err)
     return s;
 }
 
-/* Writes may be short or interrupted. Pieces of WRITE_BYTES: for larger ones
- * Linux looks for page cache folios so large that free memory seldom has them,
- * which took up to twice the time of the copy itself. */
+/* The result of writing n bytes. */
+static bise_status written(bise_out *o, int e, size_t n, bise_error *err)
+{
+    errno = e;
+    return e ? write_failed(o, n, err) : BISE_OK;
+}
+
+void bise_out_stream(bise_out *o)
+{
+    if (o->pos == 0 && !o->direct)
+        o->direct = bise_direct_new(o->fd);
+}
+
+/* What is written from now on goes through the page cache. */
+static bise_status end_stream(bise_out *o, bise_error *err)
+{
+    bise_direct *d = o->direct;
+    o->direct = NULL;
+    return d ? written(o, bise_direct_end(d), 1, err) : BISE_OK;
+}
+
 bise_status bise_out_patch(bise_out *o, uint64_t offset, const void *data,
                            size_t n, bise_error *err)
 {
-    const char *p = data;
-    while (n) {
-        const size_t ask = n < WRITE_BYTES ? n : WRITE_BYTES;
-        const ssize_t w = pwrite(o->fd, p, ask, (off_t)offset);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0)
-            return write_failed(o, n, err);
-        p += w;
-        offset += (uint64_t)w;
-        n -= (size_t)w;
-    }
-    return BISE_OK;
+    const bise_status s = end_stream(o, err);
+    return s == BISE_OK ? written(o, bise_fd_write(o->fd, data, n, offset), n,
+                                  err) : s;
 }
 
 bise_status bise_out_write(bise_out *o, const void *data, size_t n,
                            bise_error *err)
 {
-    const bise_status s = bise_out_patch(o, o->pos, data, n, err);
-    if (s == BISE_OK)
+    const int e = o->direct ? bise_direct_add(o->direct, data, n)
+                            : bise_fd_write(o->fd, data, n, o->pos);
+    if (!e)
         o->pos += n;
-    return s;
+    return written(o, e, n, err);
 }
 
 bise_status bise_out_resize(bise_out *o, uint64_t size, bise_error *err)
@@ -473,8 +482,9 @@ static void out_free(bise_out *o)
  * this order a crash leaves the old file or the new one, never a mixture. */
 bise_status bise_out_commit(bise_out *o, bise_error *err)
 {
-    bise_status s = BISE_OK;
-    if (o->allocated > o->pos && ftruncate(o->fd, (off_t)o->pos) != 0)
+    bise_status s = end_stream(o, err);
+    if (s == BISE_OK && o->allocated > o->pos &&
+        ftruncate(o->fd, (off_t)o->pos) != 0)
         s = bise_fail_errno(err, o->path, "cannot truncate");
     if (s == BISE_OK && fsync(o->fd) != 0)
         s = bise_fail_errno(err, o->path, "cannot sync");
@@ -496,6 +506,8 @@ void bise_out_drop(bise_out *o)
 {
     if (!o)
         return;
+    if (o->direct)
+        (void)bise_direct_end(o->direct);
     close(o->fd);
     unlink(o->part);
     out_free(o);

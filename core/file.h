@@ -81,6 +81,10 @@ typedef struct bise_out bise_out;
 BISE_NODISCARD bise_status bise_out_open(bise_out **out, const char *path,
                                          uint64_t expect, bool force,
                                          bise_error *err);
+/* For a long file that is appended to piece by piece: until the first
+ * bise_out_patch it is written past the page cache (direct.h) where that can be
+ * done. Only before anything is written. */
+void bise_out_stream(bise_out *o);
 /* Append n bytes. */
 BISE_NODISCARD bise_status bise_out_write(bise_out *o, const void *data,
                                           size_t n, bise_error *err);

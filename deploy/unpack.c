@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/direct.h"
 #include "deploy/archive_walk.h"
 #include "deploy/pack.h"
 #include "formats/crypto.h"
@@ -54,22 +55,6 @@ static bise_status close_file(writer *w, const bise_member *m, bise_error *err)
     return bad ? bise_fail_nomem(err) : BISE_OK;
 }
 
-/* Write past the page cache, or through it again. Large files go straight
- * from the walk's buffers to the disk: no copy, no pages to find for them, and
- * nothing left for the sync at the end. Where the file system cannot, all is
- * written through the cache. */
-static void set_direct(writer *w, bool direct)
-{
-#ifdef O_DIRECT
-    const int flags = fcntl(w->fd, F_GETFL);
-    const int want = direct ? flags | O_DIRECT : flags & ~O_DIRECT;
-    w->direct = flags >= 0 && fcntl(w->fd, F_SETFL, want) == 0 && direct;
-#else
-    (void)direct;
-    w->direct = false;
-#endif
-}
-
 /* Create a file with its folders; nothing may be there. */
 static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
 {
@@ -91,7 +76,8 @@ static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
                  m->mode);
     if (w->fd < 0)
         return bise_fail_errno(err, w->path, "cannot create");
-    set_direct(w, m->bytes >= LARGE);
+    /* Large files go straight from the walk's buffers to the disk. */
+    w->direct = m->bytes >= LARGE && bise_fd_direct(w->fd, true);
     return BISE_OK;
 }
 
@@ -112,11 +98,11 @@ static ssize_t put_some(writer *w, const char *p, size_t n)
     const size_t whole = n / BISE_WALK_ALIGN * BISE_WALK_ALIGN;
     if (w->direct && (!whole || w->at % BISE_WALK_ALIGN ||
                       (uintptr_t)p % BISE_WALK_ALIGN))
-        set_direct(w, false);
+        w->direct = bise_fd_direct(w->fd, false);
     const ssize_t k = write(w->fd, p, w->direct ? whole : n);
     if (k >= 0 || errno != EINVAL || !w->direct)
         return k;
-    set_direct(w, false);                       /* larger blocks than ours */
+    w->direct = bise_fd_direct(w->fd, false);   /* larger blocks than ours */
     return write(w->fd, p, n);
 }
 

@@ -267,6 +267,7 @@ bise_status bise_archive_create(bise_archive_writer **out, const char *path,
     if (s == BISE_OK)
         s = bise_out_open(&w->out, path, 0, o->force, err);
     if (s == BISE_OK) {
+        bise_out_stream(w->out);
         build_manifest(&w->manifest, w);
         s = bise_str_ok(&w->manifest) ?
             write_stored(w, w->manifest.data, w->manifest.len, err) :
@@ -416,9 +417,10 @@ static step pick(bise_archive_writer *w, slot **s)
     return todo;
 }
 
-/* Note a step as done; called with the lock held. True when the slot is now
- * hashed and packed and stands in a mapping, whose pages can be given back. */
-static bool complete(bise_archive_writer *w, slot *s, step did)
+/* Note a step as done; called with the lock held. Pages of a mapping are given
+ * back when the slot was hashed and packed, or only hashed, when packing is far
+ * behind, as it waits for a slow disk: it finds them in the page cache. */
+static void complete(bise_archive_writer *w, slot *s, step did)
 {
     if (did == WRITE) {
         w->write_busy = false;
@@ -428,8 +430,10 @@ static bool complete(bise_archive_writer *w, slot *s, step did)
         w->hash_busy = false;
         w->hashing++;
     }
+    const bool far = did == HASH && w->hashing > w->packing + w->n_rooms;
+    if (did != WRITE && (++s->steps == 2 || far) && s->mapped)
+        bise_map_release(s->data, s->content);
     pthread_cond_broadcast(&w->turn);
-    return did != WRITE && ++s->steps == 2 && s->mapped;
 }
 
 /* One thread of the pool: step after step until all slots are written. The
@@ -459,11 +463,7 @@ static void steps_task(void *ctx, size_t index, int worker)
         pthread_mutex_lock(&w->lock);
         if (st != BISE_OK && w->task_error.status == BISE_OK)
             w->task_error = err;
-        if (complete(w, s, todo)) {
-            pthread_mutex_unlock(&w->lock);
-            bise_map_release(s->data, s->content);
-            pthread_mutex_lock(&w->lock);
-        }
+        complete(w, s, todo);
     }
     pthread_mutex_unlock(&w->lock);
 }

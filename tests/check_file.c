@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -315,6 +316,79 @@ START_TEST(a_write_past_the_limit_fails_cleanly)
 }
 END_TEST
 
+/* Piece sizes of a stream: halves of 4 MiB are met, missed and crossed. */
+static const size_t pieces[] = { 1, 4095, 4096, 1 << 20, 4 << 20,
+                                 (4 << 20) + 1, (9 << 20) + 77 };
+enum { STREAM = (21 << 20) + 1234 };
+
+static uint8_t byte_at(size_t i)
+{
+    return (uint8_t)(i * 2654435761u >> 13);
+}
+
+/* What is streamed comes back, also when the start is written again. */
+START_TEST(a_stream_holds_what_was_added)
+{
+    bise_error err;
+    bise_out *o;
+    bise_str s = { 0 };
+    uint8_t *v = malloc(STREAM);
+    for (size_t i = 0; i < STREAM; i++)
+        v[i] = byte_at(i);
+    ck_ok(bise_out_open(&o, at("a"), 0, false, &err));
+    bise_out_stream(o);
+    const size_t step = pieces[_i] > 1 ? pieces[_i] : 100003;
+    if (pieces[_i] == 1)
+        ck_ok(bise_out_write(o, v, 1, &err));
+    for (size_t i = pieces[_i] == 1; i < STREAM; i += step)
+        ck_ok(bise_out_write(o, v + i, STREAM - i < step ? STREAM - i : step,
+                             &err));
+    ck_assert_uint_eq(bise_out_tell(o), STREAM);
+    if (_i % 2) {
+        ck_ok(bise_out_patch(o, 2, "patch", 5, &err));
+        memcpy(v + 2, "patch", 5);
+    }
+    ck_ok(bise_out_write(o, "end", 3, &err));
+    ck_ok(bise_out_commit(o, &err));
+    ck_ok(bise_file_read(&s, at("a"), &err));
+    ck_assert_uint_eq(s.len, STREAM + 3);
+    ck_assert_mem_eq(s.data, v, STREAM);
+    ck_assert_mem_eq(s.data + STREAM, "end", 3);
+    bise_str_fini(&s);
+    free(v);
+}
+END_TEST
+
+/* A half that the disk does not take is an error of a later call, at the
+ * latest of the last; nothing is left. */
+START_TEST(a_stream_that_does_not_fit_fails)
+{
+    bise_error err;
+    bise_out *o;
+    const struct rlimit few = { 6 << 20, RLIM_INFINITY };
+    uint8_t *v = calloc(1, 1 << 20);
+    signal(SIGXFSZ, SIG_IGN);
+    ck_ok(bise_out_open(&o, at("a"), 0, false, &err));
+    bise_out_stream(o);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &few), 0);
+    bise_status s = BISE_OK;
+    for (int i = 0; i < 20 && s == BISE_OK; i++)
+        s = bise_out_write(o, v, 1 << 20, &err);
+    ck_assert_int_eq(s, BISE_EIO);
+    ck_assert_str_eq(err.path, at("a"));
+    bise_out_drop(o);
+    ck_assert(!bise_file_exists(at("a.part")));
+    ck_ok(bise_out_open(&o, at("a"), 0, false, &err));
+    bise_out_stream(o);
+    for (int i = 0; i < 7; i++)
+        ck_ok(bise_out_write(o, v, 1 << 20, &err));
+    ck_fails(bise_out_commit(o, &err), BISE_EIO);
+    ck_assert(!bise_file_exists(at("a")));
+    ck_assert(!bise_file_exists(at("a.part")));
+    free(v);
+}
+END_TEST
+
 START_TEST(output_directory_appears_whole)
 {
     bise_error err;
@@ -381,6 +455,9 @@ static Suite *suite(void)
     tcase_add_test(t, a_folder_that_is_missing_is_an_error);
     tcase_add_test(t, a_full_disk_is_said_before_the_work);
     tcase_add_test(t, a_write_past_the_limit_fails_cleanly);
+    tcase_add_loop_test(t, a_stream_holds_what_was_added, 0,
+                        (int)(sizeof pieces / sizeof *pieces));
+    tcase_add_test(t, a_stream_that_does_not_fit_fails);
     tcase_add_test(t, output_directory_appears_whole);
     tcase_add_test(t, output_directory_is_replaced_under_force);
     tcase_add_test(t, dropped_directory_leaves_nothing);
