@@ -23,12 +23,22 @@ int bise_fd_write(int fd, const void *data, size_t n, uint64_t offset);
 
 typedef struct bise_direct bise_direct;
 
-/* A stream to fd, which is borrowed, from offset 0 on, with 8 MiB of memory and
- * a thread that waits for the disk. NULL when there is no memory, thread or
- * way. */
-bise_direct *bise_direct_new(int fd);
-/* Append; 0, or the errno of this or an earlier write. */
+/* A stream to fd, which is borrowed, of bytes from offset start on; the file
+ * may have bytes before it. It takes parts (2 to 8) times 4 MiB of memory and a
+ * thread that waits for the disk. NULL when there is no memory, thread or way.
+ */
+bise_direct *bise_direct_new(int fd, uint64_t start, int parts);
+/* Append, from one thread; 0, or the errno of this or an earlier write. */
 int bise_direct_add(bise_direct *d, const void *data, size_t n);
+/* The bytes of a place, instead of bise_direct_add: from any thread and in
+ * any order, each byte once. Waits while what lies parts times 4 MiB before
+ * their end is missing, so whoever puts what comes first never waits for
+ * others. */
+int bise_direct_put(bise_direct *d, uint64_t offset, const void *data,
+                    size_t n);
+/* The file is given up: nobody waits any longer, and nothing more is written.
+ * For any thread. */
+void bise_direct_cancel(bise_direct *d);
 /* Write what is left, through the page cache, and free d; 0 or errno. From now
  * on fd does not bypass it. */
 int bise_direct_end(bise_direct *d);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,19 @@
 #include "core/direct.h"
 #include "core/mem.h"
 
+#define STREAM_PARTS 2          /* memory of a stream, see direct.h */
+#define PUT_PARTS 4             /* the same when several threads put */
+#define PUT_DIRECT (16u << 20)  /* bytes of a file that is put so */
+
 struct bise_out {
     int fd;
     uint64_t pos, allocated;
     char *path, *part;
-    bise_direct *direct; /* takes what is appended, or NULL */
+    bise_direct *direct;  /* takes what is appended or put, or NULL */
+    uint64_t to_put;      /* bytes that are still to be put, of all */
+    uint64_t all_put;
+    bool putting, cancelled;
+    pthread_mutex_t lock; /* of the five above, while several threads put */
 };
 
 /* Works for pipes as well as files: the size is not asked for. */
@@ -367,6 +376,7 @@ bise_status bise_out_open(bise_out **out, const char *path, uint64_t expect,
         bise_free(o);
         return s;
     }
+    pthread_mutex_init(&o->lock, NULL);
 #ifdef __linux__
     if (expect && fallocate(o->fd, 0, 0, (off_t)expect) == 0)
         o->allocated = expect;
@@ -398,14 +408,16 @@ static bise_status written(bise_out *o, int e, size_t n, bise_error *err)
 void bise_out_stream(bise_out *o)
 {
     if (o->pos == 0 && !o->direct)
-        o->direct = bise_direct_new(o->fd);
+        o->direct = bise_direct_new(o->fd, 0, STREAM_PARTS);
 }
 
 /* What is written from now on goes through the page cache. */
 static bise_status end_stream(bise_out *o, bise_error *err)
 {
+    pthread_mutex_lock(&o->lock);
     bise_direct *d = o->direct;
     o->direct = NULL;
+    pthread_mutex_unlock(&o->lock);
     return d ? written(o, bise_direct_end(d), 1, err) : BISE_OK;
 }
 
@@ -431,8 +443,56 @@ bise_status bise_out_resize(bise_out *o, uint64_t size, bise_error *err)
 {
     if (ftruncate(o->fd, (off_t)size) != 0)
         return bise_fail_errno(err, o->path, "cannot resize");
+    o->to_put = o->all_put = size > o->pos ? size - o->pos : 0;
     o->pos = o->allocated = size;
     return BISE_OK;
+}
+
+/* Where to put the next bytes: NULL is the page cache. A stream is made for
+ * the first ones, since not all files of a model are filled at once. */
+static bise_direct *stream_of(bise_out *o)
+{
+    pthread_mutex_lock(&o->lock);
+    if (o->all_put >= PUT_DIRECT && !o->putting && !o->cancelled)
+        o->direct = bise_direct_new(o->fd, o->pos - o->all_put, PUT_PARTS);
+    o->putting = true;
+    bise_direct *d = o->direct;
+    pthread_mutex_unlock(&o->lock);
+    return d;
+}
+
+/* Through the page cache. A file system lets one thread at a time write to a
+ * file and makes the others spin; here they sleep. */
+static int put_cached(bise_out *o, uint64_t offset, const void *data, size_t n)
+{
+    pthread_mutex_lock(&o->lock);
+    const int e = bise_fd_write(o->fd, data, n, offset);
+    if (!e)
+        bise_out_settle(o, offset, n);
+    pthread_mutex_unlock(&o->lock);
+    return e;
+}
+
+bise_status bise_out_put(bise_out *o, uint64_t offset, const void *data,
+                         size_t n, bise_error *err)
+{
+    bise_direct *d = stream_of(o);
+    const bise_status s = written(o, d ? bise_direct_put(d, offset, data, n) :
+                                  put_cached(o, offset, data, n), n, err);
+    pthread_mutex_lock(&o->lock);
+    o->to_put -= s == BISE_OK ? n : 0;
+    const bool last = o->to_put == 0 && !o->cancelled;
+    pthread_mutex_unlock(&o->lock);
+    return s == BISE_OK && last ? end_stream(o, err) : s;
+}
+
+void bise_out_cancel(bise_out *o)
+{
+    pthread_mutex_lock(&o->lock);
+    o->cancelled = true;
+    if (o->direct)
+        bise_direct_cancel(o->direct);
+    pthread_mutex_unlock(&o->lock);
 }
 
 void bise_fd_settle(int fd, uint64_t offset, uint64_t n)
@@ -473,6 +533,7 @@ uint64_t bise_out_tell(const bise_out *o)
 
 static void out_free(bise_out *o)
 {
+    pthread_mutex_destroy(&o->lock);
     bise_free(o->path);
     bise_free(o->part);
     bise_free(o);

@@ -92,10 +92,20 @@ BISE_NODISCARD bise_status bise_out_write(bise_out *o, const void *data,
 BISE_NODISCARD bise_status bise_out_patch(bise_out *o, uint64_t offset,
                                           const void *data, size_t n,
                                           bise_error *err);
-/* Give the file its final size: what is not written yet reads as zero and is
- * filled in with bise_out_patch, from any number of threads. */
+/* Give the file its final size: what is not written yet reads as zero, until
+ * every byte of it is put. */
 BISE_NODISCARD bise_status bise_out_resize(bise_out *o, uint64_t size,
                                            bise_error *err);
+/* Bytes of a place behind what was written when the file got its size, each
+ * once; for any number of threads, which fill the file from front to back but
+ * not in strict order: far ahead of a gap a put waits. Where it can be done,
+ * large files are written past the page cache (direct.h). */
+BISE_NODISCARD bise_status bise_out_put(bise_out *o, uint64_t offset,
+                                        const void *data, size_t n,
+                                        bise_error *err);
+/* No more is wanted: puts return at once, waiting ones too. For any thread;
+ * the file is to be dropped. */
+void bise_out_cancel(bise_out *o);
 /* Start writing a finished range to disk now, so that the final sync has less
  * left to wait for. A hint. */
 void bise_out_settle(const bise_out *o, uint64_t offset, uint64_t n);

@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #define ARENA_BLOCK 65536
+#define HUGE_PAGE (2u << 20)
 
 struct bise_arena_block {
     struct bise_arena_block *next;
@@ -89,6 +91,21 @@ void *bise_alloc_aligned(size_t size)
     if (posix_memalign(&p, 64, padded) != 0)
         return NULL;
     memset(p, 0, padded);
+    return p;
+}
+
+/* Whole huge pages, or the rest of the last one would come in small ones. */
+void *bise_alloc_transfer(size_t size)
+{
+    void *p = NULL;
+    if (injected_failure() || size > SIZE_MAX - HUGE_PAGE)
+        return NULL;
+    size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (posix_memalign(&p, HUGE_PAGE, size) != 0)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(p, size, MADV_HUGEPAGE);
+#endif
     return p;
 }
 

@@ -29,6 +29,11 @@ BISE_NODISCARD int bise_grow(void **p, size_t *cap, size_t need, size_t size);
 void *bise_alloc_aligned(size_t size);
 void bise_free_aligned(void *p);
 
+/* Memory for whole transfers past the page cache, not zeroed: in huge pages
+ * where there are any, since a virtual disk takes every run of pages that lie
+ * together as a request of its own. Free with bise_free_aligned. */
+void *bise_alloc_transfer(size_t size);
+
 /* Copy of a string, or of its first n bytes; NULL when out of memory. */
 char *bise_strdup(const char *s);
 char *bise_strndup(const char *s, size_t n);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/ahead.h"
 #include "core/file.h"
 
 /* Regular files only, also behind links (the Hub's cache is made of links). */
@@ -26,7 +27,7 @@ static bool dir_has(const bise_source *s, const char *name)
            S_ISREG(st.st_mode);
 }
 
-/* A mapping needs no handle: its address and size are all. */
+/* The handles are the reader ahead, and the file in it. */
 static bise_status dir_image(bise_source *s, const char *name, bise_image *img,
                              bise_error *err)
 {
@@ -34,11 +35,35 @@ static bise_status dir_image(bise_source *s, const char *name, bise_image *img,
     char *path = bise_path_join(s->root, name);
     if (!path)
         return bise_fail_nomem(err);
-    const bise_status status = bise_map_open(&map, path, err);
+    bise_status status = bise_map_open(&map, path, err);
+    if (status == BISE_OK) {
+        *img = (bise_image){ .data = map.data, .size = map.size,
+                             .handle = bise_ahead_open(s->handle, path,
+                                                       &map) };
+        if (!img->handle) {
+            bise_map_close(&map);
+            *img = (bise_image){ 0 };
+            status = bise_fail_nomem(err);
+        }
+    }
     bise_free(path);
-    if (status == BISE_OK)
-        *img = (bise_image){ .data = map.data, .size = map.size };
     return status;
+}
+
+/* Hints and views go to the reader ahead. */
+static void dir_ahead(bise_source *s, const bise_image *img, uint64_t first,
+                      uint64_t n)
+{
+    (void)s;
+    bise_ahead_ask(img->handle, first, n);
+}
+
+/* The mapping, or what was read ahead. */
+static const void *dir_view(bise_source *s, const bise_image *img,
+                            uint64_t first, uint64_t n, void *scratch)
+{
+    (void)s;
+    return bise_ahead_get(img->handle, first, n, scratch);
 }
 
 /* Pages of a file mapping come back by themselves when read again. */
@@ -46,6 +71,7 @@ static void dir_release(bise_source *s, const bise_image *img, uint64_t first,
                         uint64_t n)
 {
     (void)s;
+    bise_ahead_done(img->handle, first, n);
     bise_map_release(img->data + first, n);
 }
 
@@ -53,12 +79,19 @@ static void dir_release(bise_source *s, const bise_image *img, uint64_t first,
 static void dir_drop(bise_source *s, bise_image *img)
 {
     (void)s;
+    bise_ahead_close(img->handle);
     bise_map_close(&(bise_map){ .data = img->data, .size = img->size });
 }
 
+/* After the images. */
+static void dir_close(bise_source *s)
+{
+    bise_ahead_free(s->handle);
+}
+
 static const bise_source_ops dir_ops = {
-    .has = dir_has, .image = dir_image, .release = dir_release,
-    .drop = dir_drop
+    .has = dir_has, .image = dir_image, .ahead = dir_ahead, .view = dir_view,
+    .release = dir_release, .drop = dir_drop, .close = dir_close
 };
 
 /* Keep the regular files among the entries of a directory. */
@@ -113,12 +146,16 @@ bise_status bise_source_open_path(bise_source **out, const char *path,
     if (!s)
         return bise_fail_nomem(err);
     s->ops = &dir_ops;
+    s->handle = bise_ahead_new();
     bise_status status;
-    if (S_ISDIR(st.st_mode)) {
+    if (!s->handle) {
+        status = bise_fail_nomem(err);
+    } else if (S_ISDIR(st.st_mode)) {
         s->root = bise_arena_strdup(&s->arena, path);
         status = s->root ? list_files(s, err) : bise_fail_nomem(err);
-    } else
+    } else {
         status = list_single(s, path, err);
+    }
     if (status != BISE_OK) {
         bise_source_close(s);
         return status;
@@ -183,6 +220,27 @@ bise_status bise_source_copy(bise_source *s, const bise_image *img,
     return BISE_OK;
 }
 
+/* Packed bytes are not read ahead: unpacking takes longer than reading. */
+void bise_source_ahead(bise_source *s, const bise_image *img, uint64_t first,
+                       uint64_t n)
+{
+    if (n && s->ops->ahead)
+        s->ops->ahead(s, img, first, n);
+}
+
+/* As copy, where nothing may have to be copied. */
+bise_status bise_source_view(bise_source *s, const bise_image *img,
+                             uint64_t first, uint64_t n, void *scratch,
+                             const void **data, bise_error *err)
+{
+    *data = scratch;
+    if (img->lazy)
+        return s->ops->copy(s, img, first, n, scratch, err);
+    *data = n && s->ops->view ? s->ops->view(s, img, first, n, scratch)
+                              : img->data + first;
+    return BISE_OK;
+}
+
 /* A hint; whether memory is really given back is the source's matter. */
 void bise_source_release(bise_source *s, const bise_image *img,
                          uint64_t first, uint64_t n)
@@ -194,7 +252,7 @@ void bise_source_release(bise_source *s, const bise_image *img,
 /* Leaves a zero image behind. */
 void bise_source_drop(bise_source *s, bise_image *img)
 {
-    if (img->data)
+    if (img->data || img->handle)
         s->ops->drop(s, img);
     memset(img, 0, sizeof *img);
 }

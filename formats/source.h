@@ -2,7 +2,8 @@
  * the members of an archive, behind one small table of functions. Names are
  * relative. Used only inside formats/ and by deploy/verify.
  * To add a kind: a file with a static bise_source_ops and an open function
- * that fills a bise_source; copy and need may stay NULL when no image is lazy.
+ * that fills a bise_source; copy and need may stay NULL when no image is lazy,
+ * and ahead, view and release where the image is all there is.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_FORMATS_SOURCE_H
@@ -36,6 +37,10 @@ typedef struct bise_source_ops {
                         uint64_t n, bise_error *err);
     bise_status (*copy)(bise_source *s, const bise_image *img, uint64_t first,
                         uint64_t n, void *out, bise_error *err);
+    void (*ahead)(bise_source *s, const bise_image *img, uint64_t first,
+                  uint64_t n);
+    const void *(*view)(bise_source *s, const bise_image *img, uint64_t first,
+                        uint64_t n, void *scratch);
     void (*release)(bise_source *s, const bise_image *img, uint64_t first,
                     uint64_t n);
     void (*drop)(bise_source *s, bise_image *img);
@@ -75,7 +80,18 @@ BISE_NODISCARD bise_status bise_source_copy(bise_source *s,
                                             const bise_image *img,
                                             uint64_t first, uint64_t n,
                                             void *out, bise_error *err);
-/* These bytes are no longer needed. */
+/* Bytes will be viewed soon: a hint. */
+void bise_source_ahead(bise_source *s, const bise_image *img, uint64_t first,
+                       uint64_t n);
+/* Bytes for the calling thread, until it releases them: where the image has
+ * them, or unpacked or copied to scratch (n bytes, the caller's). Thread-safe.
+ */
+BISE_NODISCARD bise_status bise_source_view(bise_source *s,
+                                            const bise_image *img,
+                                            uint64_t first, uint64_t n,
+                                            void *scratch, const void **data,
+                                            bise_error *err);
+/* The calling thread needs these bytes no longer. */
 void bise_source_release(bise_source *s, const bise_image *img,
                          uint64_t first, uint64_t n);
 /* Give an image back. A zero image is fine. */

@@ -431,27 +431,16 @@ bise_status bise_store_read(bise_store *s, const bise_tensor *t,
                             const void **data, bise_error *err)
 {
     const bise_shard *sh = &s->shards[t->file];
-    if (!sh->img.lazy) {
-        *data = sh->img.data + t->offset + first;
-        return BISE_OK;
-    }
-    const bise_status st = bise_source_copy(s->src, &sh->img,
-                                            t->offset + first, n, scratch,
-                                            err);
-    if (st != BISE_OK)
-        return bise_error_in(err, sh->path, t->name);
-    *data = scratch;
-    return BISE_OK;
+    const bise_status st = bise_source_view(s->src, &sh->img, t->offset + first,
+                                            n, scratch, data, err);
+    return st == BISE_OK ? st : bise_error_in(err, sh->path, t->name);
 }
 
-/* For mappings only: read-ahead of packed bytes would help little, as
- * unpacking takes longer than reading. */
+/* first and n inside the tensor. */
 void bise_store_ahead(bise_store *s, const bise_tensor *t, uint64_t first,
                       uint64_t n)
 {
-    const bise_shard *sh = &s->shards[t->file];
-    if (!sh->img.lazy && n)
-        bise_map_ahead(sh->img.data + t->offset + first, n);
+    bise_source_ahead(s->src, &s->shards[t->file].img, t->offset + first, n);
 }
 
 /* Never changes what later reads return. */

@@ -58,8 +58,8 @@ const bise_tensor *bise_store_find(const bise_store *s, const char *name);
 BISE_NODISCARD bise_status bise_store_data(bise_store *s, const bise_tensor *t,
                                            const void **data, bise_error *err);
 /* Bytes [first, first + n) of a tensor for streaming: *data points into the
- * mapping, or into scratch (n bytes, the caller's) after unpacking.
- * Thread-safe. */
+ * mapping or to what was read ahead, until the calling thread releases them, or
+ * into scratch (n bytes, the caller's). Thread-safe. */
 BISE_NODISCARD bise_status bise_store_read(bise_store *s, const bise_tensor *t,
                                            uint64_t first, uint64_t n,
                                            void *scratch, const void **data,

@@ -65,7 +65,8 @@ uint64_t bise_run_memory(const bise_plan *p, int threads, bool measure)
     return (uint64_t)threads * lane_bytes * (measure ? 2 : 1);
 }
 
-/* Keep the error of the lowest slab; later ones are skipped. */
+/* Keep the error of the lowest slab; later ones are skipped, and none waits
+ * for one that will not come. */
 static void record(bise_run_job *j, uint64_t slab, const bise_error *err)
 {
     pthread_mutex_lock(&j->lock);
@@ -75,6 +76,9 @@ static void record(bise_run_job *j, uint64_t slab, const bise_error *err)
     }
     pthread_mutex_unlock(&j->lock);
     atomic_store(&j->stop, true);
+    for (size_t i = 0; i < j->plan->n_files; i++)
+        if (j->outs[i])
+            bise_out_cancel(j->outs[i]);
 }
 
 /* Tensor of a slab, by bisection. */
@@ -91,16 +95,15 @@ static size_t tensor_of(const bise_run_job *j, uint64_t slab)
     return lo;
 }
 
-/* Tell the kernel about the slab that this thread's successors will read. */
+/* Have a slab read that will be made soon. */
 static void read_ahead(const bise_run_job *j, uint64_t slab)
 {
-    const uint64_t at = slab + AHEAD;
-    if (at >= j->starts[j->plan->n])
+    if (slab >= j->starts[j->plan->n])
         return;
-    const size_t i = tensor_of(j, at);
+    const size_t i = tensor_of(j, slab);
     const bise_plan_tensor *t = &j->plan->tensors[i];
     const uint64_t rows = bise_stream_rows(t->stream);
-    const uint64_t first = (at - j->starts[i]) * j->slab_rows[i];
+    const uint64_t first = (slab - j->starts[i]) * j->slab_rows[i];
     const uint64_t left = rows - first;
     bise_stream_hint(t->stream, first,
                      left < j->slab_rows[i] ? left : j->slab_rows[i], true);
@@ -283,22 +286,34 @@ void bise_run_slab_place(const bise_run_job *j, uint64_t slab,
     *bytes = n * row_bytes;
 }
 
-/* Rows made: to their place in the file, or in the window of one that is
- * packed as it is made. A file system lets one thread at a time write to a
- * file and makes the others spin; here they sleep, or encode. */
-static bise_status put_rows(bise_run_job *j, size_t i, uint64_t offset,
-                            const void *data, size_t n, bise_error *err)
+/* Where the bytes after tensor i begin: behind its padding. */
+static uint64_t end_of(const bise_run_job *j, size_t i)
 {
+    const bise_plan_file *f = &j->plan->files[j->file_of[i]];
+    const size_t next = i + 1 - f->first;
+    return next < f->n ? f->offsets[next] : f->bytes;
+}
+
+/* Rows made: to their place in the file, or in the window of one that is
+ * packed as it is made; the last rows of a tensor with its padding. */
+static bise_status put_rows(bise_run_job *j, size_t i, uint64_t offset,
+                            const void *data, size_t n, bool last,
+                            bise_error *err)
+{
+    static const uint8_t zero[64];
     if (j->window) {
         memcpy(j->window + (offset - j->window_at), data, n);
         return BISE_OK;
     }
-    pthread_mutex_lock(&j->writing);
-    const bise_status s = bise_out_patch(j->outs[j->file_of[i]], offset, data,
-                                         n, err);
-    if (s == BISE_OK)
-        bise_out_settle(j->outs[j->file_of[i]], offset, n);
-    pthread_mutex_unlock(&j->writing);
+    bise_out *o = j->outs[j->file_of[i]];
+    bise_status s = bise_out_put(o, offset, data, n, err);
+    uint64_t pad = last ? end_of(j, i) - (offset + n) : 0;
+    for (offset += n; pad && s == BISE_OK;) {
+        const size_t k = pad < sizeof zero ? (size_t)pad : sizeof zero;
+        s = bise_out_put(o, offset, zero, k, err);
+        offset += k;
+        pad -= k;
+    }
     return s;
 }
 
@@ -320,13 +335,13 @@ void bise_run_slab(void *ctx, size_t index, int worker)
     const bise_plan_file *f = &j->plan->files[j->file_of[i]];
     bise_error err;
     bise_error_init(&err);
-    read_ahead(j, index);
+    read_ahead(j, index + AHEAD);
     const void *data = NULL;
     bise_status s = make_rows(j, l, t, first, n, &data,
                               j->slabs ? &j->slabs[index] : NULL, &err);
     if (s == BISE_OK)
         s = put_rows(j, i, f->offsets[i - f->first] + first * row_bytes, data,
-                     (size_t)(n * row_bytes), &err);
+                     (size_t)(n * row_bytes), n == left, &err);
     bise_stream_hint(t->stream, first, n, false);
     if (s != BISE_OK) {
         s = bise_error_in(&err, NULL, t->name);
@@ -380,7 +395,6 @@ static void free_job(bise_run_job *j)
     bise_free(j->slabs);
     bise_free(j->outs);
     pthread_mutex_destroy(&j->lock);
-    pthread_mutex_destroy(&j->writing);
 }
 
 /* All buffers are taken before the first slab, so that running out of
@@ -634,6 +648,8 @@ static bise_status write_sides(const bise_plan *p, const char *dir,
 static bise_status fill(bise_run_job *j, bise_error *err)
 {
     const bise_plan *p = j->plan;
+    for (uint64_t slab = 0; slab < AHEAD; slab++)
+        read_ahead(j, slab);
     bise_pool_run(j->o->pool, (size_t)j->starts[p->n], bise_run_slab, j);
     bise_status s = j->err.status;
     if (s != BISE_OK)
@@ -674,7 +690,6 @@ bise_status bise_run(bise_plan *p, const bise_run_options *o,
         return s;
     bise_run_job j = { .plan = p, .o = o };
     pthread_mutex_init(&j.lock, NULL);
-    pthread_mutex_init(&j.writing, NULL);
     bise_error_init(&j.err);
     s = make_job(&j, err);
     if (s == BISE_OK && o->archive) {

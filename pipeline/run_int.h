@@ -31,7 +31,7 @@ typedef struct bise_run_job {
      * file, which begins at window_at. */
     uint8_t *window;
     uint64_t window_at, first_slab;
-    pthread_mutex_t lock, writing;
+    pthread_mutex_t lock;
     _Atomic bool stop;
     _Atomic uint64_t done;  /* bytes written */
     uint64_t total;

@@ -98,20 +98,18 @@ static bise_stream *stage(bise_arena *a, const stage_ops *ops,
 
 /* ---- stored rows ----
  *
- * Files are mapped, so raw rows are pointers into the mapping, and reading
- * ahead and releasing are hints about its pages. Members of an archive are
- * unpacked into the scratch instead.
+ * Raw rows are pointers to where the store has them: in the mapping of a file
+ * or in memory that was read ahead. Members of an archive are unpacked into the
+ * scratch instead.
  */
 
-/* Bytes of rows [first, first + n), in the mapping or unpacked into w. */
+/* Bytes of rows [first, first + n), the store's or in w. */
 static bise_status stored_raw(const bise_stream *s, const void **data,
                               uint64_t first, uint64_t n, bise_scratch *w,
                               bise_error *err)
 {
     const uint64_t bytes = n * s->row_bytes;
-    bise_status st = room_bytes(&w->raw, &w->raw_cap,
-                                bise_store_kind_of(s->store) ==
-                                BISE_STORE_ARCHIVE ? bytes : 1, err);
+    bise_status st = room_bytes(&w->raw, &w->raw_cap, bytes, err);
     if (st == BISE_OK)
         st = bise_store_read(s->store, s->tensor, first * s->row_bytes, bytes,
                              w->raw, data, err);
