@@ -49,12 +49,18 @@ static bool attention_bwd(bise_graph *g, int32_t l)
     const bise_config *f = g->f;
     graph_layer *w = &g->layers[l];
     graph_acts *a = &g->acts[l];
-    const int32_t T = g->T;
     bool end = ends_at(g, l, STAGE_O);
     bise_linears_backward(&g->e, &w->o, 1, end ? NULL : g->d_o, &g->dx, a->o,
-                          a->h[STAGE_O], g->dh, T, false);
+                          a->h[STAGE_O], g->dh, g->T, false);
     if (end)
         return true;
+    if (graph_narrows(g, l)) {
+        const size_t heads = (size_t)(f->H * f->D) * sizeof *g->d_o;
+        graph_widen(g, g->dx, (size_t)f->C * sizeof *g->dx);
+        graph_widen(g, g->d_o, heads);
+        graph_widen(g, a->o, heads);
+    }
+    const int32_t T = g->T;
     graph_lap(g, BISE_STEP_PRODUCTS);
     const bise_attn at = graph_attn(g, a, NULL);
     bise_attn_backward(&g->e, &at, g->d_o, g->dq, g->dk, g->dv);

@@ -207,6 +207,12 @@ static bool attention_bwd(bise_graph *g, int32_t l)
     graph_acts16 *a = &g->acts16[l];
     if (group_bwd(g, l, STAGE_O, &w->o, 1, g->fq, &g->dx16, a->o))
         return true;
+    if (graph_narrows(g, l)) {
+        const int32_t heads = g->f->H * g->f->D;
+        graph_widen(g, g->dx, (size_t)g->f->C * sizeof *g->dx);
+        graph_widen(g, g->fq, (size_t)heads * sizeof *g->fq);
+        graph_widen(g, a->o.data, a->o.ld * sizeof *a->o.data);
+    }
     scores_bwd(g, l);
     graph_norm16(g, NULL, a->x, w->attn_norm, g->r, g->normed16);
     graph_lap(g, BISE_STEP_ROWS);

@@ -91,6 +91,7 @@ static bise_status feed(bise_graph *g, bise_cache *c, const int32_t *ids,
     g->seg = g->seg1;
     g->n_seg = 1;
     g->n_tiles = bise_attn_cut(g->tiles, g->seg, 1);
+    g->n_loss = 0;
     g->e.training = false;
     return graph_run(g, ids, n, c->kv, err);
 }

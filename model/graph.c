@@ -503,13 +503,8 @@ bise_status graph_set_batch(bise_graph *g, const bise_batch *b,
     g->n_tiles = g->rows16 ? bise_attn16_cut(g->tiles, b->seg, b->n_seg) :
                              bise_attn_cut(g->tiles, b->seg, b->n_seg);
     g->T = b->T;
+    g->n_loss = 0;
     return BISE_OK;
-}
-
-bise_status graph_batch(bise_graph *g, const bise_batch *b, bise_error *err)
-{
-    const bise_status s = graph_set_batch(g, b, err);
-    return s == BISE_OK ? graph_run(g, b->ids, b->T, NULL, err) : s;
 }
 
 const double *bise_graph_seconds(const bise_graph *g)
@@ -521,5 +516,6 @@ bise_status bise_graph_forward(bise_graph *g, const bise_batch *b,
                                bise_error *err)
 {
     g->e.training = false;
-    return graph_batch(g, b, err);
+    const bise_status s = graph_set_batch(g, b, err);
+    return s == BISE_OK ? graph_run(g, b->ids, b->T, NULL, err) : s;
 }

@@ -111,13 +111,15 @@ BISE_NODISCARD bise_status bise_graph_replace(bise_graph *g, bise_role role,
                                               const uint8_t *data,
                                               bise_rows order,
                                               bise_error *err);
-/* Logits of n positions of the last forward into out [n, V]. */
+/* Logits of n positions of the last forward into out [n, V]; after a loss only
+ * positions with a target have them. */
 BISE_NODISCARD bise_status bise_graph_logits(bise_graph *g,
                                              const int32_t *rows, int32_t n,
                                              float *out, bise_error *err);
 /* Forward and loss: *sum += sum_t weight_t nll_t over targets >= 0, in double;
  * nll [T] (may be NULL) gets each position's value, 0 where none. Logits are
- * made in chunks at target positions only. */
+ * made in chunks at target positions only, and what the last layer does after
+ * its attention, unless there is a tap. */
 BISE_NODISCARD bise_status bise_graph_loss(bise_graph *g, const bise_batch *b,
                                            double *sum, float *nll,
                                            bise_error *err);

@@ -1,6 +1,6 @@
 /* graph_int.h - the inside of a graph, shared by graph.c (planning, entry
- * points), layers.c (forward), backprop.c, balance.c, mla.c, moe.c, loss.c and
- * cache.c.
+ * points), layers.c (forward), backprop.c, balance.c, mla.c, moe.c, loss.c,
+ * loss_rows.c and cache.c.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef BISE_MODEL_GRAPH_INT_H
@@ -117,9 +117,11 @@ struct bise_graph {
     uint16_t *kt;
     double seconds[BISE_STEP_PARTS];
     uint64_t lap_ns;
-    /* The last forward. */
+    /* The last forward. T: rows that are worked on now. */
     int32_t T, n_tiles, n_seg;
     const int32_t *seg;
+    int32_t n_loss;                   /* after the last attention only rows[0,
+                                         n_loss) are computed; 0 all */
 };
 
 /* Place every buffer from base on; returns their bytes. NULL only counts. */
@@ -157,11 +159,9 @@ void graph_pages_begin(const bise_graph *g, int32_t l, int32_t step);
 void graph_pages_end(const bise_graph *g, int32_t l);
 void graph_pages_end_head(const bise_graph *g);
 void graph_pages_end_embed(const bise_graph *g);
-/* Check the batch, set its positions and tiles; and run it. */
+/* Check the batch, set its positions and tiles, for all of its rows. */
 BISE_NODISCARD bise_status graph_set_batch(bise_graph *g, const bise_batch *b,
                                            bise_error *err);
-BISE_NODISCARD bise_status graph_batch(bise_graph *g, const bise_batch *b,
-                                       bise_error *err);
 /* Embedding rows of ids into x [T, C]. */
 BISE_NODISCARD bise_status graph_embed(bise_graph *g, const int32_t *ids,
                                        int32_t T, float *x, bise_error *err);
@@ -214,6 +214,16 @@ void graph_norm16(bise_graph *g, const float *x, bise_rows16 kept,
 void graph_round16(bise_graph *g, bise_rows16 out, const float *x, int32_t n);
 uint16_t *graph_row16(bise_rows16 r, int32_t t);
 bise_attn16 graph_attn16(const bise_graph *g, int32_t l);
+/* Rows that carry no loss are left out of what follows the last attention
+ * (loss_rows.c). True in the layer where this begins. Narrow moves the rows of
+ * x (bytes each) that carry one to its front, widen puts them back with zeros
+ * between; both set g->T, and do nothing when all rows are computed. */
+static inline bool graph_narrows(const bise_graph *g, int32_t l)
+{
+    return g->n_loss > 0 && l == g->f->L - 1;
+}
+void graph_narrow(bise_graph *g, void *x, size_t bytes);
+void graph_widen(bise_graph *g, void *x, size_t bytes);
 /* Add the time since the last lap to a part of the step. */
 void graph_lap(bise_graph *g, bise_step_part part);
 /* The auxiliary loss: clear, count the rows routed last, value and gradients

@@ -190,22 +190,32 @@ static void copy_rows(float *to, const float *from, int32_t T, int32_t n)
         memcpy(to, from, (size_t)T * (size_t)n * sizeof *to);
 }
 
+/* xm = x + o Wo^T with o [T, n], from here on maybe for fewer rows. */
+static void add_attention(bise_graph *g, int32_t l, float *o, int32_t n)
+{
+    graph_acts *a = &g->acts[l];
+    copy_rows(a->xm, g->x[l], g->T, g->f->C);
+    if (graph_narrows(g, l)) {
+        graph_narrow(g, a->xm, (size_t)g->f->C * sizeof *a->xm);
+        graph_narrow(g, o, (size_t)n * sizeof *o);
+    }
+    bise_linears_forward(&g->e, &g->layers[l].o, 1, &a->xm, o, g->T,
+                         a->h[STAGE_O], true);
+}
+
 /* xm = x + attention over short rows. */
 static bise_status latent_part(bise_graph *g, int32_t l, const graph_kv *kv,
                                bise_error *err)
 {
     const bise_config *f = g->f;
     graph_layer *w = &g->layers[l];
-    graph_acts *a = &g->acts[l];
     graph_norm(g, g->normed, g->x[l], w->attn_norm, NULL, g->T, f->C, f->eps);
     bise_status s = graph_mla_forward(g, l, kv, err);
     if (s == BISE_OK)
         s = graph_tap(g, &w->o, 1, g->mla.o, g->T, err);
     if (s != BISE_OK)
         return s;
-    copy_rows(a->xm, g->x[l], g->T, f->C);
-    bise_linears_forward(&g->e, &w->o, 1, &a->xm, g->mla.o, g->T,
-                         a->h[STAGE_O], true);
+    add_attention(g, l, g->mla.o, f->H * f->v_dim);
     return BISE_OK;
 }
 
@@ -234,9 +244,7 @@ static bise_status attention_part(bise_graph *g, int32_t l, const graph_kv *kv,
     graph_lap(g, BISE_STEP_ATTENTION);
     if ((s = graph_tap(g, &w->o, 1, a->o, T, err)) != BISE_OK)
         return s;
-    copy_rows(a->xm, g->x[l], T, f->C);
-    bise_linears_forward(&g->e, &w->o, 1, &a->xm, a->o, T, a->h[STAGE_O],
-                         true);
+    add_attention(g, l, a->o, f->H * f->D);
     return BISE_OK;
 }
 
@@ -248,11 +256,11 @@ bise_status graph_layer_forward(bise_graph *g, int32_t l, float *out,
     const bise_config *f = g->f;
     graph_layer *w = &g->layers[l];
     graph_acts *a = &g->acts[l];
-    const int32_t T = g->T;
     bise_status s = f->kv_lora ? latent_part(g, l, kv, err)
                                : attention_part(g, l, kv, err);
     if (s != BISE_OK)
         return s;
+    const int32_t T = g->T;
     graph_norm(g, g->normed, a->xm, w->ffn_norm, NULL, T, f->C, f->eps);
     /* Experts add to the sum themselves. */
     if (w->moe) {
@@ -313,7 +321,7 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
             graph_layer_forward16(g, l);
             graph_pages_end(g, l);
         }
-        graph_norm(g, g->xf, g->stream, g->norm, NULL, T, f->C, f->eps);
+        graph_norm(g, g->xf, g->stream, g->norm, NULL, g->T, f->C, f->eps);
         return BISE_OK;
     }
     for (int32_t l = 0; l < f->L; l++) {
@@ -324,6 +332,6 @@ bise_status graph_run(bise_graph *g, const int32_t *ids, int32_t T,
         if (s != BISE_OK)
             return s;
     }
-    graph_norm(g, g->xf, g->x[f->L], g->norm, NULL, T, f->C, f->eps);
+    graph_norm(g, g->xf, g->x[f->L], g->norm, NULL, g->T, f->C, f->eps);
     return BISE_OK;
 }

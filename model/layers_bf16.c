@@ -211,6 +211,10 @@ void graph_layer_forward16(bise_graph *g, int32_t l)
     graph_norm16(g, g->stream, a->x, w->attn_norm, NULL, g->normed16);
     graph_lap(g, BISE_STEP_ROWS);
     attention_part(g, l);
+    if (graph_narrows(g, l)) {
+        graph_narrow(g, g->stream, (size_t)g->f->C * sizeof *g->stream);
+        graph_narrow(g, a->o.data, a->o.ld * sizeof *a->o.data);
+    }
     add_product(g, &w->o, a->o, a->h[STAGE_O]);
     graph_norm16(g, g->stream, a->xm, w->ffn_norm, NULL, g->normed16);
     graph_lap(g, BISE_STEP_ROWS);

@@ -13,7 +13,7 @@ libbise_a_SOURCES += %D%/activations.c %D%/activations.h %D%/attention.c \
   %D%/attention.h %D%/attention_bf16.c %D%/attention_bf16.h %D%/backprop.c \
   %D%/backprop_bf16.c %D%/balance.c %D%/cache.c %D%/dora.c %D%/graph.c \
   %D%/graph_int.h %D%/graph_pages.c %D%/graph_plan.c %D%/layers.c \
-  %D%/layers_bf16.c %D%/layerwise.c %D%/linear.c %D%/linear.h %D%/linear_int.h %D%/loss.c \
+  %D%/layers_bf16.c %D%/layerwise.c %D%/linear.c %D%/linear.h %D%/linear_int.h %D%/loss.c %D%/loss_rows.c \
   %D%/matmul.c %D%/matmul_bf16.c %D%/matmul_int8.c \
   %D%/matmul_int8.h %D%/matmul_panel.c %D%/mla.c %D%/moe.c \
   %D%/rows16.h \
@@ -59,6 +59,11 @@ TESTS += tests/check_loss
 tests_check_loss_SOURCES = tests/check_loss.c
 tests_check_loss_CPPFLAGS = $(test_cppflags)
 tests_check_loss_LDADD = $(test_ldadd)
+check_PROGRAMS += tests/check_loss_rows
+TESTS += tests/check_loss_rows
+tests_check_loss_rows_SOURCES = tests/check_loss_rows.c
+tests_check_loss_rows_CPPFLAGS = $(test_cppflags)
+tests_check_loss_rows_LDADD = $(test_ldadd)
 check_PROGRAMS += tests/check_forward
 TESTS += tests/check_forward
 tests_check_forward_SOURCES = tests/check_forward.c

@@ -118,18 +118,26 @@ static bise_status loss_all(bise_graph *g, const bise_batch *b, bool grad,
     if (!b->targets)
         return bise_fail(err, BISE_EINVAL, "a batch without targets has no "
                          "loss");
-    if ((s = target_rows(g, b, &n, err)) != BISE_OK ||
-        (s = graph_batch(g, b, err)) != BISE_OK)
+    if ((s = graph_set_batch(g, b, err)) != BISE_OK ||
+        (s = target_rows(g, b, &n, err)) != BISE_OK)
         return s;
-    /* Rows without a target have no gradient but are read by the norm. */
-    const size_t all = (size_t)b->T * (size_t)g->f->C;
+    /* Taps and the auxiliary loss of experts look at all rows. */
+    if (n < b->T && !g->o.tap && !g->balance.count)
+        g->n_loss = n;
+    if ((s = graph_run(g, b->ids, b->T, NULL, err)) != BISE_OK)
+        return s;
+    const size_t row = (size_t)g->f->C * sizeof *g->xf;
+    graph_widen(g, g->xf, row);
+    /* Rows without a target have no gradient; the norm may read them. */
     if (grad)
-        memset(g->dxf, 0, all * sizeof *g->dxf);
+        memset(g->dxf, 0, (size_t)b->T * row);
     if (nll)
         memset(nll, 0, (size_t)b->T * sizeof *nll);
     for (int32_t i = 0; i < n; i += g->chunk)
         loss_chunk(g, b, g->rows + i, n - i < g->chunk ? n - i : g->chunk,
                    grad, sum, nll);
+    if (grad)
+        graph_narrow(g, g->dxf, row);
     graph_lap(g, BISE_STEP_LOSS);
     graph_pages_end_head(g);
     return BISE_OK;
