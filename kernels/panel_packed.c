@@ -65,12 +65,14 @@ void bise_panel_mul(const bise_panel_ops *o, float *y, size_t ldy,
                     const uint16_t *a, size_t lda, const uint16_t *b,
                     int32_t m, int32_t n, int32_t r, bool add)
 {
-    /* A panel stays in the first cache while the rows pass over it. */
+    /* A panel stays in the first cache while the rows pass over it, in equal
+     * blocks: few rows at a time cost more than their share. */
+    const int32_t blocks = (m + BISE_PANEL_ROWS - 1) / BISE_PANEL_ROWS;
     for (int32_t c = 0; c < n; c += COLS) {
         const int nc = n - c < COLS ? n - c : COLS;
-        for (int32_t i = 0; i < m; i += BISE_PANEL_ROWS) {
-            const int rows = m - i < BISE_PANEL_ROWS ? m - i :
-                                                       BISE_PANEL_ROWS;
+        for (int32_t k = 0; k < blocks; k++) {
+            const int32_t i = m * k / blocks;
+            const int rows = m * (k + 1) / blocks - i;
             o->mul_bf16(y + (size_t)i * ldy + c, ldy, a + (size_t)i * lda,
                         lda, b + (size_t)c * even(r), even(r) / 2, rows, nc,
                         add);
