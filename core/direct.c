@@ -114,8 +114,9 @@ static bool keep_before(bise_direct *d, uint64_t start)
     d->pos = start;
     d->start = start - start % BISE_DIRECT_ALIGN;
     d->filled[0] = (size_t)(start - d->start);
-    return pread(d->fd, d->data, d->filled[0], (off_t)d->start) ==
-           (ssize_t)d->filled[0];
+    return !d->filled[0] ||
+           pread(d->fd, d->data, d->filled[0], (off_t)d->start) ==
+               (ssize_t)d->filled[0];
 }
 
 /* Memory and thread are there, or nothing is. */

@@ -27,7 +27,7 @@ typedef struct unit {
 typedef struct batch {
     unit *units;
     size_t n, bytes;
-    uint8_t *room, *buffer; /* as allocated, and aligned */
+    uint8_t *buffer;
 } batch;
 
 typedef struct walk {
@@ -141,12 +141,6 @@ static void walk_task(void *ctx, size_t index, int worker)
         memset(b->buffer + u->at, 0, u->n);
 }
 
-/* To the next place at which a unit may stand. */
-static size_t align_up(size_t n)
-{
-    return (n + BISE_WALK_ALIGN - 1) / BISE_WALK_ALIGN * BISE_WALK_ALIGN;
-}
-
 /* Put units into the half to be filled; false when the archive is at its
  * end. Empty files and folders are units of no bytes. */
 static bool next_batch(walk *w, size_t *member, uint64_t *k)
@@ -161,7 +155,7 @@ static bool next_batch(walk *w, size_t *member, uint64_t *k)
         u->k = (*k)++;
         u->at = b->bytes;
         u->n = left < BISE_ARCHIVE_UNIT ? (size_t)left : BISE_ARCHIVE_UNIT;
-        b->bytes = align_up(b->bytes + u->n);
+        b->bytes += u->n;
         if (u->n == left) {
             (*member)++;
             *k = 0;
@@ -182,12 +176,9 @@ static bise_status alloc_walk(walk *w, size_t workers, bise_error *err)
             return bise_fail_nomem(err);
     for (int i = 0; i < 2; i++) {
         w->half[i].units = bise_alloc_array(MAX_UNITS, sizeof(unit));
-        w->half[i].room = bise_alloc(BATCH + BISE_ARCHIVE_UNIT +
-                                     BISE_WALK_ALIGN);
-        if (!w->half[i].units || !w->half[i].room)
+        w->half[i].buffer = bise_alloc(BATCH + BISE_ARCHIVE_UNIT);
+        if (!w->half[i].units || !w->half[i].buffer)
             return bise_fail_nomem(err);
-        w->half[i].buffer = w->half[i].room +
-            -(uintptr_t)w->half[i].room % BISE_WALK_ALIGN;
     }
     return BISE_OK;
 }
@@ -200,7 +191,7 @@ static void free_walk(walk *w, size_t workers)
     bise_free(w->unpackers);
     for (int i = 0; i < 2; i++) {
         bise_free(w->half[i].units);
-        bise_free(w->half[i].room);
+        bise_free(w->half[i].buffer);
     }
     bise_sha256_free(w->hash);
 }

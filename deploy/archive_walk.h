@@ -7,12 +7,7 @@
 #ifndef BISE_DEPLOY_ARCHIVE_WALK_H
 #define BISE_DEPLOY_ARCHIVE_WALK_H
 
-#include "core/direct.h"
 #include "formats/archive.h"
-
-/* Where units of 4 MiB stand in memory: at a multiple of this, and so in their
- * file, as writes past the page cache want it. */
-#define BISE_WALK_ALIGN BISE_DIRECT_ALIGN
 
 /* Called in the order of the archive. A status other than BISE_OK ends the
  * walk. */

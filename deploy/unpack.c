@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/direct.h"
+#include "core/file.h"
 #include "deploy/archive_walk.h"
 #include "deploy/pack.h"
 #include "formats/crypto.h"
@@ -30,7 +31,7 @@ typedef struct writer {
     const char *root;
     char *path;          /* of the open file */
     int fd;
-    bool direct;         /* fd bypasses the page cache */
+    bise_direct *direct; /* past the page cache, or NULL */
     uint64_t at, settled; /* bytes written, and given to the disk */
     bise_json *files;
 } writer;
@@ -76,9 +77,16 @@ static bise_status open_file(writer *w, const bise_member *m, bise_error *err)
                  m->mode);
     if (w->fd < 0)
         return bise_fail_errno(err, w->path, "cannot create");
-    /* Large files go straight from the walk's buffers to the disk. */
-    w->direct = m->bytes >= LARGE && bise_fd_direct(w->fd, true);
+    w->direct = m->bytes >= LARGE ? bise_direct_new(w->fd, 0, 2) : NULL;
     return BISE_OK;
+}
+
+/* What of a file is still on its way. */
+static int end_stream(writer *w)
+{
+    const int e = w->direct ? bise_direct_end(w->direct) : 0;
+    w->direct = NULL;
+    return e;
 }
 
 /* Have the disk start on what is complete, so that the sync at the end has
@@ -91,42 +99,26 @@ static void settle(writer *w)
     w->settled = end;
 }
 
-/* Write some of n bytes, as write() does. Past the cache only whole blocks
- * from and to aligned places can go; the rest of a file follows through it. */
-static ssize_t put_some(writer *w, const char *p, size_t n)
-{
-    const size_t whole = n / BISE_WALK_ALIGN * BISE_WALK_ALIGN;
-    if (w->direct && (!whole || w->at % BISE_WALK_ALIGN ||
-                      (uintptr_t)p % BISE_WALK_ALIGN))
-        w->direct = bise_fd_direct(w->fd, false);
-    const ssize_t k = write(w->fd, p, w->direct ? whole : n);
-    if (k >= 0 || errno != EINVAL || !w->direct)
-        return k;
-    w->direct = bise_fd_direct(w->fd, false);   /* larger blocks than ours */
-    return write(w->fd, p, n);
-}
-
 /* Write the next bytes of a file; the first call opens it, the last one
- * closes it. Short writes are continued, interrupted ones repeated. */
+ * closes it. */
 static bise_status put_data(void *ctx, const bise_member *m, const void *data,
                             size_t n, bool first, bool last, bise_error *err)
 {
     writer *w = ctx;
-    const char *p = data;
     bise_status s = first ? open_file(w, m, err) : BISE_OK;
-    while (s == BISE_OK && n) {
-        const ssize_t k = put_some(w, p, n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k < 0)
+    if (s != BISE_OK)
+        return s;
+    if (w->fd >= 0) {
+        errno = w->direct ? bise_direct_add(w->direct, data, n)
+                          : bise_fd_write(w->fd, data, n, w->at);
+        if (!errno && last)
+            errno = end_stream(w);
+        if (errno)
             return bise_fail_errno(err, w->path, "cannot write");
-        p += k;
-        n -= (size_t)k;
-        w->at += (uint64_t)k;
-    }
-    if (s == BISE_OK && w->fd >= 0)
+        w->at += n;
         settle(w);
-    if (s == BISE_OK && last && w->fd >= 0)
+    }
+    if (last && w->fd >= 0)
         s = close_file(w, m, err);
     else if (last) {
         bise_free(w->path);                     /* a folder */
@@ -247,6 +239,9 @@ static bise_status unpack_into(const bise_archive *a, bise_outdir *d,
     w.files = bise_json_new_array();
     bise_status s = bise_archive_walk(a, &sink, "unpack", o->pool, o->progress,
                                       err);
+    if (w.direct)
+        bise_direct_cancel(w.direct);
+    (void)end_stream(&w);
     if (w.fd >= 0)
         close(w.fd);
     bise_free(w.path);
