@@ -40,6 +40,7 @@ for _ in $(seq "$rounds"); do
     rm "$dir/m.zst"
     timed zstd_pack_sync bash -c 'synced "$@"' - -3 -T2 "$weights" -o "$dir/m.zst"
     timed bise_pack "$bise" -q --threads 2 pack "$checkpoint" -o "$dir/a.tar.zst"
+    cat "$dir/a.tar.zst" "$dir/m.zst" >/dev/null    # bise wrote past the cache
     timed zstd_unpack zstd -q -d "$dir/m.zst" -o "$dir/m"
     rm "$dir/m"
     timed zstd_unpack_sync bash -c 'synced "$@"' - -d "$dir/m.zst" -o "$dir/m"
