@@ -284,6 +284,7 @@ static bise_status seen_data(void *ctx, const bise_member *m, const void *data,
 {
     seen *s = ctx;
     (void)m;
+    (void)data;
     s->bytes += n;
     s->firsts += first;
     s->lasts += last;
