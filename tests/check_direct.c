@@ -126,15 +126,13 @@ END_TEST
 /* All of the puts behind it fail, and so do the waiting ones. */
 START_TEST(a_full_disk_fails_the_puts)
 {
-    putting p;
+    putting p = { .bad = UINT64_MAX };
     const struct rlimit few = { 9 << 20, RLIM_INFINITY };
     bise_error err;
     signal(SIGXFSZ, SIG_IGN);
     ck_ok(bise_out_open(&p.out, path, 0, false, &err));
     ck_ok(bise_out_resize(p.out, SIZE, &err));
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &few), 0);
-    p.begin = p.failed = p.put = 0;
-    p.bad = UINT64_MAX;
     for (size_t i = 0; i < SIZE / PIECE; i++)
         put_piece(&p, i, 0);
     ck_assert_int_gt(p.failed, 0);
