@@ -10,9 +10,9 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/direct.h"
 #include "core/mem.h"
 
@@ -24,7 +24,7 @@
 #define MOST (8u << 20)
 #define LARGE (16u << 20)       /* bytes of a file */
 #define TRIAL (64u << 20)       /* bytes after which the speed is judged */
-#define SLOW 500e6              /* bytes a second that the cache keeps up with */
+#define SLOW 500e6              /* bytes a second, which the cache manages */
 
 typedef enum slot_state { FREE, ASKED, READING, READY } slot_state;
 
@@ -82,13 +82,6 @@ bise_ahead_file *bise_ahead_open(bise_ahead *a, const char *path,
     return f;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Read a slot; the last block of a file may be short. */
 static bool fill(const slot *s)
 {
@@ -134,11 +127,11 @@ static void *reader(void *ctx)
         }
         s->state = READING;
         pthread_mutex_unlock(&a->lock);
-        const double start = now();
+        const uint64_t start = bise_clock_ns();
         const bool good = fill(s);
-        const double end = now();
+        const uint64_t ns = bise_clock_ns() - start;
         pthread_mutex_lock(&a->lock);
-        judge(a, good, s->n, end - start);
+        judge(a, good, s->n, 1e-9 * (double)ns);
         s->state = good && !s->unwanted ? READY : FREE;
         pthread_cond_broadcast(&a->turn);
     }
@@ -146,7 +139,7 @@ static void *reader(void *ctx)
     return NULL;
 }
 
-/* At the first question, which is for n bytes; off where it cannot be done. */
+/* At the first question that can be answered, which is for n bytes. */
 static void start(bise_ahead *a, uint64_t n)
 {
     a->started = true;
@@ -206,16 +199,16 @@ static bool take_slot(const bise_ahead_file *f, uint64_t first, uint64_t n)
 void bise_ahead_ask(bise_ahead_file *f, uint64_t first, uint64_t n)
 {
     bise_ahead *a = f->a;
-    bool taken = false;
+    bool held = false;
     if (f->map.size >= LARGE && n >= LEAST && n <= MOST &&
         !in_memory(f, first, n)) {
         pthread_mutex_lock(&a->lock);
-        if (!a->started)
+        if (is_open(f) && !a->started)
             start(a, n);
-        taken = !a->off && is_open(f) && take_slot(f, first, n);
+        held = f->fd >= 0 && !a->off && take_slot(f, first, n);
         pthread_mutex_unlock(&a->lock);
     }
-    if (!taken)
+    if (!held)
         bise_map_ahead(f->map.data + first, n);
 }
 

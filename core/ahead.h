@@ -22,7 +22,7 @@ bise_ahead_file *bise_ahead_open(bise_ahead *a, const char *path,
                                  const bise_map *m);
 /* Bytes [first, first + n) will be needed soon. A hint: at most 16 parts are
  * held of all files, none of less than 128 KiB nor of more than the first one
- * and 2 MiB, none of a file below 16 MiB; the kernel is asked for the others. */
+ * and 2 MiB, none of a file below 16 MiB; the kernel is asked for the rest. */
 void bise_ahead_ask(bise_ahead_file *f, uint64_t first, uint64_t n);
 /* Bytes [first, first + n), once they are there. When just these were asked for
  * they are where they were read to, until the calling thread is done with them;

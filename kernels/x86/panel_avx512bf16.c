@@ -13,9 +13,9 @@
 #include "kernels/x86/panel_avx512.h"
 
 /* m and wide are constants at each call, so the sums stay in registers. */
-INLINE void mul_rows(const int m, const bool wide, float *y, size_t ldy, const uint16_t *a,
-                     size_t lda, const uint16_t *b, size_t pairs, int nc,
-                     bool add)
+INLINE void mul_rows(const int m, const bool wide, float *y, size_t ldy,
+                     const uint16_t *a, size_t lda, const uint16_t *b,
+                     size_t pairs, int nc, bool add)
 {
     __m512 s[BISE_PANEL_ROWS][2];
     if (pairs >= FAR)
