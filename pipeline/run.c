@@ -1,8 +1,8 @@
 /* run.c - the executor of run.h. All slabs of all tensors form one list of
  * indices; the pool hands them out in order, so the threads walk the file
  * together, small tensors stall nobody, and a failure is always that of the
- * first bad slab. A slab is decoded (or pointed to in the mapping), checked,
- * encoded, written with pwrite, and its source pages are given back.
+ * first bad slab. A slab is decoded, checked and encoded piece by piece (or
+ * pointed to in the mapping), written, and its source pages are given back.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -20,6 +20,8 @@
 
 #define SLAB_WEIGHTS (1u << 20) /* float32 weights of a slab: 4 MiB */
 #define SLAB_BYTES (2u << 20)   /* bytes of a slab that is copied */
+#define PIECE_WEIGHTS (1u << 16) /* weights of a piece: 256 KiB of cache */
+#define CHUNK_WEIGHTS (1u << 12) /* 16 superblocks: the widest encoder's step */
 #define AHEAD 6                 /* slabs read ahead */
 
 /* Rows of a slab: a function of the tensor alone. */
@@ -38,7 +40,22 @@ static uint64_t rows_per_slab(const bise_plan_tensor *t)
     return n < rows || rows == 0 ? n : rows;
 }
 
-/* What one thread needs for the largest slab. */
+/* Rows of a piece: what is decoded, checked and encoded while it is in the
+ * second level cache; whole steps of the encoders where a piece can have them. */
+static uint64_t rows_per_piece(const bise_plan_tensor *t)
+{
+    const uint64_t cols = bise_stream_cols(t->stream);
+    const uint64_t slab = rows_per_slab(t);
+    uint64_t n = cols ? PIECE_WEIGHTS / cols : slab, step = 1;
+    while (step < n && step * cols % CHUNK_WEIGHTS)
+        step++;
+    n = n > step ? n - n % step : n;
+    n = n ? n : 1;
+    return n < slab ? n : slab;
+}
+
+/* What one thread needs for the largest piece, and for the encoded bytes of
+ * the largest slab. */
 static void lane_sizes(const bise_plan *p, bool measure, uint64_t *weights,
                        uint64_t *bytes)
 {
@@ -49,14 +66,14 @@ static void lane_sizes(const bise_plan *p, bool measure, uint64_t *weights,
         if (raw)
             continue;
         const uint64_t cols = bise_stream_cols(t->stream);
-        const uint64_t rows = rows_per_slab(t);
-        const uint64_t b = rows * bise_dtype_bytes(t->dtype, cols);
-        *weights = rows * cols > *weights ? rows * cols : *weights;
+        const uint64_t x = rows_per_piece(t) * cols;
+        const uint64_t b = rows_per_slab(t) * bise_dtype_bytes(t->dtype, cols);
+        *weights = x > *weights ? x : *weights;
         *bytes = b > *bytes ? b : *bytes;
     }
 }
 
-/* Measuring needs a second float slab and a second encoded one. */
+/* Measuring needs all of it twice. */
 uint64_t bise_run_memory(const bise_plan *p, int threads, bool measure)
 {
     uint64_t weights, bytes;
@@ -186,17 +203,16 @@ static bise_status check_encoded(const bise_run_job *j,
     return s;
 }
 
-/* Measure what was lost, and what the adapters changed. */
-static bise_status measure(const bise_run_job *j, bise_run_lane *l,
-                           const bise_plan_tensor *t, uint64_t first,
-                           uint64_t n, bise_run_stats *st, bise_error *err)
+/* Add what was lost of a piece, and what the adapters changed. */
+static bise_status measure(bise_run_lane *l, const bise_plan_tensor *t,
+                           const uint8_t *out, uint64_t first, uint64_t n,
+                           bise_run_stats *st, bise_error *err)
 {
     const uint64_t count = n * bise_stream_cols(t->stream);
     const bise_codec *codec = bise_codec_get(t->dtype);
-    (void)j;
-    st->weights = count;
+    st->weights += count;
     if (codec->decode) {
-        codec->decode(l->y, l->out, (size_t)count);
+        codec->decode(l->y, out, (size_t)count);
         for (uint64_t i = 0; i < count; i++) {
             const double d = (double)l->x[i] - l->y[i];
             const bool over = isinf(l->y[i]) && isfinite(l->x[i]);
@@ -219,10 +235,29 @@ static bise_status measure(const bise_run_job *j, bise_run_lane *l,
     encode(t, l->other, l->y, first, n);
     const bise_dtype_info *info = bise_dtype_get(t->dtype);
     for (uint64_t i = 0; i < count / info->block_len; i++)
-        if (memcmp(l->out + i * info->block_bytes,
+        if (memcmp(out + i * info->block_bytes,
                    l->other + i * info->block_bytes, info->block_bytes) != 0)
             st->changed += info->block_len;
     return BISE_OK;
+}
+
+/* Decode, check and encode rows [first, first + n) to out. */
+static bise_status make_piece(const bise_run_job *j, bise_run_lane *l,
+                              const bise_plan_tensor *t, uint8_t *out,
+                              uint64_t first, uint64_t n, bise_run_stats *st,
+                              bise_error *err)
+{
+    bise_status s = bise_stream_read(t->stream, l->x, first, n, &l->scratch,
+                                     err);
+    if (s == BISE_OK)
+        s = check_rows(j, t, l->x, first, n, err);
+    if (s != BISE_OK)
+        return s;
+    make_bytes(t, out, l->x, first, n);
+    s = check_encoded(j, t, out, first, n, err);
+    if (s == BISE_OK && st)
+        s = measure(l, t, out, first, n, st, err);
+    return s;
 }
 
 /* Make the bytes of rows [first, first + n): *data, in l or in the mapping. */
@@ -232,7 +267,7 @@ static bise_status make_rows(const bise_run_job *j, bise_run_lane *l,
                              bise_error *err)
 {
     const uint64_t cols = bise_stream_cols(t->stream);
-    bise_status s;
+    bise_status s = BISE_OK;
     if (bise_plan_is_raw(t)) {
         s = bise_stream_raw(t->stream, data, first, n, &l->scratch, err);
         if (st)
@@ -241,16 +276,12 @@ static bise_status make_rows(const bise_run_job *j, bise_run_lane *l,
             s = check_encoded(j, t, *data, first, n, err);
         return s;
     }
-    s = bise_stream_read(t->stream, l->x, first, n, &l->scratch, err);
-    if (s == BISE_OK)
-        s = check_rows(j, t, l->x, first, n, err);
-    if (s != BISE_OK)
-        return s;
-    make_bytes(t, l->out, l->x, first, n);
+    const uint64_t row_bytes = bise_dtype_bytes(t->dtype, cols);
+    const uint64_t step = rows_per_piece(t);
     *data = l->out;
-    s = check_encoded(j, t, l->out, first, n, err);
-    if (s == BISE_OK && st)
-        s = measure(j, l, t, first, n, st, err);
+    for (uint64_t r = 0; r < n && s == BISE_OK; r += step)
+        s = make_piece(j, l, t, l->out + r * row_bytes, first + r,
+                       n - r < step ? n - r : step, st, err);
     return s;
 }
 
