@@ -15,24 +15,28 @@
 #define COLS BISE_PANEL_COLS
 #define GROUP BISE_PANEL_GROUP
 #define DEPTH BISE_PANEL_DEPTH
-#define ROW_BLOCK (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
+#define DEPTH_F32 BISE_PANEL_DEPTH_F32
+#define ROWS_F32 (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
+#define ROWS_BF16 (BISE_PANEL_ROWS * 8) /* 96 rows, 384 KB */
+#define STRIP_ROWS 32    /* a part of W that is decoded to bf16 in the first */
+#define STRIP_COLS 512   /* cache, and packed from there */
 #define AHEAD 4         /* rows of blocks asked for before they are decoded */
 
-/* Scratch of a worker: packed panels of a group, and a decoded tile of at most
- * DEPTH x GROUP weights, or half as deep and twice as wide (in float32 half as
- * deep in either form), wide enough for whole blocks on both sides. */
+/* Scratch of a worker: packed panels of a group, and what was decoded for
+ * them: in float32 a tile as large, in bf16 a strip of it. */
 typedef struct scratch {
-    float line[2 * DEPTH];                 /* decoded weights of one row */
+    float line[2 * DEPTH_F32];             /* decoded weights of one row */
     union {
-        float f32[DEPTH / 2 * GROUP];
-        uint16_t bf16[DEPTH * GROUP];
-    } packed;
-    union {
-        float f32[DEPTH / 2 * GROUP];
-        uint16_t bf16[DEPTH * GROUP];
-    } tile;
+        struct {
+            float packed[DEPTH_F32 * GROUP], tile[DEPTH_F32 * GROUP];
+        } f32;
+        struct {
+            uint16_t packed[DEPTH * GROUP], strip[STRIP_ROWS * STRIP_COLS];
+            float row[STRIP_COLS];         /* one of the strip to round */
+        } bf16;
+    };
     uint16_t low[BISE_PANEL_LOW * 2 * GROUP]; /* packed factors of a group */
-    const void *rows[DEPTH + 1];
+    const void *rows[DEPTH];
 } scratch;
 
 /* What is being packed: rows [n0, n0 + n), columns [k0, k0 + k). */
@@ -214,84 +218,135 @@ static void ask_row(const bise_matrix *w, int32_t n, int32_t k0, int32_t k)
     __builtin_prefetch(at + bytes);
 }
 
-/* Row pointers to region g in the element type of the panels. Weights already
- * in it are used in place; others are decoded into the tile. */
-static void fetch(const bise_panel_ops *o, scratch *s, const bise_matrix *w,
-                  const region *g, bool bf16)
+/* True when panels take the weights as they are stored. */
+static bool in_place(const bise_matrix *w, bise_dtype t)
 {
-    const bise_dtype same = bf16 ? BISE_DTYPE_BF16 : BISE_DTYPE_F32;
+    return w->dtype == t && !w->scales;
+}
+
+/* Row pointers to region g of weights in place. */
+static void point(scratch *s, const bise_matrix *w, const region *g)
+{
+    for (int32_t i = 0; i < g->n; i++)
+        s->rows[i] = stored_at(w, g->n0 + i, g->k0);
+}
+
+/* Row pointers to region g in float32. A tile's rows are padded to whole
+ * panels so that packing may read on. */
+static void fetch_f32(scratch *s, const bise_matrix *w, const region *g)
+{
+    const size_t ld = ((size_t)g->k + COLS - 1) / COLS * COLS;
+    for (int32_t i = 0; i < g->n; i++) {
+        float *to = s->f32.tile + (size_t)i * ld;
+        if (i + AHEAD < g->n)
+            ask_row(w, g->n0 + i + AHEAD, g->k0, g->k);
+        decode_row(to, w, g->n0 + i, g->k0, g->k, s->line);
+        memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
+        s->rows[i] = to;
+    }
+}
+
+/* Row pointers to strip g in bf16, decoded; rows below it that are still to
+ * come end at last. */
+static void fetch_strip(const bise_panel_ops *o, scratch *s,
+                        const bise_matrix *w, const region *g, int32_t last)
+{
+    const size_t ld = ((size_t)g->k + COLS - 1) / COLS * COLS;
     for (int32_t i = 0; i < g->n; i++) {
         const int32_t n = g->n0 + i;
-        if (w->dtype == same && !w->scales) {
-            s->rows[i] = stored_at(w, n, g->k0);
-            continue;
-        }
-        if (i + AHEAD < g->n)
+        uint16_t *to = s->bf16.strip + (size_t)i * ld;
+        if (n + AHEAD < last)
             ask_row(w, n + AHEAD, g->k0, g->k);
-        /* A tile row is padded to whole panels so that packing may read on. */
-        const size_t ld = ((size_t)g->k + COLS - 1) / COLS * COLS;
-        if (bf16) {
-            uint16_t *to = s->tile.bf16 + (size_t)i * ld;
-            float *f = (float *)(void *)s->packed.f32; /* free until packed */
-            if (!direct_bf16(o, to, w, n, g->k0, g->k)) {
-                decode_row(f, w, n, g->k0, g->k, s->line);
-                o->round_bf16(to, f, (size_t)g->k);
-            }
-            memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
-            s->rows[i] = to;
-        } else {
-            float *to = s->tile.f32 + (size_t)i * ld;
-            decode_row(to, w, n, g->k0, g->k, s->line);
-            memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
-            s->rows[i] = to;
+        if (!direct_bf16(o, to, w, n, g->k0, g->k)) {
+            decode_row(s->bf16.row, w, n, g->k0, g->k, s->line);
+            o->round_bf16(to, s->bf16.row, (size_t)g->k);
         }
+        memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
+        s->rows[i] = to;
     }
 }
 
 /* Forward: each panel is 32 rows of W over the region's columns. */
-static void pack_forward(const bise_panel_ops *o, scratch *s, const region *g,
-                         bool bf16)
+static void pack_forward_f32(const bise_panel_ops *o, scratch *s,
+                             const bise_matrix *w, const region *g)
 {
     const size_t r = ((size_t)g->k + 1) / 2 * 2;
+    if (in_place(w, BISE_DTYPE_F32))
+        point(s, w, g);
+    else
+        fetch_f32(s, w, g);
     for (int32_t p = 0; p < g->n; p += COLS) {
         const void *rows[COLS];
         for (int i = 0; i < COLS; i++)
             rows[i] = p + i < g->n ? s->rows[p + i] : NULL;
-        if (bf16)
-            o->pack_rows_bf16(s->packed.bf16 + (size_t)p * r,
-                              (const uint16_t *const *)rows, (size_t)g->k);
-        else
-            o->pack_rows_f32(s->packed.f32 + (size_t)p * r,
-                             (const float *const *)rows, (size_t)g->k);
+        o->pack_rows_f32(s->f32.packed + (size_t)p * r,
+                         (const float *const *)rows, (size_t)g->k);
     }
 }
 
-/* Gradient panels that reach beyond the matrix: 32 columns from c of every
+/* The same in bf16: weights in place by whole panels, others by strips. */
+static void pack_forward(const bise_panel_ops *o, scratch *s,
+                         const bise_matrix *w, const region *g)
+{
+    const bool stored = in_place(w, BISE_DTYPE_BF16);
+    const int32_t wide = stored ? g->k : STRIP_COLS;
+    const size_t r = ((size_t)g->k + 1) / 2 * 2;
+    for (int32_t p = 0; p < g->n; p += COLS)
+        for (int32_t k = 0; k < g->k; k += wide) {
+            const region strip = {
+                g->n0 + p, g->n - p < COLS ? g->n - p : COLS,
+                g->k0 + k, g->k - k < wide ? g->k - k : wide };
+            if (stored)
+                point(s, w, &strip);
+            else
+                fetch_strip(o, s, w, &strip, strip.n0 + strip.n);
+            for (int32_t i = strip.n; i < COLS; i++)
+                s->rows[i] = NULL;
+            o->pack_rows_bf16(s->bf16.packed + (size_t)p * r +
+                              (size_t)k * COLS,
+                              (const uint16_t *const *)s->rows,
+                              (size_t)strip.k);
+        }
+}
+
+/* Gradient panels that reach beyond the matrix: the columns from c of every
  * row, missing ones as zeros. */
-static void pack_columns(scratch *s, const region *g, int32_t c)
+static void pack_columns(uint16_t *b, const uint16_t *const *rows, int32_t n,
+                         int32_t c, int32_t end)
 {
-    const size_t r = ((size_t)g->n + 1) / 2 * 2;
-    const size_t nc = g->k - c < COLS ? (size_t)(g->k - c) : COLS;
-    for (size_t n = 0; n < r; n++) {
-        const bool in = n < (size_t)g->n;
-        const uint16_t *row = in ? (const uint16_t *)s->rows[n] + c : NULL;
-        uint16_t *to = s->packed.bf16 + (size_t)c * r + n / 2 * 64 + n % 2;
-        for (size_t i = 0; i < COLS; i++)
-            to[i * 2] = in && i < nc ? row[i] : 0;
+    const int32_t nc = end - c < COLS ? end - c : COLS;
+    for (int32_t i = 0; i < n + n % 2; i++) {
+        uint16_t *to = b + (size_t)(i / 2) * 2 * COLS + i % 2;
+        for (int32_t k = 0; k < COLS; k++)
+            to[k * 2] = i < n && k < nc ? rows[i][c + k] : 0;
     }
 }
 
-/* Gradient: the reduction runs over rows of W; a panel is 32 columns. */
-static void pack_gradient(const bise_panel_ops *o, scratch *s, const region *g)
+/* Gradient: the reduction runs over rows of W; a panel is 32 columns. Rows in
+ * place are packed together, others by strips. */
+static void pack_gradient(const bise_panel_ops *o, scratch *s,
+                          const bise_matrix *w, const region *g)
 {
-    const size_t r = ((size_t)g->n + 1) / 2 * 2;
+    const bool stored = in_place(w, BISE_DTYPE_BF16);
+    const int32_t high = stored ? g->n : STRIP_ROWS;
+    const size_t stride = ((size_t)g->n + 1) / 2 * 2 * COLS;
     const int32_t whole = g->k / COLS * COLS;
-    if (whole)
-        o->pack_pairs_bf16(s->packed.bf16, COLS * r,
-                           (const uint16_t *const *)s->rows, (size_t)g->n,
-                           (size_t)whole);
-    for (int32_t c = whole; c < g->k; c += COLS)
-        pack_columns(s, g, c);
+    const uint16_t *const *rows = (const uint16_t *const *)s->rows;
+    for (int32_t n = 0; n < g->n; n += high) {
+        const region strip = { g->n0 + n, g->n - n < high ? g->n - n : high,
+                               g->k0, g->k };
+        uint16_t *to = s->bf16.packed + (size_t)n * COLS;
+        if (stored)
+            point(s, w, &strip);
+        else
+            fetch_strip(o, s, w, &strip, g->n0 + g->n);
+        if (whole)
+            o->pack_pairs_bf16(to, stride, rows, (size_t)strip.n,
+                               (size_t)whole);
+        for (int32_t c = whole; c < g->k; c += COLS)
+            pack_columns(to + (size_t)(c / COLS) * stride, rows, strip.n, c,
+                         g->k);
+    }
 }
 
 /* The same in float32, where a row of a panel is a part of a row of W: each
@@ -301,7 +356,7 @@ static void pack_gradient_f32(scratch *s, const bise_matrix *w,
 {
     const size_t r = ((size_t)g->n + 1) / 2 * 2;
     for (int32_t n = 0; n < g->n; n++) {
-        float *to = s->packed.f32 + (size_t)n * COLS, *row = s->tile.f32;
+        float *to = s->f32.packed + (size_t)n * COLS, *row = s->f32.tile;
         if (n + AHEAD < g->n)
             ask_row(w, g->n0 + n + AHEAD, g->k0, g->k);
         decode_row(row, w, g->n0 + n, g->k0, g->k, s->line);
@@ -313,8 +368,8 @@ static void pack_gradient_f32(scratch *s, const bise_matrix *w,
     }
 }
 
-/* Rows [t0, t1) of x over the packed panels of one region; then low (0 or the
- * rank, made even) steps of the packed addition. */
+/* Rows [t0, t1) of x over the packed panels of one region; with the packed
+ * addition of low (0 or the rank, made even) steps. */
 static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
                           const scratch *s, const region *g, bool add,
                           size_t low, int32_t t0, int32_t t1)
@@ -330,16 +385,17 @@ static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
             const int m = t1 - t < BISE_PANEL_ROWS ? t1 - t : BISE_PANEL_ROWS;
             float *y = j->y + (size_t)t * j->ldy + out0 + p;
             const size_t at = (size_t)t * j->ldx + (size_t)red0;
+            const bise_panel_tail tail = {
+                .a = low ? j->e16 + (size_t)t * j->lde16 : NULL,
+                .b = s->low + (size_t)p * low, .lda = j->lde16, .p = low / 2 };
             if (j->x_bf16)
                 o->mul_bf16(y, j->ldy, j->x_bf16 + at, j->ldx,
-                            s->packed.bf16 + (size_t)p * r, r / 2, m, nc, add);
+                            s->bf16.packed + (size_t)p * r, r / 2, m, nc, add,
+                            low ? &tail : NULL);
             else
                 o->mul_f32(y, j->ldy, j->x + at, j->ldx,
-                           s->packed.f32 + (size_t)p * r, COLS, (size_t)red, m,
+                           s->f32.packed + (size_t)p * r, COLS, (size_t)red, m,
                            nc, add);
-            if (low)
-                o->mul_bf16(y, j->ldy, j->e16 + (size_t)t * j->lde16, j->lde16,
-                            s->low + (size_t)p * low, low / 2, m, nc, true);
         }
     }
 }
@@ -349,9 +405,10 @@ static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
 static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
                      const scratch *s, const region *g, bool add, size_t low)
 {
-    for (int32_t t = 0; t < j->T; t += ROW_BLOCK)
+    const int32_t block = j->x_bf16 ? ROWS_BF16 : ROWS_F32;
+    for (int32_t t = 0; t < j->T; t += block)
         multiply_rows(o, j, s, g, add, low, t,
-                      j->T - t < ROW_BLOCK ? j->T : t + ROW_BLOCK);
+                      j->T - t < block ? j->T : t + block);
 }
 
 /* The float32 addition e f of a job on columns [c0, c0 + n). */
@@ -361,7 +418,7 @@ static void add_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
     const int32_t columns = bise_panel_columns(j);
     for (int32_t p = c0; p < c0 + n; p += COLS) {
         const int nc = c0 + n - p < COLS ? c0 + n - p : COLS;
-        float *b = s->packed.f32;
+        float *b = s->f32.packed;
         for (int32_t i = 0; i < j->r; i++)
             for (int c = 0; c < COLS; c++) {
                 const size_t at = j->transposed ?
@@ -412,15 +469,14 @@ static void pack(const bise_panel_ops *o, const bise_panel_job *j, scratch *s,
                  const region *g)
 {
     const bool bf16 = j->x_bf16 != NULL;
-    if (j->transposed && !bf16) {
+    if (j->transposed && bf16)
+        pack_gradient(o, s, j->w, g);
+    else if (j->transposed)
         pack_gradient_f32(s, j->w, g);
-        return;
-    }
-    fetch(o, s, j->w, g, bf16);
-    if (j->transposed)
-        pack_gradient(o, s, g);
+    else if (bf16)
+        pack_forward(o, s, j->w, g);
     else
-        pack_forward(o, s, g, bf16);
+        pack_forward_f32(o, s, j->w, g);
 }
 
 /* Columns [c0, c0 + n) of a job, at most its width. */
@@ -430,7 +486,7 @@ static void run_group(const bise_panel_ops *o, const bise_panel_job *j,
     const bise_matrix *w = j->w;
     const bool bf16 = j->x_bf16 != NULL;
     const int32_t all = j->transposed ? w->N : w->K;
-    const int32_t depth = DEPTH / (bf16 ? 1 : 2) * GROUP /
+    const int32_t depth = (bf16 ? DEPTH : DEPTH_F32) * GROUP /
                           bise_panel_width(w, j->transposed);
     const bool low = bf16 && j->e16 && j->r <= BISE_PANEL_LOW;
     const size_t rank = low ? pack_low(j, s, c0, n) : 0;

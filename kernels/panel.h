@@ -26,8 +26,8 @@
 #define BISE_PANEL_ROWS 12  /* rows of x in one call of a micro-kernel */
 #define BISE_PANEL_GROUP 128 /* output columns packed together */
 #define BISE_PANEL_LOW 64   /* rank of an addition in bf16 at most */
-#define BISE_PANEL_DEPTH 1024 /* reduction steps packed at a time in bf16; in
-                                 float32 half as many */
+#define BISE_PANEL_DEPTH 2048 /* reduction steps packed at a time in bf16 */
+#define BISE_PANEL_DEPTH_F32 512 /* in float32 */
 
 /* A frozen matrix [N, K], row major in blocks of its type. */
 typedef struct bise_matrix {
@@ -51,6 +51,13 @@ typedef struct bise_matrix {
     const float *row_scales;
 } bise_matrix;
 
+/* More reduction steps of the sums at hand, from an adapter's rows and packed
+ * factors: a [m, 2 p], b [p][32][2]. */
+typedef struct bise_panel_tail {
+    const uint16_t *a, *b;
+    size_t lda, p;
+} bise_panel_tail;
+
 /* Slots of an instruction set. m <= BISE_PANEL_ROWS rows, nc <= 32 columns. */
 typedef struct bise_panel_ops {
     bool has_bf16;   /* mul_bf16 is faster than mul_f32 */
@@ -58,9 +65,11 @@ typedef struct bise_panel_ops {
     void (*mul_f32)(float *y, size_t ldy, const float *a, size_t lda,
                     const float *b, size_t ldb, size_t r, int m, int nc,
                     bool add);
-    /* the same with bf16 pairs: a [m, 2 p], b [p][32][2] */
+    /* the same with bf16 pairs, a [m, 2 p], b [p][32][2], and then those of
+     * tail unless it is NULL */
     void (*mul_bf16)(float *y, size_t ldy, const uint16_t *a, size_t lda,
-                     const uint16_t *b, size_t p, int m, int nc, bool add);
+                     const uint16_t *b, size_t p, int m, int nc, bool add,
+                     const bise_panel_tail *tail);
     /* Pack 32 rows of r values (pointers, NULL = zeros) into [r][32] or, as
      * pairs along r (r even), [r/2][32][2]. */
     void (*pack_rows_f32)(float *b, const float *const rows[32], size_t r);

@@ -75,7 +75,7 @@ void bise_panel_mul(const bise_panel_ops *o, float *y, size_t ldy,
             const int rows = m * (k + 1) / blocks - i;
             o->mul_bf16(y + (size_t)i * ldy + c, ldy, a + (size_t)i * lda,
                         lda, b + (size_t)c * even(r), even(r) / 2, rows, nc,
-                        add);
+                        add, NULL);
         }
     }
 }

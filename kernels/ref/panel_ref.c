@@ -24,16 +24,27 @@ static void mul_f32_ref(float *y, size_t ldy, const float *a, size_t lda,
         }
 }
 
+/* sum + the products of 2 p values of a row with column c of a panel */
+static float add_pairs(float sum, const uint16_t *a, const uint16_t *b,
+                       size_t p, int c)
+{
+    for (size_t k = 0; k < 2 * p; k++)
+        sum += bise_bf16_to_f32(a[k]) *
+               bise_bf16_to_f32(b[k / 2 * 64 + (size_t)c * 2 + k % 2]);
+    return sum;
+}
+
 /* The same over bf16 pairs; products and sums in float32. */
 static void mul_bf16_ref(float *y, size_t ldy, const uint16_t *a, size_t lda,
-                         const uint16_t *b, size_t p, int m, int nc, bool add)
+                         const uint16_t *b, size_t p, int m, int nc, bool add,
+                         const bise_panel_tail *tail)
 {
     for (int i = 0; i < m; i++)
         for (int c = 0; c < nc; c++) {
-            float sum = 0;
-            for (size_t k = 0; k < 2 * p; k++)
-                sum += bise_bf16_to_f32(a[(size_t)i * lda + k]) *
-                       bise_bf16_to_f32(b[k / 2 * 64 + (size_t)c * 2 + k % 2]);
+            float sum = add_pairs(0, a + (size_t)i * lda, b, p, c);
+            if (tail)
+                sum = add_pairs(sum, tail->a + (size_t)i * tail->lda, tail->b,
+                                tail->p, c);
             float *out = &y[(size_t)i * ldy + (size_t)c];
             *out = add ? *out + sum : sum;
         }

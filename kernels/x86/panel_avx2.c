@@ -118,7 +118,7 @@ INLINE void pair_half(const int m, float *y, size_t ldy, const uint16_t *a,
 
 static void mul_bf16_avx2(float *y, size_t ldy, const uint16_t *a, size_t lda,
                           const uint16_t *b, size_t pairs, int m, int nc,
-                          bool add)
+                          bool add, const bise_panel_tail *tail)
 {
     for (int c = 0; c < nc; c += 16)
         for (int i = 0; i < m; i += 4) {
@@ -132,6 +132,9 @@ static void mul_bf16_avx2(float *y, size_t ldy, const uint16_t *a, size_t lda,
             default: pair_half(4, yy, ldy, aa, lda, bb, pairs, n, add); break;
             }
         }
+    if (tail)
+        mul_bf16_avx2(y, ldy, tail->a, tail->lda, tail->b, tail->p, m, nc,
+                      true, NULL);
 }
 
 /* Round to nearest even by hand (core/bytes.h); the tail in scalar code. */

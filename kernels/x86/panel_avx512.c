@@ -95,7 +95,7 @@ INLINE void mul_pairs(const int m, float *y, size_t ldy, const uint16_t *a,
 
 static void mul_bf16_avx512(float *y, size_t ldy, const uint16_t *a,
                             size_t lda, const uint16_t *b, size_t pairs, int m,
-                            int nc, bool add)
+                            int nc, bool add, const bise_panel_tail *tail)
 {
     for (int i = 0; i < m; i += 6) {
         float *yy = y + (size_t)i * ldy;
@@ -107,6 +107,9 @@ static void mul_bf16_avx512(float *y, size_t ldy, const uint16_t *a,
         default: mul_pairs(6, yy, ldy, aa, lda, b, pairs, nc, add); break;
         }
     }
+    if (tail)
+        mul_bf16_avx512(y, ldy, tail->a, tail->lda, tail->b, tail->p, m, nc,
+                        true, NULL);
 }
 
 /* Round to nearest even by hand: the same bits as core/bytes.h for all values

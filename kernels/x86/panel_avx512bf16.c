@@ -12,30 +12,62 @@
 #include "kernels/panel.h"
 #include "kernels/x86/panel_avx512.h"
 
+#define LATE 40 /* steps before the last one at which y is asked for: asked for
+                   at the start, operands would push it out again */
+
+/* A pair of reduction steps: b [32][2] against the pairs at a. */
+INLINE void step(const int m, const bool wide, __m512 s[][2],
+                 const uint16_t *a, size_t lda, const uint16_t *b)
+{
+    const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b);
+    const __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + (wide ? 32 : 0));
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++) {
+        int pair;
+        memcpy(&pair, a + (size_t)i * lda, sizeof pair);
+        const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+        s[i][0] = _mm512_dpbf16_ps(s[i][0], x, b0);
+        if (wide)
+            s[i][1] = _mm512_dpbf16_ps(s[i][1], x, b1);
+    }
+}
+
+/* put_row for all 32 columns, without masks. */
+INLINE void put_whole(float *y, __m512 s0, __m512 s1, bool add)
+{
+    if (add) {
+        s0 = _mm512_add_ps(_mm512_loadu_ps(y), s0);
+        s1 = _mm512_add_ps(_mm512_loadu_ps(y + 16), s1);
+    }
+    _mm512_storeu_ps(y, s0);
+    _mm512_storeu_ps(y + 16, s1);
+}
+
 /* m and wide are constants at each call, so the sums stay in registers. */
 INLINE void mul_rows(const int m, const bool wide, float *y, size_t ldy,
                      const uint16_t *a, size_t lda, const uint16_t *b,
-                     size_t pairs, int nc, bool add)
+                     size_t pairs, int nc, bool add,
+                     const bise_panel_tail *tail)
 {
     __m512 s[BISE_PANEL_ROWS][2];
-    if (pairs >= FAR)
-        ask_rows(y, ldy, m);
     _Pragma("GCC unroll 12")
     for (int i = 0; i < m; i++)
         s[i][0] = s[i][1] = _mm512_setzero_ps();
-    for (size_t p = 0; p < pairs; p++) {
-        const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + p * 64);
-        const __m512bh b1 =
-            (__m512bh)_mm512_loadu_si512(b + p * 64 + (wide ? 32 : 0));
+    size_t p = 0;
+    if (pairs >= FAR) {
+        for (; p < pairs - LATE; p++)
+            step(m, wide, s, a + 2 * p, lda, b + p * 64);
+        ask_rows(y, ldy, m);
+    }
+    for (; p < pairs; p++)
+        step(m, wide, s, a + 2 * p, lda, b + p * 64);
+    for (size_t q = 0; tail && q < tail->p; q++)
+        step(m, wide, s, tail->a + 2 * q, tail->lda, tail->b + q * 64);
+    if (nc == BISE_PANEL_COLS) {
         _Pragma("GCC unroll 12")
-        for (int i = 0; i < m; i++) {
-            int pair;
-            memcpy(&pair, a + (size_t)i * lda + 2 * p, sizeof pair);
-            const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
-            s[i][0] = _mm512_dpbf16_ps(s[i][0], x, b0);
-            if (wide)
-                s[i][1] = _mm512_dpbf16_ps(s[i][1], x, b1);
-        }
+        for (int i = 0; i < m; i++)
+            put_whole(y + (size_t)i * ldy, s[i][0], s[i][1], add);
+        return;
     }
     _Pragma("GCC unroll 12")
     for (int i = 0; i < m; i++)
@@ -44,13 +76,15 @@ INLINE void mul_rows(const int m, const bool wide, float *y, size_t ldy,
 
 static void mul_bf16_avx512bf16(float *y, size_t ldy, const uint16_t *a,
                                 size_t lda, const uint16_t *b, size_t pairs,
-                                int m, int nc, bool add)
+                                int m, int nc, bool add,
+                                const bise_panel_tail *tail)
 {
     switch (m + (nc > 16 ? 0 : BISE_PANEL_ROWS)) {
 #define CASE(n) \
-    case n: mul_rows(n, true, y, ldy, a, lda, b, pairs, nc, add); break; \
+    case n: \
+        mul_rows(n, true, y, ldy, a, lda, b, pairs, nc, add, tail); break; \
     case n + BISE_PANEL_ROWS: \
-        mul_rows(n, false, y, ldy, a, lda, b, pairs, nc, add); break;
+        mul_rows(n, false, y, ldy, a, lda, b, pairs, nc, add, tail); break;
     CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7) CASE(6) CASE(5) CASE(4)
     CASE(3) CASE(2) CASE(1)
 #undef CASE
