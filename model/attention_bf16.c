@@ -18,6 +18,7 @@
 #define TILE 96
 #define LDT (TILE + 32) /* row stride of bf16 tiles */
 #define HEADS 4         /* heads of a forward task at most */
+#define LINE 16         /* values of float32 in a cache line */
 
 int32_t bise_attn16_cut(bise_attn_tile *tiles, const int32_t *seg,
                         int32_t n_seg)
@@ -137,6 +138,54 @@ static const uint16_t *head_rows(bise_rows16 r, int32_t row, int32_t h,
     return r.data + (size_t)row * r.ld + (size_t)(h * D);
 }
 
+/* Which values of a square tile of pairs on the diagonal there are to make or
+ * to add: none of a query before the key. The bounds move in steps of PART. */
+typedef enum part {
+    ALL,
+    Y_LOWER, /* of y, the columns up to the row */
+    Y_UPPER, /* of y, the columns from the row on */
+    A_LOWER, /* of a, likewise: others are zeros */
+    A_UPPER,
+    B_UPPER, /* of b, the steps up to the column: others are zeros */
+} part;
+
+#define PART BISE_PANEL_COLS
+
+/* A product as bise_panel_mul takes it. */
+typedef struct product {
+    float *y;
+    size_t ldy;
+    const uint16_t *a;
+    size_t lda;
+    const uint16_t *b;
+    int32_t m, n, r;
+    bool add;
+} product;
+
+/* Make a part of it. */
+static void multiply(const bise_panel_ops *o, const product *p, part which)
+{
+    const size_t panel = (size_t)(p->r + p->r % 2);
+    if (which == ALL) {
+        bise_panel_mul(o, p->y, p->ldy, p->a, p->lda, p->b, p->m, p->n, p->r,
+                       p->add);
+        return;
+    }
+    for (int32_t c = 0; c < p->n; c += PART)
+        for (int32_t i = 0; i < p->m; i += PART) {
+            const int32_t from = which == A_UPPER ? i : 0;
+            const int32_t to = which == A_LOWER ? min32(p->r, i + PART) :
+                               which == B_UPPER ? min32(p->r, c + PART) : p->r;
+            if ((which == Y_LOWER && c > i) || (which == Y_UPPER && c < i))
+                continue;
+            bise_panel_mul(o, p->y + (size_t)i * p->ldy + c, p->ldy,
+                           p->a + (size_t)i * p->lda + from, p->lda,
+                           p->b + (size_t)c * panel + (size_t)from * PART,
+                           min32(PART, p->m - i), min32(PART, p->n - c),
+                           to - from, p->add);
+        }
+}
+
 /* Scores of the query at position p with keys [j0, j0 + n) become bf16
  * weights exp(s - max) under a running max and sum; o is rescaled. */
 static void online_row(const bise_exec *e, const bise_attn16 *a, int32_t p,
@@ -169,15 +218,20 @@ static void forward_pair(const job *g, const scratch *w, bise_attn_tile t,
 {
     const bise_attn16 *a = g->a;
     const int32_t D = a->D, p0 = t.row - t.start;
+    const bool diagonal = j0 == p0;
     float *o = w->o + (size_t)slot * TILE * (size_t)D;
-    bise_panel_mul(g->e->panel, w->s, TILE, head_rows(a->q, t.row, h, D),
-                   a->q.ld, w->packed[0], t.n, n, D, false);
+    const product scores = {
+        .y = w->s, .ldy = TILE, .a = head_rows(a->q, t.row, h, D),
+        .lda = a->q.ld, .b = w->packed[0], .m = t.n, .n = n, .r = D };
+    multiply(g->e->panel, &scores, diagonal ? Y_LOWER : ALL);
     for (int32_t i = 0; i < t.n; i++)
         online_row(g->e, a, p0 + i, j0, n, w->s + (size_t)i * TILE,
                    w->p + (size_t)i * LDT, o + (size_t)i * (size_t)D,
                    &w->max[slot * TILE + i], &w->sum[slot * TILE + i]);
-    bise_panel_mul(g->e->panel, o, (size_t)D, w->p, LDT, w->packed[1], t.n, D,
-                   n, true);
+    const product out = {
+        .y = o, .ldy = (size_t)D, .a = w->p, .lda = LDT, .b = w->packed[1],
+        .m = t.n, .n = D, .r = n, .add = true };
+    multiply(g->e->panel, &out, diagonal ? A_LOWER : ALL);
 }
 
 /* A few heads of one tile of queries. */
@@ -266,34 +320,57 @@ static void backward_pair(const job *g, const scratch *w, int32_t si,
 {
     const bise_attn16 *a = g->a;
     const bise_panel_ops *o = g->e->panel;
-    const int32_t D = a->D, start = a->seg[si], ld = a->K * D;
-    const int32_t n = min32(TILE, p0 + m - j0), row = start + j0;
-    const size_t at = (size_t)row * (size_t)ld + (size_t)(kh * D);
+    const int32_t D = a->D, row = a->seg[si] + j0;
+    const int32_t n = min32(TILE, p0 + m - j0);
+    const bool diagonal = j0 == p0;
+    const size_t ld = (size_t)(a->K * D);
+    const size_t at = (size_t)row * ld + (size_t)(kh * D);
     const size_t turned = turned_ld(a->seg[a->n_seg]);
-    bise_panel_mul(o, w->s, TILE, head_rows(a->k, row, kh, D), a->k.ld,
-                   w->packed[0], n, m, D, false);
-    bise_panel_mul(o, w->dp, TILE, head_rows(a->v, row, kh, D), a->v.ld,
-                   w->packed[1], n, m, D, false);
+    product s = { .y = w->s, .ldy = TILE, .a = head_rows(a->k, row, kh, D),
+                  .lda = a->k.ld, .b = w->packed[0], .m = n, .n = m, .r = D };
+    multiply(o, &s, diagonal ? Y_UPPER : ALL);
+    s.y = w->dp;
+    s.a = head_rows(a->v, row, kh, D);
+    s.lda = a->v.ld;
+    s.b = w->packed[1];
+    multiply(o, &s, diagonal ? Y_UPPER : ALL);
     turn_scores(g, w, p0, m, j0, n);
-    bise_panel_mul(o, g->dk + at, (size_t)ld, w->ds, LDT, w->packed[2], n, D,
-                   m, true);
-    bise_panel_mul(o, g->dv + at, (size_t)ld, w->p, LDT, w->packed[3], n, D, m,
-                   true);
+    product d = { .y = g->dk + at, .ldy = ld, .a = w->ds, .lda = LDT,
+                  .b = w->packed[2], .m = n, .n = D, .r = m, .add = true };
+    multiply(o, &d, diagonal ? A_UPPER : ALL);
+    d.y = g->dv + at;
+    d.a = w->p;
+    d.b = w->packed[3];
+    multiply(o, &d, diagonal ? A_UPPER : ALL);
     bise_panel_pack_pairs(o, w->packed_ds, w->ds, LDT, n, m);
-    bise_panel_mul(o, w->o, TILE, g->kt + (size_t)(kh * D) * turned +
-                   (size_t)(row + si), turned, w->packed_ds, D, m, n, true);
+    const product q = {
+        .y = w->o, .ldy = TILE, .lda = turned, .b = w->packed_ds, .m = D,
+        .a = g->kt + (size_t)(kh * D) * turned + (size_t)(row + si), .n = m,
+        .r = n, .add = true };
+    multiply(o, &q, diagonal ? B_UPPER : ALL);
+}
+
+/* rows x cols of the transpose at from, at most a cache line of each. */
+static void put_block(float *to, size_t ld, const float *from, int32_t rows,
+                      int32_t cols)
+{
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t d = 0; d < cols; d++)
+            to[(size_t)i * ld + (size_t)d] = from[(size_t)d * TILE +
+                                                  (size_t)i];
 }
 
 /* dq of a tile from its transpose in w->o. */
 static void put_dq(const job *g, const scratch *w, int32_t row, int32_t m,
                    int32_t h)
 {
-    const int32_t D = g->a->D, ld = g->a->H * D;
-    for (int32_t i = 0; i < m; i++) {
-        float *to = g->dq + (size_t)(row + i) * (size_t)ld + (size_t)(h * D);
-        for (int32_t d = 0; d < D; d++)
-            to[d] = w->o[(size_t)d * TILE + (size_t)i];
-    }
+    const int32_t D = g->a->D;
+    const size_t ld = (size_t)(g->a->H * D);
+    float *to = g->dq + (size_t)row * ld + (size_t)(h * D);
+    for (int32_t i = 0; i < m; i += LINE)
+        for (int32_t d = 0; d < D; d += LINE)
+            put_block(to + (size_t)i * ld + d, ld, w->o + (size_t)d * TILE + i,
+                      min32(LINE, m - i), min32(LINE, D - d));
 }
 
 /* All keys before one tile of queries of one head. */
@@ -327,11 +404,12 @@ static void turn_keys(const job *g, int32_t si, int32_t kh)
     const int32_t D = a->D, start = a->seg[si], len = a->seg[si + 1] - start;
     const size_t turned = turned_ld(a->seg[a->n_seg]);
     uint16_t *to = g->kt + (size_t)(kh * D) * turned + (size_t)(start + si);
-    for (int32_t t = 0; t < len; t++) {
-        const uint16_t *k = head_rows(a->k, start + t, kh, D);
+    /* A few rows at a time: the lines of to that they fill stay at hand. */
+    for (int32_t t0 = 0; t0 < len; t0 += LINE)
         for (int32_t d = 0; d < D; d++)
-            to[(size_t)d * turned + (size_t)t] = k[d];
-    }
+            for (int32_t t = t0; t < min32(len, t0 + LINE); t++)
+                to[(size_t)d * turned + (size_t)t] =
+                    head_rows(a->k, start + t, kh, D)[d];
     for (int32_t d = 0; d < D; d++)
         to[(size_t)d * turned + (size_t)len] = 0;
 }
