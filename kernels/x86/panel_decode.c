@@ -61,23 +61,34 @@ INLINE __m512 floats(__m128i q)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
 }
 
-/* NF4: the first of two weights in the high nibble. */
+/* Up to 16 bytes of NF4, the first of two weights in the high nibble: each byte
+ * becomes the low byte of two words, the first of them shifted. Bits above the
+ * nibble of an index do not matter. */
+INLINE __m512i nibble_pairs(__m128i codes)
+{
+    const __m512i twice = _mm512_set_epi64(
+        (long long)0x800f800f800e800e, (long long)0x800d800d800c800c,
+        (long long)0x800b800b800a800a, (long long)0x8009800980088008,
+        (long long)0x8007800780068006, (long long)0x8005800580048004,
+        (long long)0x8003800380028002, (long long)0x8001800180008000);
+    const __m512i b = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(codes),
+                                          twice);
+    return _mm512_srlv_epi16(b, _mm512_set1_epi32(4));
+}
+
+/* Whole vectors, then what is left of the bytes. */
 static void lookup_bf16(uint16_t *out, const uint8_t *codes, size_t bytes,
                         const float map[16], float scale)
 {
     const __m512i t = table16(_mm512_mul_ps(_mm512_loadu_ps(map),
                                             _mm512_set1_ps(scale)));
-    for (; bytes; out += 32, codes += 16) {
-        const size_t n = bytes < 16 ? bytes : 16;
-        const __mmask16 m = (__mmask16)((1u << n) - 1);
-        const __m512i b = _mm512_maskz_cvtepu8_epi32(
-            m, _mm_maskz_loadu_epi8(m, codes));
-        /* each byte's high nibble in the low word, itself in the high one */
-        const __m512i index = _mm512_or_si512(_mm512_srli_epi32(b, 4),
-                                              _mm512_slli_epi32(b, 16));
-        _mm512_mask_storeu_epi32(out, m, _mm512_permutexvar_epi16(index, t));
-        bytes -= n;
-    }
+    for (; bytes >= 16; bytes -= 16, out += 32, codes += 16)
+        put(out, t, nibble_pairs(_mm_loadu_si128((const void *)codes)));
+    if (!bytes)
+        return;
+    const __mmask16 m = (__mmask16)((1u << bytes) - 1);
+    const __m512i index = nibble_pairs(_mm_maskz_loadu_epi8(m, codes));
+    _mm512_mask_storeu_epi32(out, m, _mm512_permutexvar_epi16(index, t));
 }
 
 /* 32 weights of nibbles: 16 values times d, plus m where there is one. */
