@@ -81,15 +81,21 @@ int bise_grow(void **p, size_t *cap, size_t need, size_t size)
 }
 
 /* 64 bytes more than asked for, so that kernels may read a whole vector at
- * the end. */
+ * the end. All of it is touched here, so huge pages cost no memory but save
+ * the kernels from looking up a page for every row of a matrix. */
 void *bise_alloc_aligned(size_t size)
 {
     if (injected_failure() || size > SIZE_MAX - 128)
         return NULL;
     void *p = NULL;
     const size_t padded = (size + 63) / 64 * 64 + 64;
-    if (posix_memalign(&p, 64, padded) != 0)
+    const size_t align = padded < HUGE_PAGE ? 64 : HUGE_PAGE;
+    if (posix_memalign(&p, align, padded) != 0)
         return NULL;
+#ifdef MADV_HUGEPAGE
+    if (padded >= HUGE_PAGE)
+        madvise(p, padded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
     memset(p, 0, padded);
     return p;
 }
