@@ -57,7 +57,9 @@ static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
     float *w = bise_alloc_array(n, sizeof *w);
     float *x = bise_alloc_array((size_t)T * ldx, sizeof *x);
     uint16_t *x16 = bise_alloc_array((size_t)T * ldx, sizeof *x16);
-    float *y = bise_alloc_array((size_t)T * ldx, sizeof *y);
+    float *y = bise_alloc_aligned((size_t)T * ldx * sizeof *y);
+    float *tiles = bise_alloc_aligned(bise_panel_tiled(T, wide) *
+                                      sizeof *tiles);
     void *stored = bise_alloc_aligned(bise_dtype_bytes(t, n));
     float *absmax = bise_alloc_array(n / BISE_NF4_BLOCK + 1, sizeof *absmax);
     uint8_t *codes8 = bise_alloc(n / BISE_NF4_BLOCK + 1);
@@ -80,8 +82,9 @@ static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
     void *scratch = bise_alloc_aligned(bise_panel_scratch(&o));
     for (int way = 0; way < 4; way++) {
         const bool bf16 = way >= 2;
+        bise_panel_tile(&o, tiles, x, ldx, way & 1 ? N : K, 0, T);
         const bise_panel_job j = { .w = &m, .transposed = way & 1,
-            .x = bf16 ? NULL : x, .x_bf16 = bf16 ? x16 : NULL, .ldx = ldx,
+            .x = bf16 ? NULL : tiles, .x_bf16 = bf16 ? x16 : NULL, .ldx = ldx,
             .y = y, .ldy = ldx, .T = T };
         const uint64_t ns = fastest(&o, &j, scratch);
         printf("panel,%s-%s-%s-T%d,%s,1,%llu,%.1f\n",
@@ -98,7 +101,8 @@ static void bench(bise_dtype t, int32_t T, int32_t N, int32_t K)
     bise_free(w);
     bise_free(x);
     bise_free(x16);
-    bise_free(y);
+    bise_free_aligned(tiles);
+    bise_free_aligned(y);
 }
 
 /* 8-bit products, both directions, with quantizing x in the time. */

@@ -1,11 +1,11 @@
-/* panel.c - the cache blocking around the micro-kernels of panel.h: fetch a
- * tile of W in any type, pack it, pass all rows of x over it. Portable; speed
- * comes from the slots.
+/* panel.c - the cache blocking around the bfloat16 micro-kernels of panel.h:
+ * fetch a tile of W in any type, pack it, pass all rows of x over it. Portable;
+ * speed comes from the slots. Float32 has its own in panel32.c.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "kernels/panel.h"
+#include "kernels/panel_int.h"
 
 #include <string.h>
 
@@ -15,21 +15,17 @@
 #define COLS BISE_PANEL_COLS
 #define GROUP BISE_PANEL_GROUP
 #define DEPTH BISE_PANEL_DEPTH
-#define DEPTH_F32 BISE_PANEL_DEPTH_F32
-#define ROWS_F32 (BISE_PANEL_ROWS * 22) /* 264 rows of x, half a megabyte */
-#define ROWS_BF16 (BISE_PANEL_ROWS * 8) /* 96 rows, 384 KB */
+#define ROW_BLOCK (BISE_PANEL_ROWS * 8) /* 96 rows, 384 KB */
 #define STRIP_ROWS 32    /* a part of W that is decoded to bf16 in the first */
 #define STRIP_COLS 512   /* cache, and packed from there */
 #define AHEAD 4         /* rows of blocks asked for before they are decoded */
 
-/* Scratch of a worker: packed panels of a group, and what was decoded for
- * them: in float32 a tile as large, in bf16 a strip of it. */
+/* Scratch of a worker: packed panels of a group, and a strip of what is decoded
+ * for them; or the factors of a float32 addition. */
 typedef struct scratch {
-    float line[2 * DEPTH_F32];             /* decoded weights of one row */
+    float line[2 * STRIP_COLS];            /* decoded weights of one row */
     union {
-        struct {
-            float packed[DEPTH_F32 * GROUP], tile[DEPTH_F32 * GROUP];
-        } f32;
+        float factors[DEPTH * GROUP / 2];
         struct {
             uint16_t packed[DEPTH * GROUP], strip[STRIP_ROWS * STRIP_COLS];
             float row[STRIP_COLS];         /* one of the strip to round */
@@ -62,7 +58,8 @@ void bise_panel_ops_init(bise_panel_ops *o, bise_cpu level)
 size_t bise_panel_scratch(const bise_panel_ops *o)
 {
     (void)o;
-    return sizeof(scratch);
+    return sizeof(scratch) > bise_panel32_scratch() ? sizeof(scratch) :
+                                                      bise_panel32_scratch();
 }
 
 int32_t bise_panel_columns(const bise_panel_job *j)
@@ -87,7 +84,7 @@ static size_t cut_groups(const bise_panel_split *s)
 /* Columns of a part of a group that is cut. */
 static int32_t part_width(const bise_panel_split *s)
 {
-    return s->width > GROUP ? s->width : COLS;
+    return s->part ? s->part : s->width > GROUP ? s->width : COLS;
 }
 
 size_t bise_panel_tasks(const bise_panel_split *s)
@@ -135,17 +132,14 @@ static uint64_t nf4_at(const bise_matrix *w, int32_t n, int32_t k0)
            (uint64_t)k0;
 }
 
-/* The bytes of row n from weight k0 on, which begins a block (not NF4). */
-static const uint8_t *stored_at(const bise_matrix *w, int32_t n, int32_t k0)
+const uint8_t *bise_panel_stored(const bise_matrix *w, int32_t n, int32_t k0)
 {
     return (const uint8_t *)w->data + (size_t)stored_row(w, n) * w->row_bytes +
            bise_dtype_bytes(w->dtype, (uint64_t)k0);
 }
 
-/* Decode columns [k0, k0 + k) of one stored row into out as float32; reads the
- * whole blocks around them. */
-static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
-                       int32_t k, float *line)
+void bise_panel_decode_row(float *out, const bise_matrix *w, int32_t n,
+                           int32_t k0, int32_t k, float *line)
 {
     if (w->nf4) {
         bise_nf4_decode(w->nf4, nf4_at(w, n, k0), (size_t)k, out);
@@ -153,7 +147,8 @@ static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
     }
     const int32_t row = stored_row(w, n);
     if (w->row_scales) {
-        const int8_t *v = (const int8_t *)stored_at(w, n, k0);
+        const void *stored = bise_panel_stored(w, n, k0);
+        const int8_t *v = stored;
         for (int32_t i = 0; i < k; i++)
             out[i] = v[i] * w->row_scales[row];
         return;
@@ -163,7 +158,8 @@ static void decode_row(float *out, const bise_matrix *w, int32_t n, int32_t k0,
     const bise_codec *c = bise_codec_get(w->dtype);
     const bool aligned = b0 * bl == k0 && b1 * bl == k0 + k;
     float *to = aligned ? out : line;
-    c->decode(to, stored_at(w, n, b0 * bl), (size_t)(b1 - b0) * (size_t)bl);
+    c->decode(to, bise_panel_stored(w, n, b0 * bl),
+              (size_t)(b1 - b0) * (size_t)bl);
     if (!aligned)
         memcpy(out, line + (k0 - b0 * bl), (size_t)k * sizeof *out);
     if (w->scales)
@@ -201,53 +197,48 @@ static bool direct_bf16(const bise_panel_ops *o, uint16_t *out,
     const int32_t bl = (int32_t)bise_dtype_get(w->dtype)->block_len;
     if (!o->decode_bf16[w->dtype] || w->scales || k0 % bl || k % bl)
         return false;
-    o->decode_bf16[w->dtype](out, stored_at(w, n, k0), (size_t)k);
+    o->decode_bf16[w->dtype](out, bise_panel_stored(w, n, k0), (size_t)k);
     return true;
+}
+
+const uint8_t *bise_panel_row(const bise_matrix *w, int32_t n, int32_t k0)
+{
+    return w->nf4 ? w->nf4->codes + nf4_at(w, n, k0) / 2
+                  : bise_panel_stored(w, n, k0);
+}
+
+size_t bise_panel_row_bytes(const bise_matrix *w, int32_t k)
+{
+    return w->nf4 ? (size_t)k / 2 : bise_dtype_bytes(w->dtype, (uint64_t)k);
 }
 
 /* Ask for the bytes of columns [k0, k0 + k) of row n: rows lie pages apart,
  * which no hardware prefetcher follows. */
 static void ask_row(const bise_matrix *w, int32_t n, int32_t k0, int32_t k)
 {
-    const uint8_t *at = w->nf4 ? w->nf4->codes + nf4_at(w, n, k0) / 2
-                               : stored_at(w, n, k0);
-    const size_t bytes = w->nf4 ? (size_t)k / 2
-                                : bise_dtype_bytes(w->dtype, (uint64_t)k);
+    const uint8_t *at = bise_panel_row(w, n, k0);
+    const size_t bytes = bise_panel_row_bytes(w, k);
     for (size_t i = 0; i < bytes; i += 64)
         __builtin_prefetch(at + i);
     __builtin_prefetch(at + bytes);
 }
 
 /* True when panels take the weights as they are stored. */
-static bool in_place(const bise_matrix *w, bise_dtype t)
+static bool in_place(const bise_matrix *w)
 {
-    return w->dtype == t && !w->scales;
+    return w->dtype == BISE_DTYPE_BF16 && !w->scales;
 }
 
 /* Row pointers to region g of weights in place. */
 static void point(scratch *s, const bise_matrix *w, const region *g)
 {
     for (int32_t i = 0; i < g->n; i++)
-        s->rows[i] = stored_at(w, g->n0 + i, g->k0);
-}
-
-/* Row pointers to region g in float32. A tile's rows are padded to whole
- * panels so that packing may read on. */
-static void fetch_f32(scratch *s, const bise_matrix *w, const region *g)
-{
-    const size_t ld = ((size_t)g->k + COLS - 1) / COLS * COLS;
-    for (int32_t i = 0; i < g->n; i++) {
-        float *to = s->f32.tile + (size_t)i * ld;
-        if (i + AHEAD < g->n)
-            ask_row(w, g->n0 + i + AHEAD, g->k0, g->k);
-        decode_row(to, w, g->n0 + i, g->k0, g->k, s->line);
-        memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
-        s->rows[i] = to;
-    }
+        s->rows[i] = bise_panel_stored(w, g->n0 + i, g->k0);
 }
 
 /* Row pointers to strip g in bf16, decoded; rows below it that are still to
- * come end at last. */
+ * come end at last. A strip's rows are padded to whole panels so that packing
+ * may read on. */
 static void fetch_strip(const bise_panel_ops *o, scratch *s,
                         const bise_matrix *w, const region *g, int32_t last)
 {
@@ -258,7 +249,7 @@ static void fetch_strip(const bise_panel_ops *o, scratch *s,
         if (n + AHEAD < last)
             ask_row(w, n + AHEAD, g->k0, g->k);
         if (!direct_bf16(o, to, w, n, g->k0, g->k)) {
-            decode_row(s->bf16.row, w, n, g->k0, g->k, s->line);
+            bise_panel_decode_row(s->bf16.row, w, n, g->k0, g->k, s->line);
             o->round_bf16(to, s->bf16.row, (size_t)g->k);
         }
         memset(to + g->k, 0, (ld - (size_t)g->k) * sizeof *to);
@@ -266,29 +257,12 @@ static void fetch_strip(const bise_panel_ops *o, scratch *s,
     }
 }
 
-/* Forward: each panel is 32 rows of W over the region's columns. */
-static void pack_forward_f32(const bise_panel_ops *o, scratch *s,
-                             const bise_matrix *w, const region *g)
-{
-    const size_t r = ((size_t)g->k + 1) / 2 * 2;
-    if (in_place(w, BISE_DTYPE_F32))
-        point(s, w, g);
-    else
-        fetch_f32(s, w, g);
-    for (int32_t p = 0; p < g->n; p += COLS) {
-        const void *rows[COLS];
-        for (int i = 0; i < COLS; i++)
-            rows[i] = p + i < g->n ? s->rows[p + i] : NULL;
-        o->pack_rows_f32(s->f32.packed + (size_t)p * r,
-                         (const float *const *)rows, (size_t)g->k);
-    }
-}
-
-/* The same in bf16: weights in place by whole panels, others by strips. */
+/* Forward: each panel is 32 rows of W over the region's columns. Weights in
+ * place are packed by whole panels, others by strips. */
 static void pack_forward(const bise_panel_ops *o, scratch *s,
                          const bise_matrix *w, const region *g)
 {
-    const bool stored = in_place(w, BISE_DTYPE_BF16);
+    const bool stored = in_place(w);
     const int32_t wide = stored ? g->k : STRIP_COLS;
     const size_t r = ((size_t)g->k + 1) / 2 * 2;
     for (int32_t p = 0; p < g->n; p += COLS)
@@ -327,7 +301,7 @@ static void pack_columns(uint16_t *b, const uint16_t *const *rows, int32_t n,
 static void pack_gradient(const bise_panel_ops *o, scratch *s,
                           const bise_matrix *w, const region *g)
 {
-    const bool stored = in_place(w, BISE_DTYPE_BF16);
+    const bool stored = in_place(w);
     const int32_t high = stored ? g->n : STRIP_ROWS;
     const size_t stride = ((size_t)g->n + 1) / 2 * 2 * COLS;
     const int32_t whole = g->k / COLS * COLS;
@@ -346,25 +320,6 @@ static void pack_gradient(const bise_panel_ops *o, scratch *s,
         for (int32_t c = whole; c < g->k; c += COLS)
             pack_columns(to + (size_t)(c / COLS) * stride, rows, strip.n, c,
                          g->k);
-    }
-}
-
-/* The same in float32, where a row of a panel is a part of a row of W: each
- * row is decoded and dealt out while it is in the first cache. */
-static void pack_gradient_f32(scratch *s, const bise_matrix *w,
-                              const region *g)
-{
-    const size_t r = ((size_t)g->n + 1) / 2 * 2;
-    for (int32_t n = 0; n < g->n; n++) {
-        float *to = s->f32.packed + (size_t)n * COLS, *row = s->f32.tile;
-        if (n + AHEAD < g->n)
-            ask_row(w, g->n0 + n + AHEAD, g->k0, g->k);
-        decode_row(row, w, g->n0 + n, g->k0, g->k, s->line);
-        for (int32_t c = g->k; c % COLS; c++)
-            row[c] = 0;
-        for (int32_t c = 0; c < g->k; c += COLS / 2)
-            memcpy(to + (size_t)(c / COLS * COLS) * r + c % COLS, row + c,
-                   COLS / 2 * sizeof *row);      /* short enough to inline */
     }
 }
 
@@ -388,14 +343,9 @@ static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
             const bise_panel_tail tail = {
                 .a = low ? j->e16 + (size_t)t * j->lde16 : NULL,
                 .b = s->low + (size_t)p * low, .lda = j->lde16, .p = low / 2 };
-            if (j->x_bf16)
-                o->mul_bf16(y, j->ldy, j->x_bf16 + at, j->ldx,
-                            s->bf16.packed + (size_t)p * r, r / 2, m, nc, add,
-                            low ? &tail : NULL);
-            else
-                o->mul_f32(y, j->ldy, j->x + at, j->ldx,
-                           s->f32.packed + (size_t)p * r, COLS, (size_t)red, m,
-                           nc, add);
+            o->mul_bf16(y, j->ldy, j->x_bf16 + at, j->ldx,
+                        s->bf16.packed + (size_t)p * r, r / 2, m, nc, add,
+                        low ? &tail : NULL);
         }
     }
 }
@@ -405,10 +355,9 @@ static void multiply_rows(const bise_panel_ops *o, const bise_panel_job *j,
 static void multiply(const bise_panel_ops *o, const bise_panel_job *j,
                      const scratch *s, const region *g, bool add, size_t low)
 {
-    const int32_t block = j->x_bf16 ? ROWS_BF16 : ROWS_F32;
-    for (int32_t t = 0; t < j->T; t += block)
+    for (int32_t t = 0; t < j->T; t += ROW_BLOCK)
         multiply_rows(o, j, s, g, add, low, t,
-                      j->T - t < block ? j->T : t + block);
+                      j->T - t < ROW_BLOCK ? j->T : t + ROW_BLOCK);
 }
 
 /* The float32 addition e f of a job on columns [c0, c0 + n). */
@@ -418,7 +367,7 @@ static void add_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
     const int32_t columns = bise_panel_columns(j);
     for (int32_t p = c0; p < c0 + n; p += COLS) {
         const int nc = c0 + n - p < COLS ? c0 + n - p : COLS;
-        float *b = s->f32.packed;
+        float *b = s->factors;
         for (int32_t i = 0; i < j->r; i++)
             for (int c = 0; c < COLS; c++) {
                 const size_t at = j->transposed ?
@@ -468,15 +417,10 @@ static region region_at(const bise_panel_job *j, int32_t d, int32_t depth,
 static void pack(const bise_panel_ops *o, const bise_panel_job *j, scratch *s,
                  const region *g)
 {
-    const bool bf16 = j->x_bf16 != NULL;
-    if (j->transposed && bf16)
+    if (j->transposed)
         pack_gradient(o, s, j->w, g);
-    else if (j->transposed)
-        pack_gradient_f32(s, j->w, g);
-    else if (bf16)
-        pack_forward(o, s, j->w, g);
     else
-        pack_forward_f32(o, s, j->w, g);
+        pack_forward(o, s, j->w, g);
 }
 
 /* Columns [c0, c0 + n) of a job, at most its width. */
@@ -484,11 +428,9 @@ static void run_group(const bise_panel_ops *o, const bise_panel_job *j,
                       int32_t c0, int32_t n, scratch *s)
 {
     const bise_matrix *w = j->w;
-    const bool bf16 = j->x_bf16 != NULL;
     const int32_t all = j->transposed ? w->N : w->K;
-    const int32_t depth = (bf16 ? DEPTH : DEPTH_F32) * GROUP /
-                          bise_panel_width(w, j->transposed);
-    const bool low = bf16 && j->e16 && j->r <= BISE_PANEL_LOW;
+    const int32_t depth = DEPTH * GROUP / bise_panel_width(w, j->transposed);
+    const bool low = j->e16 && j->r <= BISE_PANEL_LOW;
     const size_t rank = low ? pack_low(j, s, c0, n) : 0;
     for (int32_t d = 0; d < all; d += depth) {
         const region at = region_at(j, d, depth, c0, n);
@@ -503,6 +445,10 @@ static void run_group(const bise_panel_ops *o, const bise_panel_job *j,
 void bise_panel_run(const bise_panel_ops *o, const bise_panel_job *j,
                     int32_t c0, int32_t n, void *memory)
 {
+    if (!j->x_bf16) {
+        bise_panel32_run(o, j, c0, n, memory);
+        return;
+    }
     const int32_t columns = bise_panel_columns(j);
     const int32_t width = bise_panel_width(j->w, j->transposed);
     const int32_t end = columns - c0 < n ? columns : c0 + n;

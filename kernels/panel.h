@@ -25,9 +25,10 @@
 #define BISE_PANEL_COLS 32  /* output columns of a panel */
 #define BISE_PANEL_ROWS 12  /* rows of x in one call of a micro-kernel */
 #define BISE_PANEL_GROUP 128 /* output columns packed together */
-#define BISE_PANEL_LOW 64   /* rank of an addition in bf16 at most */
+#define BISE_PANEL_LOW 64   /* rank of an addition made with the sums */
 #define BISE_PANEL_DEPTH 2048 /* reduction steps packed at a time in bf16 */
-#define BISE_PANEL_DEPTH_F32 512 /* in float32 */
+#define BISE_PANEL32_GROUP 256 /* columns and steps of the same in float32 */
+#define BISE_PANEL32_DEPTH 512
 
 /* A frozen matrix [N, K], row major in blocks of its type. */
 typedef struct bise_matrix {
@@ -58,6 +59,21 @@ typedef struct bise_panel_tail {
     size_t lda, p;
 } bise_panel_tail;
 
+/* A call of the float32 micro-kernel over packed operands: y [m, nc] (+)= a b
+ * with a [r][12], a tile of x, and b [r][32], a panel of W. While it runs it
+ * asks for what is needed next: soon_bytes from soon on, spread evenly, and at
+ * every fourth step for a line from far on, far_step bytes after the last one
+ * (both may be a with a step of 0). */
+typedef struct bise_tile32 {
+    const float *a, *b;
+    size_t r;
+    int m, nc;
+    bool add;
+    const void *soon, *far;
+    size_t soon_bytes, far_step;
+} bise_tile32;
+#define BISE_TILE32_LINES(r) ((r) / 4 - BISE_PANEL_ROWS) /* that far asks for */
+
 /* Slots of an instruction set. m <= BISE_PANEL_ROWS rows, nc <= 32 columns. */
 typedef struct bise_panel_ops {
     bool has_bf16;   /* mul_bf16 is faster than mul_f32 */
@@ -70,6 +86,16 @@ typedef struct bise_panel_ops {
     void (*mul_bf16)(float *y, size_t ldy, const uint16_t *a, size_t lda,
                      const uint16_t *b, size_t p, int m, int nc, bool add,
                      const bise_panel_tail *tail);
+    void (*mul_tile)(float *y, size_t ldy, const bise_tile32 *t);
+    /* Pack m rows of n values, ldx apart, into a tile [n][12]; what is behind
+     * row m is not set. */
+    void (*pack_tile)(float *tile, const float *x, size_t ldx, int m,
+                      size_t n);
+    /* bf16 weights to float32 panels: 32 rows of r values (NULL = zeros) to
+     * [r][32]; a row of n values to a row of each of several panels, which are
+     * panel values apart. */
+    void (*widen_rows)(float *b, const uint16_t *const rows[32], size_t r);
+    void (*widen_row)(float *b, size_t panel, const uint16_t *row, size_t n);
     /* Pack 32 rows of r values (pointers, NULL = zeros) into [r][32] or, as
      * pairs along r (r even), [r/2][32][2]. */
     void (*pack_rows_f32)(float *b, const float *const rows[32], size_t r);
@@ -98,9 +124,10 @@ void bise_panel_ops_avx2(bise_panel_ops *o);
 void bise_panel_ops_avx512(bise_panel_ops *o);
 void bise_panel_ops_avx512bf16(bise_panel_ops *o);
 
-/* One product. x is float32 (x) or bfloat16 (x_bf16), whichever is not NULL;
- * ldx in values; with bf16 rows must be readable up to an even count. Rows of
- * x should not be a multiple of 4096 bytes apart (cache sets). */
+/* One product. x is float32 in tiles (x, see bise_panel_tile) or rows of
+ * bfloat16 (x_bf16), whichever is not NULL; ldx in values, rows must be
+ * readable up to an even count, and should not be a multiple of 4096 bytes
+ * apart (cache sets). */
 typedef struct bise_panel_job {
     const bise_matrix *w;
     bool transposed;       /* false: x W^T, true: x W */
@@ -111,6 +138,10 @@ typedef struct bise_panel_job {
     size_t ldy;
     int32_t T;
     bool add;              /* add to y instead of setting it */
+    /* Float32: columns of the same direction from next_column on in next will
+     * probably be asked of this thread after these, or NULL. */
+    const bise_matrix *next;
+    int32_t next_column;
     /* A float32 addition y += e f with e [T, r] and f given by rows: for the
      * forward f[j] row n = b[n, r] (LoRA B), for the gradient rows of A
      * [r, K]; f is multiplied by f_scale. NULL e: none. */
@@ -125,12 +156,21 @@ typedef struct bise_panel_job {
     size_t lde16;
 } bise_panel_job;
 
+/* Float32 rows of x go into tiles of 12 rows: value k of row t stands at
+ * (t / 12 * K + k) * 12 + t % 12, so that a product reads them in one run. */
+size_t bise_panel_tiled(int32_t T, int32_t n); /* values of T rows of n */
+/* Put rows [t0, t1) of x, ldx values apart, in their places; t0 begins a tile,
+ * and t1 ends one or is the number of rows. */
+void bise_panel_tile(const bise_panel_ops *o, float *tiles, const float *x,
+                     size_t ldx, int32_t n, int32_t t0, int32_t t1);
+
 /* Bytes of scratch that bise_panel_run needs for one worker. */
 size_t bise_panel_scratch(const bise_panel_ops *o);
 /* Output columns of a job. */
 int32_t bise_panel_columns(const bise_panel_job *j);
-/* Columns of W that are best computed together: blocks of 256 weights of a row
- * are decoded once when the gradient takes whole ones, NF4 in longer runs. */
+/* Columns of W that are best computed together in bf16: blocks of 256 weights
+ * of a row are decoded once when the gradient takes whole ones, NF4 in longer
+ * runs. */
 int32_t bise_panel_width(const bise_matrix *w, bool transposed);
 /* Compute columns [c0, c0 + n) of the job; c0 is a multiple of 32, columns
  * behind the last one are left out. Sums do not depend on where columns are
@@ -143,11 +183,13 @@ void bise_panel_low_rank(const bise_panel_ops *o, const bise_panel_job *j,
 
 /* Groups of columns, of one product or of several in a row, as tasks: the last
  * ones are cut into panels, so that no thread waits long for another. Groups
- * wider than BISE_PANEL_GROUP hold blocks and stay whole. */
+ * wider than BISE_PANEL_GROUP hold blocks and stay whole, unless part says how
+ * wide to cut them. */
 typedef struct bise_panel_split {
     size_t groups;
     int32_t width;  /* columns of a group: see bise_panel_width */
     int threads;
+    int32_t part;   /* columns of a part, or 0 for the rule above */
 } bise_panel_split;
 
 typedef struct bise_panel_task {

@@ -172,15 +172,17 @@ static int32_t widest_input(const bise_graph *g)
  * of a layer, or going backward a chunk of gradients of logits. */
 static void plan_operand(bise_graph *g, carver *c)
 {
-    const uint64_t layer =
-        (uint64_t)g->o.max_tokens * bise_stride16(widest_input(g));
-    const uint64_t head = g->o.train ?
-        (uint64_t)g->chunk * bise_stride16(g->f->V) : 0;
-    const uint64_t n = layer > head ? layer : head;
-    if (g->o.compute != BISE_COMPUTE_F32)
-        g->e.x16 = carve(c, n, sizeof *g->e.x16);
-    else if (g->e.panel)
-        g->e.x32 = carve(c, n, sizeof *g->e.x32);
+    const int32_t T = g->o.max_tokens, head_rows = g->o.train ? g->chunk : 0;
+    const int32_t width = widest_input(g), V = g->f->V;
+    if (g->o.compute != BISE_COMPUTE_F32) {
+        const uint64_t layer = (uint64_t)T * bise_stride16(width);
+        const uint64_t head = (uint64_t)head_rows * bise_stride16(V);
+        g->e.x16 = carve(c, layer > head ? layer : head, sizeof *g->e.x16);
+    } else if (g->e.panel) {
+        const uint64_t layer = bise_panel_tiled(T, width);
+        const uint64_t head = bise_panel_tiled(head_rows, V);
+        g->e.x32 = carve(c, layer > head ? layer : head, sizeof *g->e.x32);
+    }
 }
 
 /* T rows of width values as bf16. */

@@ -30,9 +30,9 @@ typedef struct bise_exec {
     float *scratch;
     size_t scratch_floats;
     /* Panel products (matmul_panel.c): NULL leaves float32 to OpenBLAS. The
-     * inputs of a product are rounded to bf16 into x16, or without it copied
-     * into x32, so that their rows do not share sets of the cache; each holds
-     * T rows of the widest operand, bise_stride16 apart. */
+     * inputs of a product are rounded to bf16 into x16, with rows bise_stride16
+     * apart, or without it put into x32 as tiles (kernels/panel.h); each holds
+     * T rows of the widest operand. */
     const bise_panel_ops *panel;
     const bise_panel8_ops *panel8; /* 8-bit products, with int8 computation */
     uint16_t *x16;

@@ -35,8 +35,9 @@ BISE_NODISCARD bise_status bise_dora_attach(bise_linear *l,
 void bise_panels_forward(const bise_exec *e, const bise_linear *l, int n,
                          float *const *y, const float *x, int32_t T,
                          const float *h, bool add);
-/* dx (+)= sum_i dy_i W_i; adapters apart. */
+/* dx (+)= sum_i dy_i W_i and, unless dh is NULL, sum_b dh_b A_b. */
 void bise_panels_backward(const bise_exec *e, const bise_linear *l, int n,
-                          float *dx, float *const *dy, int32_t T, bool add);
+                          float *dx, float *const *dy, const float *dh,
+                          int32_t T, bool add);
 
 #endif

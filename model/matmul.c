@@ -111,7 +111,8 @@ typedef struct job {
     float *dx, *h, *dh;
     const float *h_saved;
     int32_t T, in, tile, chunks;
-    bool add, base_done;    /* base_done: dx holds the frozen part already */
+    bool add;
+    bool base_done, low_done; /* dx holds the frozen, the adapters' part */
 } job;
 
 /* out [t, n] = dropout of x's columns [c0, c0 + n) for tokens t0.. : the same
@@ -139,6 +140,16 @@ static void drop_rows(const job *g, const bise_branch *b, const float *x,
 static bool drops(const job *g, const bise_branch *b)
 {
     return g->e->training && b->dropout > 0;
+}
+
+/* Whether any branch of the group does. */
+static bool any_drops(const job *g)
+{
+    for (int i = 0; i < g->n; i++)
+        for (int32_t j = 0; j < g->l[i].n_branches; j++)
+            if (drops(g, &g->l[i].branches[j]))
+                return true;
+    return false;
 }
 
 /* h[t, r] = drop(x) A^T for one branch and one chunk of tokens. */
@@ -393,7 +404,7 @@ static void backward_cols(const job *g, int32_t c0, int32_t n, float *scratch)
             const float *dh = g->dh + (size_t)g->T * (size_t)at;
             if (br->m->da)
                 adapter_da(g, br, dh, c0, n, scratch);
-            if (g->dx)
+            if (g->dx && !g->low_done)
                 adapter_dx(g, br, dh, c0, n, scratch);
             at += br->m->r;
         }
@@ -439,8 +450,10 @@ void bise_products_backward(const bise_exec *e, const bise_linear *l, int n,
     else if (!dx)
         return;
     if (dx && bise_panels_used(e, T)) {
-        bise_panels_backward(e, l, n, dx, dy, T, add);
         g.base_done = true;
+        g.low_done = !any_drops(&g);
+        bise_panels_backward(e, l, n, dx, dy,
+                             branches && g.low_done ? dh : NULL, T, add);
         if (!branches)
             return;
     }

@@ -415,7 +415,10 @@ static double low_sum(const low_case *c, size_t t, size_t i, bool low)
 static void compare_low(const bise_panel_ops *o, low_case *c, bool bf16,
                         bool add, int level)
 {
-    c->j.x = bf16 ? NULL : c->x;
+    const int32_t T = c->j.T, n = c->red;
+    float *tiles = bise_alloc_array(bise_panel_tiled(T, n), sizeof *tiles);
+    bise_panel_tile(o, tiles, c->x, c->j.ldx, n, 0, T);
+    c->j.x = bf16 ? NULL : tiles;
     c->j.x_bf16 = bf16 ? c->x16 : NULL;
     c->j.add = add;
     for (size_t i = 0; i < (size_t)c->j.T * c->j.ldy; i++)
@@ -424,6 +427,7 @@ static void compare_low(const bise_panel_ops *o, low_case *c, bool bf16,
     memset(scratch, 0xff, bise_panel_scratch(o));
     bise_panel_run(o, &c->j, 0, INT32_MAX, scratch);
     bise_free_aligned(scratch);
+    bise_free(tiles);
     const bool low = bf16 && c->j.r <= BISE_PANEL_LOW;
     for (size_t t = 0; t < (size_t)c->j.T; t++)
         for (size_t i = 0; i < c->j.ldy; i++) {

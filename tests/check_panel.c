@@ -151,8 +151,11 @@ static void run_pieces(const bise_panel_ops *o, const bise_panel_job *j,
 static void compare(const bise_panel_ops *o, panel_case *c, bool transposed,
                     bool bf16, int32_t r)
 {
+    float *tiles = bise_alloc_array(bise_panel_tiled(c->T, c->red),
+                                    sizeof *tiles);
+    bise_panel_tile(o, tiles, c->x, c->ldx, c->red, 0, c->T);
     const bise_panel_job j = {
-        .w = &c->w, .transposed = transposed, .x = bf16 ? NULL : c->x,
+        .w = &c->w, .transposed = transposed, .x = bf16 ? NULL : tiles,
         .x_bf16 = bf16 ? c->x16 : NULL, .ldx = c->ldx, .y = c->y,
         .ldy = c->ldy, .T = c->T, .e = r ? c->e : NULL, .f = c->f,
         .lde = (size_t)r, .r = r, .f_scale = 2,
@@ -161,6 +164,7 @@ static void compare(const bise_panel_ops *o, panel_case *c, bool transposed,
     ck_assert_int_eq(bise_panel_columns(&j), c->out);
     run_pieces(o, &j, scratch);
     bise_free_aligned(scratch);
+    bise_free(tiles);
     const double tol = 1e-6 * (double)c->red + 1e-5;
     for (int32_t t = 0; t < c->T; t++) {
         const float *y = c->y + (size_t)t * c->ldy;
@@ -305,12 +309,14 @@ END_TEST
 START_TEST(tasks_cover_each_column_once)
 {
     static const bise_panel_split splits[] = {
-        { 1, 128, 1 }, { 1, 128, 2 }, { 44, 128, 2 }, { 5, 256, 3 },
-        { 7, 128, 64 }, { 0, 128, 2 } };
+        { 1, 128, 1, 0 }, { 1, 128, 2, 0 }, { 44, 128, 2, 0 },
+        { 5, 256, 3, 0 }, { 7, 128, 64, 0 }, { 0, 128, 2, 0 },
+        { 5, 256, 3, 64 } };
     for (size_t k = 0; k < sizeof splits / sizeof *splits; k++) {
         const bise_panel_split *s = &splits[k];
         const size_t tasks = bise_panel_tasks(s);
-        const int32_t least = s->width > 128 ? s->width : 32;
+        const int32_t least = s->part ? s->part :
+                              s->width > 128 ? s->width : 32;
         unsigned char seen[44 * 256] = { 0 };
         size_t columns = 0;
         for (size_t i = 0; i < tasks; i++) {

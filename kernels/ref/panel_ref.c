@@ -24,6 +24,44 @@ static void mul_f32_ref(float *y, size_t ldy, const float *a, size_t lda,
         }
 }
 
+/* The same over packed operands; nothing is asked for. */
+static void mul_tile_ref(float *y, size_t ldy, const bise_tile32 *t)
+{
+    for (int i = 0; i < t->m; i++)
+        for (int c = 0; c < t->nc; c++) {
+            float sum = 0;
+            for (size_t k = 0; k < t->r; k++)
+                sum += t->a[k * BISE_PANEL_ROWS + (size_t)i] *
+                       t->b[k * COLS + (size_t)c];
+            float *out = &y[(size_t)i * ldy + (size_t)c];
+            *out = t->add ? *out + sum : sum;
+        }
+}
+
+static void pack_tile_ref(float *tile, const float *x, size_t ldx, int m,
+                          size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        for (int i = 0; i < m; i++)
+            tile[k * BISE_PANEL_ROWS + (size_t)i] = x[(size_t)i * ldx + k];
+}
+
+static void widen_rows_ref(float *b, const uint16_t *const rows[32], size_t r)
+{
+    for (size_t k = 0; k < r; k++)
+        for (int c = 0; c < COLS; c++)
+            b[k * COLS + (size_t)c] =
+                rows[c] ? bise_bf16_to_f32(rows[c][k]) : 0;
+}
+
+/* Columns of the last panel that the row does not have are zeros. */
+static void widen_row_ref(float *b, size_t panel, const uint16_t *row,
+                          size_t n)
+{
+    for (size_t c = 0; c < (n + COLS - 1) / COLS * COLS; c++)
+        b[c / COLS * panel + c % COLS] = c < n ? bise_bf16_to_f32(row[c]) : 0;
+}
+
 /* sum + the products of 2 p values of a row with column c of a panel */
 static float add_pairs(float sum, const uint16_t *a, const uint16_t *b,
                        size_t p, int c)
@@ -34,7 +72,7 @@ static float add_pairs(float sum, const uint16_t *a, const uint16_t *b,
     return sum;
 }
 
-/* The same over bf16 pairs; products and sums in float32. */
+/* mul_f32 over bf16 pairs; products and sums in float32. */
 static void mul_bf16_ref(float *y, size_t ldy, const uint16_t *a, size_t lda,
                          const uint16_t *b, size_t p, int m, int nc, bool add,
                          const bise_panel_tail *tail)
@@ -87,6 +125,8 @@ void bise_panel_ops_ref(bise_panel_ops *o)
     *o = (bise_panel_ops){
         .has_bf16 = false,
         .mul_f32 = mul_f32_ref, .mul_bf16 = mul_bf16_ref,
+        .mul_tile = mul_tile_ref, .pack_tile = pack_tile_ref,
+        .widen_rows = widen_rows_ref, .widen_row = widen_row_ref,
         .pack_rows_f32 = pack_rows_f32_ref,
         .pack_rows_bf16 = pack_rows_bf16_ref,
         .pack_pairs_bf16 = pack_pairs_bf16_ref,

@@ -19,10 +19,11 @@ INLINE __m256i mask8(int n)
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* m (constant) rows, 16 columns of which nc count. */
+/* m (constant) rows, 16 columns of which nc count; a has lda from row to row
+ * and step from one k to the next. */
 INLINE void mul_half(const int m, float *y, size_t ldy, const float *a,
-                     size_t lda, const float *b, size_t ldb, size_t r, int nc,
-                     bool add)
+                     size_t lda, size_t step, const float *b, size_t ldb,
+                     size_t r, int nc, bool add)
 {
     __m256 s[6][2];
     const __m256i m0 = mask8(nc), m1 = mask8(nc - 8);
@@ -36,7 +37,8 @@ INLINE void mul_half(const int m, float *y, size_t ldy, const float *a,
                                      _mm256_maskload_ps(b + k * ldb + 8, m1);
         _Pragma("GCC unroll 6")
         for (int i = 0; i < m; i++) {
-            const __m256 x = _mm256_broadcast_ss(a + (size_t)i * lda + k);
+            const __m256 x = _mm256_broadcast_ss(a + (size_t)i * lda +
+                                                 k * step);
             s[i][0] = _mm256_fmadd_ps(x, b0, s[i][0]);
             s[i][1] = _mm256_fmadd_ps(x, b1, s[i][1]);
         }
@@ -53,9 +55,10 @@ INLINE void mul_half(const int m, float *y, size_t ldy, const float *a,
     }
 }
 
-static void mul_f32_avx2(float *y, size_t ldy, const float *a, size_t lda,
-                         const float *b, size_t ldb, size_t r, int m, int nc,
-                         bool add)
+/* m <= 12 rows, nc <= 32 columns. */
+INLINE void mul_any(float *y, size_t ldy, const float *a, size_t lda,
+                    size_t step, const float *b, size_t ldb, size_t r, int m,
+                    int nc, bool add)
 {
     for (int i = 0; i < m; i += 6)
         for (int c = 0; c < nc; c += 16) {
@@ -63,12 +66,46 @@ static void mul_f32_avx2(float *y, size_t ldy, const float *a, size_t lda,
             const float *aa = a + (size_t)i * lda, *bb = b + c;
             const int n = nc - c < 16 ? nc - c : 16;
             switch (m - i) {
-#define CASE(k) case k: mul_half(k, yy, ldy, aa, lda, bb, ldb, r, n, add); break;
+#define CASE(k) \
+    case k: mul_half(k, yy, ldy, aa, lda, step, bb, ldb, r, n, add); break;
             CASE(5) CASE(4) CASE(3) CASE(2) CASE(1)
 #undef CASE
-            default: mul_half(6, yy, ldy, aa, lda, bb, ldb, r, n, add); break;
+            default:
+                mul_half(6, yy, ldy, aa, lda, step, bb, ldb, r, n, add);
+                break;
             }
         }
+}
+
+static void mul_f32_avx2(float *y, size_t ldy, const float *a, size_t lda,
+                         const float *b, size_t ldb, size_t r, int m, int nc,
+                         bool add)
+{
+    mul_any(y, ldy, a, lda, 1, b, ldb, r, m, nc, add);
+}
+
+static void mul_tile_avx2(float *y, size_t ldy, const bise_tile32 *t)
+{
+    mul_any(y, ldy, t->a, 1, BISE_PANEL_ROWS, t->b, BISE_PANEL_COLS, t->r,
+            t->m, t->nc, t->add);
+}
+
+/* Whole panels eight values at a time, the rest by hand. */
+static void widen_row_avx2(float *b, size_t panel, const uint16_t *row,
+                           size_t n)
+{
+    const size_t whole = n / BISE_PANEL_COLS * BISE_PANEL_COLS;
+    const size_t end = (n + BISE_PANEL_COLS - 1) / BISE_PANEL_COLS *
+                       BISE_PANEL_COLS;
+    for (size_t c = 0; c < whole; c += 8) {
+        const __m128i v = _mm_loadu_si128((const void *)(row + c));
+        _mm256_storeu_si256(
+            (void *)(b + c / BISE_PANEL_COLS * panel + c % BISE_PANEL_COLS),
+            _mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+    }
+    for (size_t c = whole; c < end; c++)
+        b[c / BISE_PANEL_COLS * panel + c % BISE_PANEL_COLS] =
+            c < n ? bise_bf16_to_f32(row[c]) : 0;
 }
 
 /* bf16 pairs: the halves of each pair are widened by a shift or a mask, which
@@ -188,6 +225,8 @@ static void pack_pairs_bf16_avx2(uint16_t *b, size_t panel_stride,
 void bise_panel_ops_avx2(bise_panel_ops *o)
 {
     o->mul_f32 = mul_f32_avx2;
+    o->mul_tile = mul_tile_avx2;
+    o->widen_row = widen_row_avx2;
     o->mul_bf16 = mul_bf16_avx2;
     o->round_bf16 = round_bf16_avx2;
     o->pack_pairs_bf16 = pack_pairs_bf16_avx2;

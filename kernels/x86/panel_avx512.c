@@ -1,5 +1,5 @@
-/* panel_avx512.c - float32 micro-kernel of 12 x 32 outputs in 24 registers, and
- * the packers as 16 x 16 transposes of 32-bit words. AVX-512 F, BW, DQ, VL.
+/* panel_avx512.c - float32 micro-kernels of 12 x 32 outputs in 24 registers,
+ * and the packers as 16 x 16 transposes of 32-bit words. AVX-512 F, BW, DQ, VL.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -53,6 +53,163 @@ static void mul_f32_avx512(float *y, size_t ldy, const float *a, size_t lda,
     CASE(3) CASE(2) CASE(1)
 #undef CASE
     default: break;
+    }
+}
+
+/* Step d of a tile: one row of the panel, twelve values of x. */
+INLINE void tile_step(const int m, __m512 s[12][2], const float *a,
+                      const float *b, const int d)
+{
+    const __m512 b0 = _mm512_loadu_ps(b + d * BISE_PANEL_COLS);
+    const __m512 b1 = _mm512_loadu_ps(b + d * BISE_PANEL_COLS + 16);
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++) {
+        const __m512 x = _mm512_set1_ps(a[d * BISE_PANEL_ROWS + i]);
+        s[i][0] = _mm512_fmadd_ps(x, b0, s[i][0]);
+        s[i][1] = _mm512_fmadd_ps(x, b1, s[i][1]);
+    }
+}
+
+/* n times four steps. Each time lines are asked for, at near and at far: all
+ * at once they would keep the loads of the panel waiting. The last steps (rows)
+ * ask for a row of y instead, where it ends and where it begins. */
+INLINE void tile_steps(const int m, __m512 s[12][2], const float **a,
+                       const float **b, size_t n, const char *near,
+                       size_t near_step, const char *far, size_t far_step,
+                       const bool rows)
+{
+    for (; n > 0; n--, near += near_step, far += far_step) {
+        if (rows) {
+            __builtin_prefetch(near, 1);
+            __builtin_prefetch(far, 1);
+        } else {
+            __builtin_prefetch(near);
+            __builtin_prefetch(far, 0, 2);
+        }
+        _Pragma("GCC unroll 4")
+        for (int d = 0; d < 4; d++)
+            tile_step(m, s, *a, *b, d);
+        *a += 4 * BISE_PANEL_ROWS;
+        *b += 4 * BISE_PANEL_COLS;
+        /* One pointer each: GCC would make one for every row and run out. */
+        __asm__("" : "+r"(*a), "+r"(*b));
+    }
+}
+
+/* m is a constant at each call. */
+INLINE void mul_tile_rows(const int m, float *y, size_t ldy,
+                          const bise_tile32 *t)
+{
+    __m512 s[BISE_PANEL_ROWS][2];
+    const float *a = t->a, *b = t->b;
+    const size_t n = t->r / 4, row = ldy * sizeof *y;
+    const size_t last = n > BISE_PANEL_ROWS ? (size_t)m : 0;
+    const char *yy = (const char *)y;
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++)
+        s[i][0] = s[i][1] = _mm512_setzero_ps();
+    tile_steps(m, s, &a, &b, n - last, t->soon,
+               n > last ? t->soon_bytes / (n - last) : 0, t->far, t->far_step,
+               false);
+    tile_steps(m, s, &a, &b, last, yy, row, yy + 124, row, true);
+    for (size_t k = n * 4; k < t->r; k++) {
+        tile_step(m, s, a, b, 0);
+        a += BISE_PANEL_ROWS;
+        b += BISE_PANEL_COLS;
+    }
+    if (t->nc == BISE_PANEL_COLS) {
+        _Pragma("GCC unroll 12")
+        for (int i = 0; i < m; i++)
+            put_row(y + (size_t)i * ldy, s[i][0], s[i][1], BISE_PANEL_COLS,
+                    t->add);
+        return;
+    }
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++)
+        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], t->nc, t->add);
+}
+
+static void mul_tile_avx512(float *y, size_t ldy, const bise_tile32 *t)
+{
+    switch (t->m) {
+#define CASE(n) case n: mul_tile_rows(n, y, ldy, t); break;
+    CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7) CASE(6) CASE(5) CASE(4)
+    CASE(3) CASE(2) CASE(1)
+#undef CASE
+    default: break;
+    }
+}
+
+/* Sixteen values of each row at a time, transposed. */
+static void pack_tile_avx512(float *tile, const float *x, size_t ldx, int m,
+                             size_t n)
+{
+    const __mmask16 rows = (1 << BISE_PANEL_ROWS) - 1;
+    for (size_t k = 0; k < n; k += 16) {
+        const size_t left = n - k < 16 ? n - k : 16;
+        const __mmask16 mask = (__mmask16)((1u << left) - 1);
+        __m512i v[16];
+        _Pragma("GCC unroll 16")
+        for (int i = 0; i < 16; i++)
+            v[i] = i < m ? _mm512_maskz_loadu_epi32(
+                               mask, x + (size_t)i * ldx + k) :
+                           _mm512_setzero_si512();
+        transpose16(v);
+        float *to = tile + k * BISE_PANEL_ROWS;
+        if (left < 16) {
+            for (size_t i = 0; i < left; i++)
+                _mm512_mask_storeu_epi32(to + i * BISE_PANEL_ROWS, rows,
+                                         v[i]);
+            continue;
+        }
+        _Pragma("GCC unroll 16")
+        for (int i = 0; i < 16; i++)
+            _mm512_mask_storeu_epi32(to + i * BISE_PANEL_ROWS, rows, v[i]);
+    }
+}
+
+/* Sixteen rows, at most 32 values of each from k on: pairs are transposed as
+ * words, then each half of a pair is widened. */
+INLINE void widen_half(float *b, const uint16_t *const rows[16], size_t k,
+                       size_t n)
+{
+    const __mmask32 mask = n >= 32 ? 0xffffffff : ((__mmask32)1 << n) - 1;
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    __m512i v[16];
+    _Pragma("GCC unroll 16")
+    for (int i = 0; i < 16; i++)
+        v[i] = rows[i] ? _mm512_maskz_loadu_epi16(mask, rows[i] + k) :
+                         _mm512_setzero_si512();
+    transpose16(v);
+    for (size_t i = 0; i < 16 && 2 * i < n; i++) {
+        float *to = b + 2 * i * BISE_PANEL_COLS;
+        _mm512_storeu_si512(to, _mm512_slli_epi32(v[i], 16));
+        if (2 * i + 1 < n)
+            _mm512_storeu_si512(to + BISE_PANEL_COLS,
+                                _mm512_and_si512(v[i], high));
+    }
+}
+
+static void widen_rows_avx512(float *b, const uint16_t *const rows[32],
+                              size_t r)
+{
+    for (size_t k = 0; k < r; k += 32) {
+        widen_half(b + k * BISE_PANEL_COLS, rows, k, r - k);
+        widen_half(b + k * BISE_PANEL_COLS + 16, rows + 16, k, r - k);
+    }
+}
+
+/* Half a panel at a time. */
+static void widen_row_avx512(float *b, size_t panel, const uint16_t *row,
+                             size_t n)
+{
+    for (size_t c = 0; c < (n + 31) / 32 * 32; c += 16) {
+        const __mmask16 mask = n >= c + 16 ? 0xffff :
+                               n > c ? (__mmask16)((1u << (n - c)) - 1) : 0;
+        const __m512i v = _mm512_cvtepu16_epi32(
+            _mm256_maskz_loadu_epi16(mask, row + c));
+        _mm512_storeu_si512(b + c / 32 * panel + c % 32,
+                            _mm512_slli_epi32(v, 16));
     }
 }
 
@@ -231,6 +388,10 @@ static void pack_pairs_bf16_avx512(uint16_t *b, size_t panel_stride,
 void bise_panel_ops_avx512(bise_panel_ops *o)
 {
     o->mul_f32 = mul_f32_avx512;
+    o->mul_tile = mul_tile_avx512;
+    o->pack_tile = pack_tile_avx512;
+    o->widen_rows = widen_rows_avx512;
+    o->widen_row = widen_row_avx512;
     o->pack_rows_f32 = pack_rows_f32_avx512;
     o->mul_bf16 = mul_bf16_avx512;
     o->round_bf16 = round_bf16_avx512;
