@@ -19,7 +19,6 @@ typedef struct row_job {
     const float *dn, *w;
     bise_rows16 in, out, a, b, c;
     int32_t T, n, heads;
-    bool query;
 } row_job;
 
 /* A worker's scratch: rows of float32 at hand. */
@@ -110,26 +109,6 @@ static void delta_task(void *ctx, size_t block, int worker)
     }
 }
 
-/* Undo the rotation (and the score scale of queries), then round. */
-static void unrope_task(void *ctx, size_t block, int worker)
-{
-    const row_job *j = ctx;
-    const bise_graph *g = j->g;
-    const size_t D = (size_t)g->f->D, n = (size_t)j->heads * D;
-    const float alpha = (float)(1.0 / sqrt((double)g->f->D));
-    (void)worker;
-    for (int32_t t = (int32_t)block * ROW_BLOCK; t < block_end(j, block);
-         t++) {
-        const size_t p = (size_t)g->pos[t], at = p * (D / 2);
-        float *row = j->f + (size_t)t * n;
-        for (int32_t h = 0; h < j->heads; h++)
-            g->e.k->rope(row + (size_t)h * D, g->cos + at, g->nsin + at, D);
-        if (j->query)
-            g->e.k->scale(row, alpha * g->qscale[p], n);
-        g->e.panel->round_bf16(graph_row16(j->out, t), row, n);
-    }
-}
-
 /* True when nothing below stage s of layer l needs a gradient. */
 static bool ends_at(const bise_graph *g, int32_t l, stage s)
 {
@@ -192,12 +171,7 @@ static void scores_bwd(bise_graph *g, int32_t l)
     bise_attn16_backward(&g->e, &at, g->dq16, g->delta, g->kt, g->fq, g->fk,
                          g->fv);
     graph_lap(g, BISE_STEP_ATTENTION);
-    row_job q = { .g = g, .f = g->fq, .out = g->dq16, .T = T, .heads = f->H,
-                  .query = true };
-    graph_rows(&g->e, T, unrope_task, &q);
-    row_job k = { .g = g, .f = g->fk, .out = g->dk16, .T = T, .heads = f->K };
-    graph_rows(&g->e, T, unrope_task, &k);
-    graph_round16(g, g->dv16, g->fv, f->K * f->D);
+    graph_heads16(g, g->nsin, g->dq16, g->dk16, g->dv16);
 }
 
 /* Through the attention part, likewise. */

@@ -210,6 +210,10 @@ void graph_backward16(bise_graph *g);
 /* out = rmsnorm(kept) with kept = x rounded when x is given; r [T] or NULL. */
 void graph_norm16(bise_graph *g, const float *x, bise_rows16 kept,
                   const float *w, float *r, bise_rows16 out);
+/* Rotate g->fq and g->fk by sin (g->nsin: back), scale the queries for scores,
+ * so that these are plain products, and round both and g->fv. */
+void graph_heads16(bise_graph *g, const float *sin, bise_rows16 q,
+                   bise_rows16 k, bise_rows16 v);
 /* out = x [T, n] rounded. */
 void graph_round16(bise_graph *g, bise_rows16 out, const float *x, int32_t n);
 uint16_t *graph_row16(bise_rows16 r, int32_t t);

@@ -19,8 +19,7 @@ typedef struct row_job {
     const float *x, *w, *y;
     float *f, *r;
     bise_rows16 in, out, a, b;
-    int32_t T, n, heads;
-    bool query;
+    int32_t T, n;
 } row_job;
 
 /* A worker's scratch: rows of float32 at hand. */
@@ -76,25 +75,51 @@ void graph_norm16(bise_graph *g, const float *x, bise_rows16 kept,
     graph_rows(&g->e, g->T, norm_task, &j);
 }
 
-/* Rotate queries or keys; queries also take the score scale, so that scores
- * are plain products. The rows of values are only rounded. */
-static void rope_task(void *ctx, size_t block, int worker)
+/* Queries, keys and values of a layer, to be rotated and rounded. */
+typedef struct heads_job {
+    const bise_graph *g;
+    const float *sin;
+    bise_rows16 q, k, v;
+    int32_t T;
+} heads_job;
+
+/* Rotate row t of n heads, multiply it by scale unless that is 0, round it. */
+static void turn_row(const heads_job *j, float *rows, int32_t heads, float scale,
+                     bise_rows16 out, int32_t t)
 {
-    const row_job *j = ctx;
     const bise_graph *g = j->g;
-    const size_t D = (size_t)g->f->D, n = (size_t)j->heads * D;
+    const size_t D = (size_t)g->f->D, n = (size_t)heads * D;
+    const size_t at = (size_t)g->pos[t] * (D / 2);
+    float *row = rows + (size_t)t * n;
+    for (int32_t h = 0; h < heads; h++)
+        g->e.k->rope(row + (size_t)h * D, g->cos + at, j->sin + at, D);
+    if (scale != 0)
+        g->e.k->scale(row, scale, n);
+    g->e.panel->round_bf16(graph_row16(out, t), row, n);
+}
+
+static void heads_task(void *ctx, size_t block, int worker)
+{
+    const heads_job *j = ctx;
+    const bise_graph *g = j->g;
     const float alpha = (float)(1.0 / sqrt((double)g->f->D));
+    const size_t n = (size_t)(g->f->K * g->f->D);
+    const int32_t t0 = (int32_t)block * ROW_BLOCK;
+    const int32_t t1 = j->T - t0 < ROW_BLOCK ? j->T : t0 + ROW_BLOCK;
     (void)worker;
-    for (int32_t t = (int32_t)block * ROW_BLOCK; t < block_end(j, block);
-         t++) {
-        const size_t p = (size_t)g->pos[t], at = p * (D / 2);
-        float *row = j->f + (size_t)t * n;
-        for (int32_t h = 0; h < j->heads; h++)
-            g->e.k->rope(row + (size_t)h * D, g->cos + at, g->sin + at, D);
-        if (j->query)
-            g->e.k->scale(row, alpha * g->qscale[p], n);
-        g->e.panel->round_bf16(graph_row16(j->out, t), row, n);
-    }
+    for (int32_t t = t0; t < t1; t++)
+        turn_row(j, g->fq, g->f->H, alpha * g->qscale[g->pos[t]], j->q, t);
+    for (int32_t t = t0; t < t1; t++)
+        turn_row(j, g->fk, g->f->K, 0, j->k, t);
+    for (int32_t t = t0; t < t1; t++)
+        g->e.panel->round_bf16(graph_row16(j->v, t), g->fv + (size_t)t * n, n);
+}
+
+void graph_heads16(bise_graph *g, const float *sin, bise_rows16 q,
+                   bise_rows16 k, bise_rows16 v)
+{
+    heads_job j = { .g = g, .sin = sin, .q = q, .k = k, .v = v, .T = g->T };
+    graph_rows(&g->e, g->T, heads_task, &j);
 }
 
 static void round_task(void *ctx, size_t block, int worker)
@@ -137,7 +162,6 @@ static void swiglu_task(void *ctx, size_t block, int worker)
 /* Queries, keys, values and their attention, from the kept rows of x. */
 static void attention_part(bise_graph *g, int32_t l)
 {
-    const bise_config *f = g->f;
     graph_layer *w = &g->layers[l];
     graph_acts16 *a = &g->acts16[l];
     const int32_t T = g->T;
@@ -148,12 +172,7 @@ static void attention_part(bise_graph *g, int32_t l)
                         (float *[]){ g->fq, g->fk, g->fv }, g->normed16, T,
                         a->h[STAGE_QKV], false);
     graph_lap(g, BISE_STEP_PRODUCTS);
-    row_job q = { .g = g, .f = g->fq, .out = a->q, .T = T, .heads = f->H,
-                  .query = true };
-    graph_rows(&g->e, T, rope_task, &q);
-    row_job k = { .g = g, .f = g->fk, .out = a->k, .T = T, .heads = f->K };
-    graph_rows(&g->e, T, rope_task, &k);
-    graph_round16(g, a->v, g->fv, f->K * f->D);
+    graph_heads16(g, g->sin, a->q, a->k, a->v);
     graph_lap(g, BISE_STEP_ROWS);
     const bise_attn16 at = graph_attn16(g, l);
     bise_attn16_forward(&g->e, &at);
