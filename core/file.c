@@ -602,15 +602,30 @@ bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
     return s;
 }
 
-/* rename cannot replace a folder that is not empty, so a forced one is removed
- * just before; the window is that of two system calls. */
+/* Give the new folder its name. rename cannot replace a folder that is not
+ * empty: both change names in one step, so that a kill leaves one of them whole,
+ * and the old one is removed as NAME.part. Where that is not supported the
+ * old one is removed first. */
+static int take_name(const char *part, const char *path)
+{
+#ifdef RENAME_EXCHANGE
+    if (renameat2(AT_FDCWD, part, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+        bise_remove_tree(part);
+        return 0;
+    }
+#endif
+    bise_remove_tree(path);
+    return rename(part, path);
+}
+
+/* Only a forced output may replace what is there. */
 bise_status bise_outdir_commit(bise_outdir *d, bise_error *err)
 {
     bise_status s = BISE_OK;
     bise_dir_sync(d->part_path);
-    if (d->force && bise_file_exists(d->path))
-        bise_remove_tree(d->path);
-    if (rename(d->part_path, d->path) != 0)
+    const bool replace = d->force && bise_file_exists(d->path);
+    if ((replace ? take_name(d->part_path, d->path) :
+                   rename(d->part_path, d->path)) != 0)
         s = bise_fail_errno(err, d->path, "cannot rename");
     char *dir = parent_dir(d->path);
     if (dir && s == BISE_OK)

@@ -368,8 +368,33 @@ bise_status bise_trainstate_latest(char **path, uint64_t *step,
     return BISE_OK;
 }
 
-/* The oldest go first; the newest are never touched, so a kill in here leaves
- * at least as many as asked for. */
+/* "120.part": a checkpoint in the making, or on its way out. */
+static bool is_part(const char *name)
+{
+    const char *digits = "0123456789";
+    const size_t n = strspn(name, digits);
+    return n && strcmp(name + n, ".part") == 0;
+}
+
+/* What a kill left behind. Not called while a checkpoint is being made. */
+static bise_status remove_parts(const char *dir, bise_error *err)
+{
+    char **names = NULL;
+    size_t n = 0;
+    if (bise_dir_list(&names, &n, dir, err))
+        return err->status;
+    for (size_t i = 0; i < n; i++) {
+        char *path = is_part(names[i]) ? bise_path_join(dir, names[i]) : NULL;
+        if (path)
+            bise_remove_tree(path);
+        bise_free(path);
+    }
+    bise_free(names);
+    return BISE_OK;
+}
+
+/* The oldest go first, and lose their names before their files, so a kill in
+ * here leaves whole ones only, and at least as many as asked for. */
 bise_status bise_trainstate_prune(const char *dir, size_t keep,
                                   bise_error *err)
 {
@@ -377,12 +402,21 @@ bise_status bise_trainstate_prune(const char *dir, size_t keep,
     size_t n;
     if (list_steps(&steps, &n, dir, err))
         return err->status;
-    for (size_t i = 0; i + keep < n; i++) {
+    bise_status s = BISE_OK;
+    for (size_t i = 0; i + keep < n && s == BISE_OK; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "%" PRIu64 ".part", steps[i]);
         char *path = step_path(dir, steps[i]);
-        if (path)
-            bise_remove_tree(path);
+        char *part = bise_path_join(dir, name);
+        if (!path || !part)
+            s = bise_fail_nomem(err);
+        else if (rename(path, part) != 0)
+            s = bise_fail_errno(err, path, "cannot rename");
         bise_free(path);
+        bise_free(part);
     }
     bise_free(steps);
-    return BISE_OK;
+    if (s == BISE_OK && bise_is_dir(dir))
+        s = remove_parts(dir, err);
+    return s;
 }

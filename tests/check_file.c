@@ -415,6 +415,7 @@ START_TEST(output_directory_is_replaced_under_force)
     ck_ok(bise_outdir_commit(&d, &err));
     ck_assert(bise_is_dir(at("out")));
     ck_assert(!bise_file_exists(at("out/old")));
+    ck_assert(!bise_file_exists(at("out.part")));
 }
 END_TEST
 

@@ -181,6 +181,7 @@ START_TEST(pruning_keeps_the_newest)
     }
     ck_ok(bise_trainstate_prune(dir, 99, &err));
     ck_assert(has_file("1"));
+    ck_assert(!has_file("9.part"));
     ck_ok(bise_trainstate_prune(dir, 2, &err));
     ck_assert(!has_file("1") && !has_file("3"));
     ck_assert(has_file("20") && has_file("100") && has_file("mine"));
