@@ -603,9 +603,9 @@ bise_status bise_outdir_open(bise_outdir *d, const char *path, bool force,
 }
 
 /* Give the new folder its name. rename cannot replace a folder that is not
- * empty: both change names in one step, so that a kill leaves one of them whole,
- * and the old one is removed as NAME.part. Where that is not supported the
- * old one is removed first. */
+ * empty: both change names in one step, so that a kill leaves one of them
+ * whole, and the old one is removed as NAME.part. Where that is not supported
+ * the old one is removed first. */
 static int take_name(const char *part, const char *path)
 {
 #ifdef RENAME_EXCHANGE

@@ -80,6 +80,20 @@ int bise_grow(void **p, size_t *cap, size_t need, size_t size)
     return 0;
 }
 
+/* size bytes that begin at a multiple of align; in huge pages, as far as there
+ * are whole ones, where align is that of huge pages. */
+static void *alloc_at(size_t align, size_t size)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, align, size) != 0)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    if (align == HUGE_PAGE)
+        madvise(p, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
 /* 64 bytes more than asked for, so that kernels may read a whole vector at
  * the end. All of it is touched here, so huge pages cost no memory but save
  * the kernels from looking up a page for every row of a matrix. */
@@ -87,32 +101,17 @@ void *bise_alloc_aligned(size_t size)
 {
     if (injected_failure() || size > SIZE_MAX - 128)
         return NULL;
-    void *p = NULL;
     const size_t padded = (size + 63) / 64 * 64 + 64;
-    const size_t align = padded < HUGE_PAGE ? 64 : HUGE_PAGE;
-    if (posix_memalign(&p, align, padded) != 0)
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    if (padded >= HUGE_PAGE)
-        madvise(p, padded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-#endif
-    memset(p, 0, padded);
-    return p;
+    void *p = alloc_at(padded < HUGE_PAGE ? 64 : HUGE_PAGE, padded);
+    return p ? memset(p, 0, padded) : NULL;
 }
 
 /* Whole huge pages, or the rest of the last one would come in small ones. */
 void *bise_alloc_transfer(size_t size)
 {
-    void *p = NULL;
     if (injected_failure() || size > SIZE_MAX - HUGE_PAGE)
         return NULL;
-    size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    if (posix_memalign(&p, HUGE_PAGE, size) != 0)
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    madvise(p, size, MADV_HUGEPAGE);
-#endif
-    return p;
+    return alloc_at(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
 }
 
 /* From posix_memalign, so plain free does; kept apart for other systems. */

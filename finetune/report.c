@@ -280,7 +280,7 @@ static const char *const part_names[][2] = {
     { "matmul", "matrix products" }, { "lora", "adapter products" },
     { "attention", "attention" }, { "norms", "norms, rotation, SwiGLU" },
     { "loss", "head and loss" }, { "optimizer", "optimizer" },
-    { "reading", "reading weights" }, { "other", "other" },
+    { "other", "other" },
 };
 
 static const char *part_name(const char *key)

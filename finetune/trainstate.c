@@ -297,14 +297,17 @@ bise_status bise_trainstate_load(bise_trainer *t, const bise_fingerprint *f,
     return s;
 }
 
-/* "120" -> true and 120; anything else is not a checkpoint. */
-static bool step_of(const char *name, uint64_t *step)
+#define PART ".part" /* of core/file.h: no name of a whole checkpoint */
+
+/* "120" -> true and 120; anything else is not a checkpoint. With the suffix
+ * PART the same of one in the making, or on its way out. */
+static bool step_of(const char *name, const char *suffix, uint64_t *step)
 {
     char *end;
     if (*name < '0' || *name > '9')
         return false;
     *step = strtoull(name, &end, 10);
-    return *end == 0;
+    return strcmp(end, suffix) == 0;
 }
 
 /* Ascending order of steps for qsort. */
@@ -328,7 +331,7 @@ static bise_status list_steps(uint64_t **steps, size_t *n, const char *dir,
         return err->status;
     uint64_t *list = bise_alloc_array(count + 1, sizeof *list);
     for (size_t i = 0; list && i < count; i++)
-        at += step_of(names[i], &list[at]);
+        at += step_of(names[i], "", &list[at]);
     bise_free(names);
     if (!list)
         return bise_fail_nomem(err);
@@ -339,10 +342,10 @@ static bise_status list_steps(uint64_t **steps, size_t *n, const char *dir,
 }
 
 /* Path of a checkpoint (bise_free), NULL when out of memory. */
-static char *step_path(const char *dir, uint64_t step)
+static char *step_path(const char *dir, uint64_t step, const char *end)
 {
     char name[32];
-    snprintf(name, sizeof name, "%" PRIu64, step);
+    snprintf(name, sizeof name, "%" PRIu64 "%s", step, end);
     return bise_path_join(dir, name);
 }
 
@@ -358,7 +361,7 @@ bise_status bise_trainstate_latest(char **path, uint64_t *step,
         return err->status;
     if (n) {
         *step = steps[n - 1];
-        *path = step_path(dir, *step);
+        *path = step_path(dir, *step, "");
         if (!*path) {
             bise_free(steps);
             return bise_fail_nomem(err);
@@ -366,14 +369,6 @@ bise_status bise_trainstate_latest(char **path, uint64_t *step,
     }
     bise_free(steps);
     return BISE_OK;
-}
-
-/* "120.part": a checkpoint in the making, or on its way out. */
-static bool is_part(const char *name)
-{
-    const char *digits = "0123456789";
-    const size_t n = strspn(name, digits);
-    return n && strcmp(name + n, ".part") == 0;
 }
 
 /* What a kill left behind. Not called while a checkpoint is being made. */
@@ -384,7 +379,9 @@ static bise_status remove_parts(const char *dir, bise_error *err)
     if (bise_dir_list(&names, &n, dir, err))
         return err->status;
     for (size_t i = 0; i < n; i++) {
-        char *path = is_part(names[i]) ? bise_path_join(dir, names[i]) : NULL;
+        uint64_t step;
+        const bool part = step_of(names[i], PART, &step);
+        char *path = part ? bise_path_join(dir, names[i]) : NULL;
         if (path)
             bise_remove_tree(path);
         bise_free(path);
@@ -404,10 +401,8 @@ bise_status bise_trainstate_prune(const char *dir, size_t keep,
         return err->status;
     bise_status s = BISE_OK;
     for (size_t i = 0; i + keep < n && s == BISE_OK; i++) {
-        char name[40];
-        snprintf(name, sizeof name, "%" PRIu64 ".part", steps[i]);
-        char *path = step_path(dir, steps[i]);
-        char *part = bise_path_join(dir, name);
+        char *path = step_path(dir, steps[i], "");
+        char *part = step_path(dir, steps[i], PART);
         if (!path || !part)
             s = bise_fail_nomem(err);
         else if (rename(path, part) != 0)

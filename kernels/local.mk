@@ -125,8 +125,8 @@ libbise_a_LIBADD += $(kern_objects)
 libbise_a_DEPENDENCIES += $(kern_objects)
 endif
 # Matrix products with frozen weights of any type.
-libbise_a_SOURCES += %D%/panel.c %D%/panel.h %D%/panel32.c %D%/panel_int.h %D%/panel_packed.c \
-  %D%/ref/panel_ref.c
+libbise_a_SOURCES += %D%/panel.c %D%/panel.h %D%/panel_int.h \
+  %D%/panel32.c %D%/panel_packed.c %D%/ref/panel_ref.c
 if HAVE_CHECK
 check_PROGRAMS += tests/check_panel
 TESTS += tests/check_panel

@@ -84,8 +84,8 @@ typedef struct heads_job {
 } heads_job;
 
 /* Rotate row t of n heads, multiply it by scale unless that is 0, round it. */
-static void turn_row(const heads_job *j, float *rows, int32_t heads, float scale,
-                     bise_rows16 out, int32_t t)
+static void turn_row(const heads_job *j, float *rows, int32_t heads,
+                     float scale, bise_rows16 out, int32_t t)
 {
     const bise_graph *g = j->g;
     const size_t D = (size_t)g->f->D, n = (size_t)heads * D;

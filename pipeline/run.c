@@ -41,7 +41,8 @@ static uint64_t rows_per_slab(const bise_plan_tensor *t)
 }
 
 /* Rows of a piece: what is decoded, checked and encoded while it is in the
- * second level cache; whole steps of the encoders where a piece can have them. */
+ * second level cache; whole steps of the encoders where a piece can have them.
+ */
 static uint64_t rows_per_piece(const bise_plan_tensor *t)
 {
     const uint64_t cols = bise_stream_cols(t->stream);

@@ -37,9 +37,7 @@ INLINE void mul_rows(const int m, float *y, size_t ldy, const float *a,
             s[i][1] = _mm512_fmadd_ps(x, b1, s[i][1]);
         }
     }
-    _Pragma("GCC unroll 12")
-    for (int i = 0; i < m; i++)
-        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], nc, add);
+    put_rows(m, y, ldy, s, nc, add);
 }
 
 static void mul_f32_avx512(float *y, size_t ldy, const float *a, size_t lda,
@@ -117,16 +115,7 @@ INLINE void mul_tile_rows(const int m, float *y, size_t ldy,
         a += BISE_PANEL_ROWS;
         b += BISE_PANEL_COLS;
     }
-    if (t->nc == BISE_PANEL_COLS) {
-        _Pragma("GCC unroll 12")
-        for (int i = 0; i < m; i++)
-            put_row(y + (size_t)i * ldy, s[i][0], s[i][1], BISE_PANEL_COLS,
-                    t->add);
-        return;
-    }
-    _Pragma("GCC unroll 12")
-    for (int i = 0; i < m; i++)
-        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], t->nc, t->add);
+    put_rows(m, y, ldy, s, t->nc, t->add);
 }
 
 static void mul_tile_avx512(float *y, size_t ldy, const bise_tile32 *t)
@@ -245,9 +234,7 @@ INLINE void mul_pairs(const int m, float *y, size_t ldy, const uint16_t *a,
             s[i][1] = _mm512_fmadd_ps(xo, o1, s[i][1]);
         }
     }
-    _Pragma("GCC unroll 6")
-    for (int i = 0; i < m; i++)
-        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], nc, add);
+    put_rows(m, y, ldy, s, nc, add);
 }
 
 static void mul_bf16_avx512(float *y, size_t ldy, const uint16_t *a,

@@ -1,5 +1,5 @@
-/* panel_avx512.h - what the AVX-512 panel kernels share: writing a row of
- * sums, and the transpose of 16 x 16 words in registers. Only for files compiled with
+/* panel_avx512.h - what the AVX-512 panel kernels share: writing rows of sums,
+ * and the transpose of 16 x 16 words in registers. Only for files compiled with
  * AVX-512 flags.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -39,6 +39,21 @@ INLINE void put_row(float *y, __m512 s0, __m512 s1, int nc, bool add)
     }
     _mm512_mask_storeu_ps(y, m0, s0);
     _mm512_mask_storeu_ps(y + 16, m1, s1);
+}
+
+/* All m rows; m is a constant at each call. Whole rows go without masks. */
+INLINE void put_rows(const int m, float *y, size_t ldy, __m512 s[][2], int nc,
+                     bool add)
+{
+    if (nc == 32) {
+        _Pragma("GCC unroll 12")
+        for (int i = 0; i < m; i++)
+            put_row(y + (size_t)i * ldy, s[i][0], s[i][1], 32, add);
+        return;
+    }
+    _Pragma("GCC unroll 12")
+    for (int i = 0; i < m; i++)
+        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], nc, add);
 }
 
 /* v[i] word j becomes v[j] word i: pairs of rows are merged by words, then by

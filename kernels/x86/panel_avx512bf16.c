@@ -32,17 +32,6 @@ INLINE void step(const int m, const bool wide, __m512 s[][2],
     }
 }
 
-/* put_row for all 32 columns, without masks. */
-INLINE void put_whole(float *y, __m512 s0, __m512 s1, bool add)
-{
-    if (add) {
-        s0 = _mm512_add_ps(_mm512_loadu_ps(y), s0);
-        s1 = _mm512_add_ps(_mm512_loadu_ps(y + 16), s1);
-    }
-    _mm512_storeu_ps(y, s0);
-    _mm512_storeu_ps(y + 16, s1);
-}
-
 /* m and wide are constants at each call, so the sums stay in registers. */
 INLINE void mul_rows(const int m, const bool wide, float *y, size_t ldy,
                      const uint16_t *a, size_t lda, const uint16_t *b,
@@ -63,15 +52,7 @@ INLINE void mul_rows(const int m, const bool wide, float *y, size_t ldy,
         step(m, wide, s, a + 2 * p, lda, b + p * 64);
     for (size_t q = 0; tail && q < tail->p; q++)
         step(m, wide, s, tail->a + 2 * q, tail->lda, tail->b + q * 64);
-    if (nc == BISE_PANEL_COLS) {
-        _Pragma("GCC unroll 12")
-        for (int i = 0; i < m; i++)
-            put_whole(y + (size_t)i * ldy, s[i][0], s[i][1], add);
-        return;
-    }
-    _Pragma("GCC unroll 12")
-    for (int i = 0; i < m; i++)
-        put_row(y + (size_t)i * ldy, s[i][0], s[i][1], nc, add);
+    put_rows(m, y, ldy, s, nc, add);
 }
 
 static void mul_bf16_avx512bf16(float *y, size_t ldy, const uint16_t *a,
